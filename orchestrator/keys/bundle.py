@@ -21,9 +21,10 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
+from itertools import pairwise
 from typing import Self
 
 from orchestrator.keys.material import Algorithm, PublicKey, SpkiDigest
@@ -129,12 +130,12 @@ class TrustBundle:
 
     fleet: str
     position: Position
-    keys: tuple[TrustedKey, ...] = field(default=())
+    keys: tuple[TrustedKey, ...] = ()
 
     def __post_init__(self) -> None:
         ordered = sorted(self.keys, key=_spki)
-        for one, next_one in zip(ordered, ordered[1:], strict=False):
-            if one.public == next_one.public:
+        for one, other in pairwise(ordered):
+            if one.public == other.public:
                 raise ValueError(f"key {one.public.thumbprint} stands twice in a bundle")
         object.__setattr__(self, "keys", tuple(ordered))
 
