@@ -1,0 +1,1 @@
+"""keyrelay: hands authentication keys over across a fleet without ever orphaning an agent."""

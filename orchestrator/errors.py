@@ -1,0 +1,76 @@
+"""Everything that can go wrong, as one tree: what happened, and what to do next.
+
+A message names the host or the file and line it is about, what was found and what was expected.
+The hint, kept apart, says what the reader can do. Foreign exceptions are mapped to this tree once, at
+the edge where they arise. A host's failure is no exception but an outcome (``rotation/visits.py``).
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where in a document something stands; ``line`` and ``column`` count from 1, 0 means unknown."""
+
+    file: str
+    line: int = 0
+    column: int = 0
+
+    def __str__(self) -> str:
+        if not self.line:
+            return self.file
+        return f"{self.file}:{self.line}:{self.column}" if self.column else f"{self.file}:{self.line}"
+
+
+class KeyrelayError(Exception):
+    """Something keyrelay will not or cannot do.
+
+    Attributes:
+        message: one sentence: what happened, to what, expected and found.
+        hint: what to do next, or empty.
+    """
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class UsageError(KeyrelayError):
+    """The command line asks for something that does not exist or does not fit together (exit 2)."""
+
+
+class InputError(KeyrelayError):
+    """A file the user wrote is wrong (exit 2); names the place, what was found and what is allowed."""
+
+    def __init__(self, message: str, *, place: Place, hint: str = "") -> None:
+        super().__init__(f"{place}: {message}", hint=hint)
+        self.place = place
+
+
+class KeyMaterialError(KeyrelayError):
+    """A key, certificate, CSR or sealed secret is damaged, weak, or does not belong where it was put."""
+
+
+class VaultError(KeyrelayError):
+    """The vault cannot be opened, or a record in it cannot be read."""
+
+
+class LedgerError(KeyrelayError):
+    """The ledger is missing, damaged, or newer than this program."""
+
+
+class ConflictError(KeyrelayError):
+    """Another controller wrote first, or what was agreed to has changed meanwhile (S8)."""
+
+
+class RefusedError(KeyrelayError):
+    """keyrelay refuses because doing it would orphan an agent or break a rule of the policy."""
+
+
+class IssuerError(KeyrelayError):
+    """The issuer cannot or will not certify a key."""
+
+
+class LabError(KeyrelayError):
+    """The lab cannot be started or stopped on this machine."""

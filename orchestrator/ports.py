@@ -1,0 +1,163 @@
+"""Every outside thing on one page.
+
+``records``, ``remote`` and ``issuers`` implement these protocols without knowing of each other;
+``operations`` speak to them alone; ``cli/context.py`` picks the classes. The protocols speak only of
+values from the pure packages.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Protocol
+
+from orchestrator.keys.secret import Secret
+from orchestrator.rotation.events import Entry, Event
+from orchestrator.rotation.recorded import Recorded
+from orchestrator.rotation.visits import Outcome, Visit
+
+
+class Clock(Protocol):
+    """The controller's time."""
+
+    def now(self) -> datetime:
+        """The present, in UTC."""
+        ...
+
+    def wait_until(self, instant: datetime) -> None:
+        """Return when ``instant`` is reached, at once if it is past."""
+        ...
+
+
+class Entropy(Protocol):
+    """Where randomness comes from."""
+
+    def __call__(self, size_bytes: int) -> bytes:
+        """``size_bytes`` bytes from the system's cryptographic generator."""
+        ...
+
+
+class Fleet(Protocol):
+    """The hosts, and how they are reached."""
+
+    def run(self, visits: Sequence[Visit]) -> Iterator[Outcome]:
+        """Make the visits, many at once, and yield each outcome as its visit ends.
+
+        Exactly one outcome for every visit, in any order; a slow or dead host delays nobody else.
+        At most one visit names a given host. Closing the iterator early ends the visits under way.
+        """
+        ...
+
+
+class Ledger(Protocol):
+    """What must not be lost: every intent before a host is touched, every outcome after (S3)."""
+
+    def read(self) -> Recorded:
+        """The state that all entries add up to.
+
+        Raises:
+            LedgerError: missing, damaged, or written by a newer version.
+        """
+        ...
+
+    def append(self, events: Sequence[Event], *, onto: Recorded, at: datetime) -> Recorded:
+        """Add entries durably, all or none, and return the state after them.
+
+        Raises:
+            ConflictError: the ledger has grown since ``onto`` was read: another controller writes (S8).
+            LedgerError: it cannot be written.
+        """
+        ...
+
+    def entries(self, *, after: int = 0) -> Iterator[Entry]:
+        """The entries numbered higher than ``after``, oldest first."""
+        ...
+
+    def verify(self) -> int:
+        """Recompute the hash chain and the state from the first entry on; return the number of entries.
+
+        Raises:
+            LedgerError: names the first entry that does not fit.
+        """
+        ...
+
+
+class Vault(Protocol):
+    """Private keys at rest, sealed."""
+
+    def put(self, record: str, purpose: str, secret: Secret) -> None:
+        """Seal and keep ``secret`` durably under ``record``.
+
+        Raises:
+            VaultError: another secret is kept under that name.
+        """
+        ...
+
+    def open(self, record: str, purpose: str) -> Secret:
+        """The secret kept under ``record`` for ``purpose``.
+
+        Raises:
+            VaultError: there is none, or it was tampered with.
+        """
+        ...
+
+    def holds(self, record: str) -> bool:
+        """Whether something is kept under ``record``."""
+        ...
+
+    def destroy(self, record: str) -> None:
+        """Remove what is kept under ``record`` beyond recovery from the vault's files; idempotent."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CertificateOrder:
+    """What an issuer is asked to certify.
+
+    Attributes:
+        names: what the inventory gives the host; the request may name these and nothing else.
+        request_pem: the CSR (PKCS #10), which proves possession of the key.
+        not_after: the end of the key's cryptoperiod.
+        backdate: how far before now the certificate begins, for clocks that are behind.
+    """
+
+    names: tuple[str, ...]
+    request_pem: str
+    not_after: datetime
+    backdate: timedelta
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Issued:
+    """A certificate and the chain up to, and without, the root; both PEM."""
+
+    certificate_pem: str
+    chain_pem: str
+
+
+class Issuer(Protocol):
+    """Who certifies."""
+
+    def issue(self, order: CertificateOrder, *, now: datetime) -> Issued:
+        """Certify the key of a request.
+
+        Raises:
+            IssuerError: the issuer cannot (expired, ends too early).
+            KeyMaterialError: the request is damaged, unproven, or asks for other names.
+        """
+        ...
+
+
+class ProgressSink(Protocol):
+    """Who watches a run."""
+
+    def visiting(self, what: str, hosts: int) -> None:
+        """A batch of visits begins."""
+        ...
+
+    def visited(self, outcome: Outcome) -> None:
+        """One visit of the batch ended."""
+        ...
+
+    def waiting(self, why: str, until: datetime) -> None:
+        """The run waits for time to pass."""
+        ...

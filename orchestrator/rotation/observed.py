@@ -1,0 +1,95 @@
+"""What a host really holds, as its survey tells it.
+
+Everything in here was read on a host that may be broken or hostile: the wire has bounded and parsed it,
+and whoever shows it escapes it. Keys are told by the SHA-256 of their SPKI, which the controller maps
+to its credentials.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from orchestrator.inventory.model import HostName
+from orchestrator.keys.bundle import Position
+from orchestrator.keys.material import SpkiDigest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeldCredential:
+    """One folder of ``server/credentials`` or ``server/disarmed``.
+
+    Attributes:
+        name: the folder's name; a credential id unless something else put it there.
+        disarmed: whether it lies where no revert reaches it.
+        key: of the private key, computed from it; None: no key, or none that openssl can read.
+        certificate_key: of the certificate's public key; None: no readable certificate.
+        certificate_digest: SHA-256 (hex) of the bytes of ``cert.pem``.
+        not_after: the certificate's end.
+    """
+
+    name: str
+    disarmed: bool
+    key: SpkiDigest | None
+    certificate_key: SpkiDigest | None
+    certificate_digest: str | None
+    not_after: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, order=True)
+class HeldEdge:
+    """One line of ``agent/current/edges``.
+
+    Attributes:
+        expires: as Unix seconds; None: no end.
+    """
+
+    server: HostName
+    key: SpkiDigest
+    expires: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeldBundle:
+    """The bundle that ``agent/current`` leads to.
+
+    Attributes:
+        digest: of its files as they are (``TrustBundle.digest`` says how).
+        keys: computed from the files of ``keys/``; a file whose key is not the one it is named after
+            is reported with the digest of what it really holds.
+    """
+
+    position: Position
+    digest: str
+    edges: tuple[HeldEdge, ...]
+    keys: tuple[SpkiDigest, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Problem:
+    """A path below (or above) the base whose owner, mode or kind is not as it must be."""
+
+    path: str
+    found: str
+    wanted: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostSurvey:
+    """One host at one visit.
+
+    Attributes:
+        user: the name the visit ran under.
+        openssl: the version line of the host's openssl.
+        fence: the highest (generation, counter) the host has accepted; None: never visited.
+        current: the folder name that ``server/current`` leads to; None: no link.
+        credentials: what lies in ``credentials`` and ``disarmed``, sorted by name.
+        bundle: what the host trusts as an agent; None: nothing.
+        problems: wrong owners, modes and kinds.
+    """
+
+    user: str
+    openssl: str
+    fence: tuple[int, int] | None
+    current: str | None
+    credentials: tuple[HeldCredential, ...]
+    bundle: HeldBundle | None
+    problems: tuple[Problem, ...]

@@ -1,0 +1,404 @@
+"""What one visit asks of a host, and how it ends.
+
+A visit is one connection and one exec of ``remote/host.sh``; it carries one or more orders for the same
+host, done in turn until one fails. These values are all that the engine, the fleet and the ledger say
+to each other about hosts, so nothing here knows of SSH, files or shells.
+
+A failing host is a value, never an exception. Which value says what is known afterwards:
+``Unreachable`` and ``Refused`` promise that nothing on the host changed (``Refused`` keeps the reports
+of the orders done before it); after ``Failed`` only a survey can tell.
+"""
+
+from dataclasses import dataclass, field
+from datetime import timedelta
+from enum import StrEnum
+from typing import Literal, NewType
+
+from orchestrator.inventory.model import Endpoint, HostName
+from orchestrator.keys.bundle import Position, TrustBundle
+from orchestrator.keys.material import Algorithm, SpkiDigest
+from orchestrator.keys.secret import Secret
+from orchestrator.rotation.observed import HostSurvey
+
+CredentialId = NewType("CredentialId", str)
+"""128 random bits as 32 lowercase hex digits, given by the controller before anything is made."""
+
+PROOFS_A_VISIT = 100
+"""At most so many claims in one exec: each costs the host about 8 ms of openssl."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, order=True)
+class Fence:
+    """Where the writing ledger stands; a host remembers the highest it saw and refuses a lower one (S8).
+
+    Attributes:
+        generation: counts restores of the ledger; a restored ledger opens a higher one (S9).
+        counter: the number of the ledger entry that holds the visit's intent.
+    """
+
+    generation: int
+    counter: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Challenge:
+    """A fresh nonce that a server is to sign, bound to its fleet and its name.
+
+    Attributes:
+        fleet: the fleet's id.
+        server: the server asked to sign.
+        nonce: 256 random bits as 64 lowercase hex digits.
+    """
+
+    fleet: str
+    server: HostName
+    nonce: str
+
+    def text(self) -> bytes:
+        """The signed bytes; a prefix of their own keeps them apart from every other signed message."""
+        return f"keyrelay proof 1\n{self.fleet}\n{self.server}\n{self.nonce}\n".encode()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """A server's signature over a challenge, for agents to verify with the bundle they really use.
+
+    Attributes:
+        challenge: what was signed.
+        key: the SPKI digest of the key said to have signed it.
+        signature: 64 raw bytes (ed25519) or a DER ECDSA-Sig-Value over SHA-256, in lowercase hex.
+    """
+
+    challenge: Challenge
+    key: SpkiDigest
+    signature: str
+
+
+class Verdict(StrEnum):
+    """What an agent found of one claim."""
+
+    VALID = "valid"
+    INVALID = "invalid"
+    """The edge is trusted, the signature does not verify."""
+    UNTRUSTED = "untrusted"
+    """The bundle in use has no edge with this server and key."""
+    EXPIRED = "expired"
+    """The edge is there, and its ``exp`` is past by the agent's clock."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Survey:
+    """Tell what you hold; needs neither lock nor fence."""
+
+    kind: Literal["survey"] = "survey"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Generate:
+    """Make a key on the host and return a request for its certificate.
+
+    Repeated for a credential that is there already, it returns the same request byte for byte.
+    """
+
+    credential: CredentialId
+    algorithm: Algorithm
+    names: tuple[str, ...]
+    kind: Literal["generate"] = "generate"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stage:
+    """Put a credential beside the one in use, and sign a challenge with it.
+
+    Attributes:
+        private_key: PKCS#8 PEM; None where the host made the key itself.
+    """
+
+    credential: CredentialId
+    certificate_pem: str
+    chain_pem: str
+    challenge: Challenge
+    algorithm: Algorithm
+    private_key: Secret | None = None
+    kind: Literal["stage"] = "stage"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trust:
+    """Install a trust bundle, make it the one in use, and verify the claims with it (S2, S6)."""
+
+    bundle: TrustBundle
+    claims: tuple[Claim, ...] = ()
+    kind: Literal["trust"] = "trust"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hook:
+    """A command of the playbook, already rendered; runs under ``sh -c`` on the host.
+
+    Attributes:
+        command: shell text. The only text that a host is ever asked to run, and the operator's own.
+        timeout: after which the command is ended and counts as failed.
+    """
+
+    command: str
+    timeout: timedelta = timedelta(seconds=60)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Activate:
+    """Switch to a staged credential atomically, run the hook, sign the challenge with what is now in use.
+
+    If the hook or the signature fails, the host goes back to the credential it used before, and runs
+    the hook again for it; the outcome is then ``Failed`` and says so.
+    """
+
+    credential: CredentialId
+    challenge: Challenge
+    algorithm: Algorithm
+    hook: Hook | None = None
+    kind: Literal["activate"] = "activate"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Revert:
+    """Switch back to an earlier credential that is still beside the one in use (never a disarmed one)."""
+
+    credential: CredentialId
+    challenge: Challenge
+    algorithm: Algorithm
+    hook: Hook | None = None
+    kind: Literal["revert"] = "revert"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Disarm:
+    """Move credentials where no revert reaches them; refused while one of them is in use.
+
+    Attributes:
+        in_use: the credential that must be the one in use; None: the server leaves, and stops using any
+            (its ``current`` link is taken away first).
+    """
+
+    credentials: tuple[CredentialId, ...]
+    in_use: CredentialId | None
+    kind: Literal["disarm"] = "disarm"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Erase:
+    """Overwrite and remove credentials; refused for the one in use."""
+
+    credentials: tuple[CredentialId, ...]
+    kind: Literal["erase"] = "erase"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sign:
+    """Sign a challenge with the credential in use; changes nothing."""
+
+    challenge: Challenge
+    kind: Literal["sign"] = "sign"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Check:
+    """Verify claims with the bundle in use; changes nothing."""
+
+    claims: tuple[Claim, ...]
+    kind: Literal["check"] = "check"
+
+
+Order = Survey | Generate | Stage | Trust | Activate | Revert | Disarm | Erase | Sign | Check
+
+READING = (Survey, Sign, Check)
+"""Orders that change nothing: they take no lock and show no fence."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Visit:
+    """Orders for one host, done in one exec.
+
+    Attributes:
+        fence: needed as soon as one order changes something.
+    """
+
+    endpoint: Endpoint
+    orders: tuple[Order, ...]
+    fence: Fence | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Surveyed:
+    """What the host holds."""
+
+    survey: HostSurvey
+    changed: bool = False
+    kind: Literal["survey"] = "survey"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Generated:
+    """The request for the key made on the host."""
+
+    credential: CredentialId
+    request_pem: str
+    changed: bool
+    kind: Literal["generate"] = "generate"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Staged:
+    """The credential is beside the one in use; the signature (hex) is made with its key."""
+
+    credential: CredentialId
+    signature: str
+    changed: bool
+    kind: Literal["stage"] = "stage"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trusted:
+    """The bundle is in use; ``digest`` was computed from the files on the host after the switch."""
+
+    position: Position
+    digest: str
+    verdicts: tuple[Verdict, ...]
+    changed: bool
+    kind: Literal["trust"] = "trust"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Activated:
+    """The credential is in use; the signature (hex) was made through ``current``, after the hook."""
+
+    credential: CredentialId
+    signature: str
+    changed: bool
+    kind: Literal["activate"] = "activate"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reverted:
+    """The earlier credential is in use again; the signature (hex) was made through ``current``."""
+
+    credential: CredentialId
+    signature: str
+    changed: bool
+    kind: Literal["revert"] = "revert"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Disarmed:
+    """The credentials cannot be reached by a revert."""
+
+    credentials: tuple[CredentialId, ...]
+    changed: bool
+    kind: Literal["disarm"] = "disarm"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Erased:
+    """The credentials are not on the host any more."""
+
+    credentials: tuple[CredentialId, ...]
+    changed: bool
+    kind: Literal["erase"] = "erase"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Signed:
+    """A signature (hex) made with the credential in use."""
+
+    credential: CredentialId
+    signature: str
+    changed: bool = False
+    kind: Literal["sign"] = "sign"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checked:
+    """One verdict for each claim, in their order, found with the bundle of this digest."""
+
+    digest: str
+    verdicts: tuple[Verdict, ...]
+    changed: bool = False
+    kind: Literal["check"] = "check"
+
+
+Report = (
+    Surveyed
+    | Generated
+    | Staged
+    | Trusted
+    | Activated
+    | Reverted
+    | Disarmed
+    | Erased
+    | Signed
+    | Checked
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Changed:
+    """Every order was done, and at least one changed something.
+
+    Attributes:
+        reports: one for each order, in their order.
+        skew: how far the host's clock is off, as far as the visit can tell: zero when the host's
+            second lies within the visit, else the distance to it; positive when the host is ahead.
+    """
+
+    host: HostName
+    reports: tuple[Report, ...]
+    skew: timedelta = timedelta(0)
+    kind: Literal["changed"] = "changed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unchanged:
+    """Every order was done, and all of it stood already."""
+
+    host: HostName
+    reports: tuple[Report, ...]
+    skew: timedelta = timedelta(0)
+    kind: Literal["unchanged"] = "unchanged"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refused:
+    """The host said no to an order before changing anything for it; the earlier ones are reported."""
+
+    host: HostName
+    reason: str
+    reports: tuple[Report, ...] = ()
+    skew: timedelta = timedelta(0)
+    kind: Literal["refused"] = "refused"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unreachable:
+    """No order reached the host: nothing on it changed."""
+
+    host: HostName
+    reason: str
+    kind: Literal["unreachable"] = "unreachable"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failed:
+    """An order broke off, or its answer is missing: only a survey can tell what the host holds now.
+
+    Attributes:
+        reports: of the orders whose end the host did report.
+    """
+
+    host: HostName
+    reason: str
+    reports: tuple[Report, ...] = field(default=())
+    skew: timedelta = timedelta(0)
+    kind: Literal["failed"] = "failed"
+
+
+Outcome = Changed | Unchanged | Refused | Unreachable | Failed
