@@ -44,7 +44,7 @@ SpkiDigest = NewType("SpkiDigest", str)
 Random = Callable[[int], bytes]
 """Gives that many bytes nobody can predict; in production the operating system's."""
 
-_Public = ed25519.Ed25519PublicKey | ec.EllipticCurvePublicKey
+Verifier = ed25519.Ed25519PublicKey | ec.EllipticCurvePublicKey
 Signer = ed25519.Ed25519PrivateKey | ec.EllipticCurvePrivateKey
 
 _P256_ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
@@ -143,10 +143,15 @@ class PublicKey:
         """The required members of the public JWK, a new mapping each time, without ``kid``."""
         return dict(_facts(self.pem).jwk)
 
+    @property
+    def opened(self) -> Verifier:
+        """The key as ``cryptography`` sees it."""
+        return _facts(self.pem).key
+
     def verify(self, signature: bytes, message: bytes) -> bool:
         """Whether ``signature`` (as ``sign`` makes it) over ``message`` was made with this key."""
         try:
-            match _facts(self.pem).key:
+            match self.opened:
                 case ed25519.Ed25519PublicKey() as key:
                     key.verify(signature, message)
                 case ec.EllipticCurvePublicKey() as key:
@@ -242,7 +247,7 @@ def ascii_text(text: str | bytes, what: str) -> str:
 class _Facts:
     """All that follows from a public key's encoding, computed once."""
 
-    key: _Public
+    key: Verifier
     pem: str
     der: bytes
     algorithm: Algorithm
@@ -278,7 +283,7 @@ def base64url(data: bytes) -> str:
     return base64.urlsafe_b64encode(data).rstrip(b"=").decode("ascii")
 
 
-def _supported(key: object) -> _Public:
+def _supported(key: object) -> Verifier:
     match key:
         case ed25519.Ed25519PublicKey():
             _require_sound_point(key.public_bytes_raw())
@@ -314,11 +319,11 @@ def _require_sound_point(encoded: bytes) -> None:
         raise KeyMaterialError("the Ed25519 public key is a point of small order: anybody could sign")
 
 
-def _encode(key: _Public, encoding: Encoding) -> bytes:
+def _encode(key: Verifier, encoding: Encoding) -> bytes:
     return key.public_bytes(encoding, PublicFormat.SubjectPublicKeyInfo)
 
 
-def _jwk(key: _Public) -> dict[str, str]:
+def _jwk(key: Verifier) -> dict[str, str]:
     if isinstance(key, ed25519.Ed25519PublicKey):
         return {"kty": "OKP", "crv": "Ed25519", "x": base64url(key.public_bytes_raw())}
     point = key.public_numbers()
