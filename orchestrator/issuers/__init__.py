@@ -1,0 +1,1 @@
+"""Who certifies: implementations of the ``Issuer`` port."""

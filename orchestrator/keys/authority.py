@@ -71,7 +71,8 @@ def make_issuer(
     Raises:
         IssuerError: the root is not valid now, or would expire first.
     """
-    begin, end = _fitting(root, now=now, lifetime=lifetime, backdate=AUTHORITY_BACKDATE)
+    end = now + lifetime
+    begin = _beginning(root, now=now, end=end, backdate=AUTHORITY_BACKDATE)
     pair = generate(AUTHORITY_ALGORITHM, random=random)
     name = _authority_name(fleet, "keyrelay issuer")
     builder = _builder(name, root.certificate.opened.subject, pair.public, random=random)
@@ -103,7 +104,7 @@ def certify(
     request_pem: str,
     names: Sequence[str],
     now: datetime,
-    lifetime: timedelta,
+    not_after: datetime,
     backdate: timedelta,
     random: Random,
 ) -> Certificate:
@@ -115,21 +116,22 @@ def certify(
             for is not granted.
         names: all the names the inventory gives this server; each becomes a dNSName.
         now: aware.
-        lifetime: how long from ``now`` the certificate is valid.
+        not_after: aware; the last second the certificate is valid.
         backdate: how long before ``now`` it begins, but never before the issuer's own certificate does.
         random: gives the serial number.
 
     Raises:
         KeyMaterialError: the request is damaged, its signature is not by its own key, it asks for foreign
             names, or its key is of a kind keyrelay does not use.
-        IssuerError: the issuer is not valid now, or would expire before the certificate.
+        IssuerError: the issuer is not valid now or would expire before the certificate, or the certificate
+            would already have ended.
     """
     checked = _checked_names(names)
     key = _requested_key(request_pem, checked)
-    begin, end = _fitting(issuer, now=now, lifetime=lifetime, backdate=backdate)
+    begin = _beginning(issuer, now=now, end=not_after, backdate=backdate)
     subject = _subject(checked)
     builder = _builder(subject, issuer.certificate.opened.subject, key, random=random)
-    builder = _dated(builder, begin, end)
+    builder = _dated(builder, begin, not_after)
     builder = (
         builder.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(_key_usage(authority=False), critical=True)
@@ -198,12 +200,9 @@ def _requested_names(
     return asked
 
 
-def _fitting(
-    authority: Authority, *, now: datetime, lifetime: timedelta, backdate: timedelta
-) -> tuple[datetime, datetime]:
-    """When a certificate of this authority begins and ends; inside the authority's own validity."""
+def _beginning(authority: Authority, *, now: datetime, end: datetime, backdate: timedelta) -> datetime:
+    """When a certificate that ends at ``end`` begins, so that it lies inside the authority's validity."""
     above = authority.certificate
-    begin, end = max(now - backdate, above.not_before), now + lifetime
     if now < above.not_before:
         raise IssuerError(
             f"{above.subject!r} cannot certify yet: its certificate begins {above.not_before.isoformat()}",
@@ -213,9 +212,11 @@ def _fitting(
         raise IssuerError(
             f"{above.subject!r} can certify until {above.not_after.isoformat()},"
             f" and this certificate would end {end.astimezone(UTC).isoformat()}",
-            hint="shorten certificate.lifetime, or renew the issuer first",
+            hint="ask for a shorter lifetime, or renew the issuer first",
         )
-    return begin, end
+    if end <= now:
+        raise IssuerError(f"a certificate that ended {end.astimezone(UTC).isoformat()} would never be valid")
+    return max(now - backdate, above.not_before)
 
 
 def _checked_names(names: Sequence[str]) -> tuple[str, ...]:
