@@ -1,0 +1,170 @@
+"""What is written into the ledger, one value for each thing that can happen.
+
+Events hold facts only, never a private key: an intent before its visit, the outcomes after, what a
+survey found, what was decided. ``evolve.py`` says what they add up to. Their ``kind`` and field names are
+the ledger's format: once released they may be added to, not renamed.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+
+from orchestrator.inventory.model import Endpoint, HostName
+from orchestrator.keys.material import PublicKey
+from orchestrator.policy.desired import Desired, KeySpec, ScopeName
+from orchestrator.rotation.observed import HostSurvey
+from orchestrator.rotation.recorded import Intent, RolloutId
+from orchestrator.rotation.visits import CredentialId, Outcome
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FleetFounded:
+    """The home was made: the fleet has an id, a root and an issuer, generation 1 and epoch 1.
+
+    Attributes:
+        root, issuer: certificates, PEM.
+    """
+
+    fleet: str
+    root: str
+    issuer: str
+    kind: Literal["fleet-founded"] = "fleet-founded"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewCredential:
+    """A credential that is to be made; its id is recorded before anything is."""
+
+    id: CredentialId
+    scope: ScopeName
+    key: KeySpec
+    servers: tuple[HostName, ...]
+    not_before: datetime
+    not_after: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RolloutStarted:
+    """A playbook asks for this from now on; an unfinished rollout of the same playbook is replaced.
+
+    Attributes:
+        targets: for every server of the playbook, and None for every server that leaves it.
+    """
+
+    rollout: RolloutId
+    desired: Desired
+    new: tuple[NewCredential, ...]
+    targets: Mapping[HostName, CredentialId | None]
+    reasons: tuple[str, ...]
+    kind: Literal["rollout-started"] = "rollout-started"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EndpointsChanged:
+    """Hosts are reached another way now; nothing else changes."""
+
+    endpoints: Mapping[HostName, Endpoint]
+    kind: Literal["endpoints-changed"] = "endpoints-changed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyMakingIntended:
+    """The controller is about to make a private key and put it into the vault (S3)."""
+
+    credential: CredentialId
+    kind: Literal["key-making-intended"] = "key-making-intended"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyMade:
+    """A key exists; from now on its public half is known."""
+
+    credential: CredentialId
+    public: PublicKey
+    kind: Literal["key-made"] = "key-made"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Certified:
+    """The issuer has certified a key for one server; both PEM."""
+
+    credential: CredentialId
+    server: HostName
+    certificate_pem: str
+    chain_pem: str
+    kind: Literal["certified"] = "certified"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VisitsIntended:
+    """These visits are about to be sent out."""
+
+    intents: tuple[Intent, ...]
+    kind: Literal["visits-intended"] = "visits-intended"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VisitsEnded:
+    """These visits ended; the signatures in their reports have been verified (``engine.judge``)."""
+
+    outcomes: tuple[Outcome, ...]
+    kind: Literal["visits-ended"] = "visits-ended"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostsSurveyed:
+    """What hosts really hold, and which could not be asked, with the reason."""
+
+    surveys: Mapping[HostName, HostSurvey]
+    failures: Mapping[HostName, str]
+    kind: Literal["hosts-surveyed"] = "hosts-surveyed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyDestroyed:
+    """The vault no longer holds the private key."""
+
+    credential: CredentialId
+    kind: Literal["key-destroyed"] = "key-destroyed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RolloutEnded:
+    """Every server is where the rollout wanted it, and no agent trusts anything else."""
+
+    rollout: RolloutId
+    kind: Literal["rollout-ended"] = "rollout-ended"
+
+
+Event = (
+    FleetFounded
+    | RolloutStarted
+    | EndpointsChanged
+    | KeyMakingIntended
+    | KeyMade
+    | Certified
+    | VisitsIntended
+    | VisitsEnded
+    | HostsSurveyed
+    | KeyDestroyed
+    | RolloutEnded
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """An event in its place in the ledger.
+
+    Attributes:
+        number: counts from 1 without a gap.
+        at: when it was written, by the controller's clock.
+        previous: the digest of the entry before; empty for the first.
+        digest: SHA-256 (hex) over number, time, previous and the event's canonical JSON.
+    """
+
+    number: int
+    at: datetime
+    event: Event
+    previous: str
+    digest: str

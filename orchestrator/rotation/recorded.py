@@ -1,0 +1,312 @@
+"""What the ledger says: the state that all entries add up to, and the questions it answers.
+
+``evolve.py`` is the only place that makes a new ``Recorded`` from an old one. Uncertainty is explicit: the
+intent of a visit whose end is not known stays in ``pending``, and every question that safety depends on
+("who may sign with this?", "what may this agent trust?") counts it as if it had happened *and* as if it
+had not (S3).
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from enum import StrEnum
+from types import MappingProxyType
+from typing import NewType
+
+from orchestrator.inventory.model import Endpoint, HostName
+from orchestrator.keys.bundle import Position
+from orchestrator.keys.material import PublicKey
+from orchestrator.policy.desired import Desired, KeySpec, PlaybookName, ScopeName
+from orchestrator.rotation.lifecycle import KeyState
+from orchestrator.rotation.visits import Claim, CredentialId
+
+RolloutId = NewType("RolloutId", str)
+"""64 random bits as 16 lowercase hex digits."""
+
+
+class Evidence(StrEnum):
+    """How we know that a host holds a key."""
+
+    INTENDED = "intended"
+    """A visit was meant to bring it; whether it did is not known."""
+    REPORTED = "reported"
+    """The visit that brought it said so, with a proof where one is possible."""
+    SURVEYED = "surveyed"
+    """A survey found it."""
+
+
+class Standing(StrEnum):
+    """Where a credential lies on a server."""
+
+    MADE = "made"
+    """Its key was made there and waits for a certificate."""
+    STAGED = "staged"
+    """Beside the one in use, never used yet."""
+    ACTIVE = "active"
+    STANDBY = "standby"
+    """Was in use, and a revert still reaches it."""
+    DISARMED = "disarmed"
+    """No revert reaches it; waits to be erased."""
+
+
+SIGNING = frozenset({Standing.ACTIVE, Standing.STANDBY})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Placement:
+    """One credential on one server.
+
+    Attributes:
+        since: when it took this standing.
+        claim: the last signature the server made with it that the controller has verified.
+    """
+
+    standing: Standing
+    since: datetime
+    evidence: Evidence
+    claim: Claim | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, order=True)
+class TrustLine:
+    """An agent accepts this server with this credential; two lines are equal whatever their ``since``."""
+
+    server: HostName
+    credential: CredentialId
+    since: datetime | None = field(default=None, compare=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Installed:
+    """A bundle on an agent.
+
+    Attributes:
+        digest: of its files.
+        content: of what it says apart from its position; empty when it says something unknown to the ledger.
+        lines: sorted.
+    """
+
+    position: Position
+    digest: str
+    content: str
+    lines: tuple[TrustLine, ...]
+    evidence: Evidence = Evidence.INTENDED
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Intent:
+    """What a visit that was sent out may have done to its host.
+
+    Attributes:
+        stages: credentials it may have brought (or had made there).
+        activates: the credential it may have put into use.
+        disarms, erases: credentials it may have put away.
+        bundle: the bundle it may have installed.
+        claims: the challenges it asked a server to sign, with the key; signatures still empty.
+    """
+
+    host: HostName
+    stages: tuple[CredentialId, ...] = ()
+    activates: CredentialId | None = None
+    disarms: tuple[CredentialId, ...] = ()
+    erases: tuple[CredentialId, ...] = ()
+    bundle: Installed | None = None
+    claims: tuple[Claim, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerRecord:
+    """A server: what it has, and what it should end up with.
+
+    Attributes:
+        target: None: it has left, and is to end up with nothing.
+        cleared: when a survey found that it cannot sign any more with a credential it had.
+    """
+
+    playbook: PlaybookName
+    target: CredentialId | None
+    placements: Mapping[CredentialId, Placement] = MappingProxyType({})
+    cleared: Mapping[CredentialId, datetime] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgentRecord:
+    """An agent: the bundle it is known to have, and what it has proven with it.
+
+    Attributes:
+        proven: the lines whose server's signature it has verified with ``installed``; empty whenever
+            that changes.
+    """
+
+    installed: Installed | None = None
+    proven: frozenset[TrustLine] = frozenset()
+    proven_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Contact:
+    """How the last visits to a host went.
+
+    Attributes:
+        seen: the last time a visit ended well.
+        failing_since: the first of the failures since then; None: none.
+        reason: of the last failure.
+    """
+
+    seen: datetime | None = None
+    failing_since: datetime | None = None
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Credential:
+    """One generation of a scope's key.
+
+    Every server of the scope has a certificate of its own over the one key, ending with the cryptoperiod,
+    so that a server can join without the others noticing.
+
+    Attributes:
+        servers: whom it was made for.
+        not_before, not_after: its cryptoperiod.
+        in_flight: the longest time that any playbook it was used under lets its messages live (S7).
+        grace: how long after ``not_after`` agents accept it.
+        public: None: not made yet.
+        certificates: PEM by server.
+        chains: PEM by server, from the issuer up to and without the root.
+        state_since: when it took its state.
+        in_vault: whether the vault may hold its private key.
+    """
+
+    id: CredentialId
+    playbook: PlaybookName
+    scope: ScopeName
+    key: KeySpec
+    servers: tuple[HostName, ...]
+    created: datetime
+    not_before: datetime
+    not_after: datetime
+    in_flight: timedelta
+    grace: timedelta
+    state: KeyState
+    state_since: datetime
+    public: PublicKey | None = None
+    certificates: Mapping[HostName, str] = MappingProxyType({})
+    chains: Mapping[HostName, str] = MappingProxyType({})
+    in_vault: bool = False
+
+    @property
+    def expires(self) -> datetime:
+        """From when on agents refuse it (``exp`` in bundles, S10)."""
+        return self.not_after + self.grace
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rollout:
+    """One run of the handover.
+
+    Attributes:
+        targets: what each server is to end up with; None: it leaves.
+        reasons: why, a sentence for each scope or host concerned.
+        ended: None: under way.
+        replaced_by: the rollout that took over before this one ended.
+    """
+
+    id: RolloutId
+    playbook: PlaybookName
+    started: datetime
+    targets: Mapping[HostName, CredentialId | None]
+    reasons: tuple[str, ...]
+    ended: datetime | None = None
+    replaced_by: RolloutId | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recorded:
+    """The fleet as the ledger knows it.
+
+    Attributes:
+        version: the number of the last entry; 0: an empty ledger.
+        head: the digest (hex) of the last entry.
+        fleet: the fleet's id; empty: not founded yet.
+        root, issuer: certificates (PEM) of the root and the issuing CA.
+        generation: of the fence.
+        position: of the last bundles given out.
+        playbooks: what each playbook asked for when its last rollout started.
+        endpoints: how each host was last reached; kept for hosts that have left the inventory.
+        pending: visits whose end is not known.
+    """
+
+    version: int = 0
+    head: str = ""
+    fleet: str = ""
+    root: str = ""
+    issuer: str = ""
+    generation: int = 0
+    position: Position = Position(epoch=0, sequence=0)
+    playbooks: Mapping[PlaybookName, Desired] = MappingProxyType({})
+    credentials: Mapping[CredentialId, Credential] = MappingProxyType({})
+    servers: Mapping[HostName, ServerRecord] = MappingProxyType({})
+    agents: Mapping[HostName, AgentRecord] = MappingProxyType({})
+    endpoints: Mapping[HostName, Endpoint] = MappingProxyType({})
+    contacts: Mapping[HostName, Contact] = MappingProxyType({})
+    pending: Mapping[HostName, Intent] = MappingProxyType({})
+    rollouts: Mapping[RolloutId, Rollout] = MappingProxyType({})
+
+    def running(self, playbook: PlaybookName) -> Rollout | None:
+        """The rollout of a playbook that is under way."""
+        return next(
+            (r for r in self.rollouts.values() if r.playbook == playbook and r.ended is None),
+            None,
+        )
+
+    def may_sign(self, server: HostName) -> frozenset[CredentialId]:
+        """Credentials the server may be signing with, or go back to by itself."""
+        record = self.servers.get(server)
+        if record is None:
+            return frozenset()
+        signing = {c for c, placement in record.placements.items() if placement.standing in SIGNING}
+        intent = self.pending.get(server)
+        if intent is not None and intent.activates is not None:
+            signing.add(intent.activates)
+        return frozenset(signing)
+
+    def may_hold(self, server: HostName) -> frozenset[CredentialId]:
+        """Credentials whose private key the server may hold, in whatever standing."""
+        record = self.servers.get(server)
+        intent = self.pending.get(server)
+        held = frozenset(record.placements) if record is not None else frozenset[CredentialId]()
+        return held | frozenset(intent.stages) if intent is not None else held
+
+    def bundles(self, agent: HostName) -> Iterator[Installed]:
+        """The bundles the agent may be using: the one it is known to have, and one that may have come."""
+        record = self.agents.get(agent)
+        if record is not None and record.installed is not None:
+            yield record.installed
+        intent = self.pending.get(agent)
+        if intent is not None and intent.bundle is not None:
+            yield intent.bundle
+
+    def settled_bundle(self, agent: HostName) -> Installed | None:
+        """The bundle the agent certainly uses; None: it has none, or it is not certain."""
+        intent = self.pending.get(agent)
+        if intent is not None and intent.bundle is not None:
+            return None
+        record = self.agents.get(agent)
+        return record.installed if record is not None else None
+
+    def listens(self) -> Mapping[HostName, frozenset[HostName]]:
+        """For each agent of any playbook, the servers it is to listen to."""
+        listens: dict[HostName, set[HostName]] = {}
+        for desired in self.playbooks.values():
+            for trust_set in desired.trust_sets:
+                for agent in trust_set.agents:
+                    listens.setdefault(agent, set()).update(trust_set.servers)
+        return {agent: frozenset(servers) for agent, servers in listens.items()}
+
+    def listeners(self) -> Mapping[HostName, tuple[HostName, ...]]:
+        """For each server of any playbook, the agents that are to listen to it, sorted."""
+        listeners: dict[HostName, set[HostName]] = {}
+        for agent, servers in self.listens().items():
+            for server in servers:
+                listeners.setdefault(server, set()).add(agent)
+        return {server: tuple(sorted(agents)) for server, agents in listeners.items()}
