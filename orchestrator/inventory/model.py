@@ -1,0 +1,182 @@
+"""An inventory as values: hosts, groups and their resolved variables.
+
+What is here has been read and merged already (``yaml_files``), or was made by a test; nothing is read,
+rendered or executed. Hosts stand in the order in which they first appear in the sources.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from types import MappingProxyType
+from typing import Any
+
+from orchestrator.errors import InputError, Place, UsageError
+from orchestrator.inventory.endpoints import (
+    DEFAULT_BASE,
+    DEFAULT_PORT,
+    OWN_VARIABLES,
+    Endpoint,
+    Reading,
+    Written,
+)
+from orchestrator.inventory.names import ALL, UNGROUPED, GroupName, HostName, shown
+
+__all__ = [
+    "ALL",
+    "DEFAULT_BASE",
+    "DEFAULT_PORT",
+    "OWN_VARIABLES",
+    "UNGROUPED",
+    "Endpoint",
+    "Group",
+    "GroupName",
+    "Host",
+    "HostName",
+    "Inventory",
+    "Written",
+    "graph",
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Host:
+    """One managed host.
+
+    Attributes:
+        groups: every group it is in, ancestors too; a later group's variables win over an earlier one's, so
+            ``all`` is first.
+        variables: the resolved values by name, those of its groups included.
+        place: where the host is first named.
+        written: where each value was written; the place that an error about it names.
+    """
+
+    name: HostName
+    groups: tuple[GroupName, ...]
+    place: Place
+    variables: Mapping[str, Any] = MappingProxyType({})
+    written: Mapping[str, Written] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Group:
+    """One group of hosts.
+
+    Attributes:
+        parents, children: the groups directly above and below, in the order in which the sources say so.
+        hosts: the hosts that are listed in this very group.
+        variables: the group's own, from the inventory and from ``group_vars/``.
+    """
+
+    name: GroupName
+    place: Place
+    parents: tuple[GroupName, ...] = ()
+    children: tuple[GroupName, ...] = ()
+    hosts: tuple[HostName, ...] = ()
+    variables: Mapping[str, Any] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inventory:
+    """Every host and group that the sources name; ``all`` and ``ungrouped`` always exist.
+
+    Attributes:
+        sources: the files it was read from, in their order.
+    """
+
+    hosts: Mapping[HostName, Host]
+    groups: Mapping[GroupName, Group]
+    sources: tuple[str, ...] = ()
+
+    def host(self, name: str) -> Host:
+        """The host called ``name``.
+
+        Raises:
+            UsageError: there is none.
+        """
+        found = self.hosts.get(HostName(name))
+        if found is None:
+            raise UsageError(f"the inventory has no host {shown(name)}", hint=did_you_mean(name, self.hosts))
+        return found
+
+    def endpoint(self, name: HostName) -> Endpoint:
+        """How a host is reached.
+
+        Raises:
+            UsageError: there is no such host.
+            InputError: a variable that says how is wrong; names the line on which it was written.
+        """
+        return self.reading(name).endpoint()
+
+    def servers_pattern(self, name: HostName) -> str | None:
+        """The pattern of servers that an agent listens to (``keyrelay_servers``); None: the playbook's servers.
+
+        Raises:
+            UsageError: there is no such host.
+            InputError: the variable is not text, or is a template.
+        """
+        return self.reading(name).servers_pattern()
+
+    def reading(self, name: HostName) -> Reading:
+        """A host's variables as keyrelay reads them, with errors that know the variables' places."""
+        host = self.host(name)
+        return Reading(host=host.name, variables=host.variables, written=host.written, place=host.place)
+
+    def members(self, name: GroupName) -> tuple[HostName, ...]:
+        """The hosts of a group and of all groups below it, in inventory order.
+
+        Raises:
+            UsageError: there is no such group.
+        """
+        if name not in self.groups:
+            raise UsageError(
+                f"the inventory has no group {shown(name)}", hint=did_you_mean(name, self.groups)
+            )
+        if name == ALL:
+            return tuple(self.hosts)
+        below, waiting = {name}, [name]
+        while waiting:
+            new = [child for child in self.groups[waiting.pop()].children if child not in below]
+            below.update(new)
+            waiting.extend(new)
+        found = {host for group in below for host in self.groups[group].hosts}
+        return tuple(host for host in self.hosts if host in found)
+
+    def problems(self) -> Iterator[InputError]:
+        """What is wrong in the variables that keyrelay uses: the first error of each host."""
+        for name in self.hosts:
+            reading = self.reading(name)
+            try:
+                reading.endpoint()
+                reading.servers_pattern()
+            except InputError as error:
+                yield error
+
+
+def did_you_mean(name: str, known: Mapping[Any, object]) -> str:
+    """A hint with the names most like ``name``, or empty."""
+    close = get_close_matches(name, [str(other) for other in known], n=3)
+    return f"did you mean {' or '.join(close)}?" if close else ""
+
+
+def graph(inventory: Inventory, start: GroupName = ALL) -> Iterator[str]:
+    """The lines of ``ansible-inventory --graph``: groups below ``start``, indented, and their hosts.
+
+    Raises:
+        UsageError: there is no such group.
+    """
+    inventory.members(start)
+    yield from _branch(inventory, start, depth=0)
+
+
+def _branch(inventory: Inventory, name: GroupName, *, depth: int) -> Iterator[str]:
+    group = inventory.groups[name]
+    yield f"{_indent(depth)}@{name}:"
+    for child in group.children:
+        yield from _branch(inventory, child, depth=depth + 1)
+    if name != ALL:
+        for host in group.hosts:
+            yield f"{_indent(depth + 1)}{host}"
+
+
+def _indent(depth: int) -> str:
+    return "  |" * depth + "--" if depth else ""
