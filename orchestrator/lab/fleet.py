@@ -10,8 +10,7 @@ Everything a lab has lies in its folder, so that another process can take it ove
 import os
 import pwd
 import signal
-from collections.abc import Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
@@ -19,11 +18,10 @@ from typing import Self
 from orchestrator.errors import LabError, UsageError
 from orchestrator.lab import client_files, folder, sshd
 from orchestrator.lab.layout import HostOptions, Layout, check_size, network_for
-from orchestrator.lab.processes import Started, end_trees, signal_trees, wait_until
-from orchestrator.lab.sshd import HostFiles, Sshd
+from orchestrator.lab.machines import RECORD, Machines
+from orchestrator.lab.sshd import Sshd
 
 DEFAULT_MAX_STARTUPS = 200
-_ANSWER_S = 20.0
 _ATTEMPTS = 8
 
 
@@ -67,7 +65,8 @@ class Lab:
         """
         self.directory = directory.resolve()
         self.started_now: tuple[str, ...] = ()
-        self._layout, self._complete = Layout.load(self._record)
+        layout, self._complete = Layout.load(self.directory / RECORD)
+        self._machines = Machines(directory=self.directory, layout=layout)
 
     @classmethod
     def up(
@@ -113,8 +112,8 @@ class Lab:
         server = sshd.find_sshd()
         folder.make_directory(directory, user=wanted.user)
         with folder.locked(directory):
-            if not (directory / "lab.json").exists():
-                wanted.save(directory / "lab.json", complete=False)
+            if not (directory / RECORD).exists():
+                wanted.save(directory / RECORD, complete=False)
             lab = cls(directory)
             lab._refuse_other_than(wanted)
             lab.started_now = lab._bring_up(server, port=port)
@@ -161,9 +160,9 @@ class Lab:
         Raises:
             UsageError: the lab has no such host.
         """
-        self._check(name)
-        files = self._files(name)
-        started = self._started(name)
+        self._machines.check(name)
+        files = self._machines.files(name)
+        started = self._machines.started(name)
         return LabHost(
             name=name, address=self._layout.address(name), port=self._layout.port,
             groups=self._layout.groups(name), home=files.home, base=files.base, log=files.log,
@@ -172,40 +171,36 @@ class Lab:
 
     def ssh(self, name: str, command: str) -> list[str]:
         """The arguments of an OpenSSH client that runs a command on a host."""
-        self._check(name)
+        self._machines.check(name)
         return ["ssh", "-F", str(self.ssh_config), name, command]
 
     def start(self, name: str) -> None:
         """Starts a host that was stopped, and waits until it answers; nothing if it runs."""
-        self._check(name)
-        self._start([name], sshd.find_sshd())
+        self._machines.start([name], sshd.find_sshd())
 
     def stop(self, name: str) -> None:
         """Ends a host's sshd and every session on it, as if the machine were switched off."""
-        self._check(name)
-        self._end([name])
+        self._machines.end([name])
 
     def freeze(self, name: str) -> None:
         """Stops a host in its tracks (SIGSTOP), sessions too: it accepts connections and says nothing."""
-        self._check(name)
-        signal_trees(self._all_started([name]), signal.SIGSTOP)
+        self._machines.signal([name], signal.SIGSTOP)
 
     def thaw(self, name: str) -> None:
         """Lets a frozen host go on where it was."""
-        self._check(name)
-        signal_trees(self._all_started([name]), signal.SIGCONT)
+        self._machines.signal([name], signal.SIGCONT)
 
     def replace_host_key(self, name: str) -> None:
         """Gives a host a new key, as if another machine had taken its address; known_hosts keeps the old."""
         self.stop(name)
-        folder.write_key_pair(self._files(name).host_key, owner=self._owner)
+        folder.write_key_pair(self._machines.files(name).host_key, owner=self._machines.owner)
         self.start(name)
 
     def accept_host_keys(self) -> None:
         """Writes known_hosts anew from the keys that the hosts have now."""
-        keys = {name: self._files(name).host_key.with_suffix(".pub") for name in self._layout.names}
+        keys = {name: self._machines.files(name).host_key.with_suffix(".pub") for name in self._layout.names}
         text = client_files.render_known_hosts(self._layout, keys)
-        folder.write(self.known_hosts, text.encode(), owner=self._owner)
+        folder.write(self.known_hosts, text.encode(), owner=self._machines.owner)
 
     def down(self) -> tuple[str, ...]:
         """Ends every host's sshd and sessions; files stay, so that ``up`` finds the hosts as they were.
@@ -214,46 +209,24 @@ class Lab:
             The names of the hosts that ran.
         """
         with folder.locked(self.directory):
-            return self._end(self._layout.names)
+            return self._machines.end(self._layout.names)
 
     @property
-    def _record(self) -> Path:
-        return self.directory / "lab.json"
-
-    @property
-    def _owner(self) -> tuple[int, int]:
-        account = pwd.getpwnam(self._layout.user)
-        return account.pw_uid, account.pw_gid
-
-    def _check(self, name: str) -> None:
-        if name not in self._layout.names:
-            raise UsageError(f"the lab has no host {name!r}; it has {', '.join(self._layout.names)}")
-
-    def _files(self, name: str) -> HostFiles:
-        return HostFiles(control=self.directory / "control" / name, machine=self.directory / "hosts" / name)
-
-    def _started(self, name: str) -> Started | None:
-        files = self._files(name)
-        return Started.load(files.pid, marker=files.config)
-
-    def _all_started(self, names: Iterable[str]) -> list[Started]:
-        return [started for name in names if (started := self._started(name)) is not None]
-
-    def _running(self, names: Iterable[str]) -> list[str]:
-        return [name for name in names if (started := self._started(name)) and started.running]
+    def _layout(self) -> Layout:
+        return self._machines.layout
 
     def _refuse_other_than(self, wanted: Layout) -> None:
         """Refuses to turn this lab into one of another size or user."""
-        same = replace(self._layout, port=0, network="", max_startups=0, options={})
-        if same != replace(wanted, port=0, network="", max_startups=0, options={}):
+        found = self._layout
+        if (found.size, found.user) != (wanted.size, wanted.user):
             raise LabError(
-                f"{self.directory} already holds a lab of {self.size} for {self.user}, "
+                f"{self.directory} already holds a lab of {found.size} for {found.user}, "
                 f"not of {wanted.size} for {wanted.user}",
                 hint=f"choose another folder, or: keyrelay lab down {self.directory} and remove the folder",
             )
-        if wanted.port not in (0, self._layout.port) and self._running(self._layout.names):
+        if wanted.port not in (0, found.port) and self._machines.running(found.names):
             raise LabError(
-                f"{self.directory} holds a lab that runs on port {self._layout.port}, not {wanted.port}",
+                f"{self.directory} holds a lab that runs on port {found.port}, not {wanted.port}",
                 hint=f"keyrelay lab down {self.directory}",
             )
 
@@ -261,113 +234,48 @@ class Lab:
         """Starts the hosts that do not run; says which."""
         names = self._layout.names
         if not self._complete:
-            self._end(names)
-        running = self._running(names)
+            self._machines.end(names)
+        running = self._machines.running(names)
         if len(running) == len(names):
             return ()
         if not running:
-            self._settle(port)
+            settled = _settle(self._layout, self.directory, port)
+            settled.save(self.directory / RECORD, complete=False)
+            self._machines = Machines(directory=self.directory, layout=settled)
             self._write_files(server)
         missing = tuple(name for name in names if name not in running)
-        self._start(missing, server)
-        self._layout.save(self._record, complete=True)
+        self._machines.start(missing, server)
+        self._layout.save(self.directory / RECORD, complete=True)
         return missing
-
-    def _settle(self, port: int | None) -> None:
-        """Chooses addresses and a port on which nothing listens; those of last time if they are free."""
-        candidates = [self._layout] if self._layout.network and port in (None, self._layout.port) else []
-        for attempt in range(_ATTEMPTS):
-            network = network_for(self.directory, attempt=attempt)
-            candidates.append(
-                replace(self._layout, network=network, port=port or sshd.free_port(f"{network}.1"))
-            )
-        for layout in candidates:
-            if all(sshd.is_free(layout.address(name), layout.port) for name in layout.names):
-                self._layout = layout
-                self._layout.save(self._record, complete=False)
-                return
-        networks = ", ".join(layout.network for layout in candidates)
-        raise LabError(
-            f"port {candidates[-1].port} is taken on the loopback networks {networks}",
-            hint="choose another port, or none: a free one is found",
-        )
 
     def _write_files(self, server: Sshd) -> None:
         """Writes what hosts and clients read; keys that exist are kept."""
-        authorized = self.directory / "authorized_keys"
+        machines, owner = self._machines, self._machines.owner
         if not self.key_file.exists():
-            folder.write_key_pair(self.key_file, owner=self._owner)
-        public = self.key_file.with_suffix(".pub").read_bytes()
-        folder.write(authorized, public, owner=self._owner)
-        for parent in ("control", "hosts"):
-            folder.make_folder(self.directory / parent, owner=self._owner)
-        for name in self._layout.names:
-            files = self._files(name)
-            for path in (files.control, files.machine, files.home):
-                folder.make_folder(path, owner=self._owner)
-            if not files.host_key.exists():
-                folder.write_key_pair(files.host_key, owner=self._owner)
-            config = sshd.render_config(
-                files, sshd=server, address=self._layout.address(name), port=self._layout.port,
-                authorized_keys=authorized, user=self._layout.user,
-                max_startups=self._layout.max_startups,
-                options=self._layout.options.get(name, HostOptions()),
-            )  # fmt: skip
-            folder.write(files.config, config.encode(), owner=self._owner)
+            folder.write_key_pair(self.key_file, owner=owner)
+        machines.write_files(server, login_key=self.key_file.with_suffix(".pub").read_bytes())
         self.accept_host_keys()
-        bases = {name: self._files(name).base for name in self._layout.names}
+        bases = {name: machines.files(name).base for name in self._layout.names}
         inventory = client_files.render_inventory(self._layout, bases, self.key_file, self.known_hosts)
-        folder.write(self.inventory_file, inventory.encode(), owner=self._owner)
+        folder.write(self.inventory_file, inventory.encode(), owner=owner)
         config = client_files.render_ssh_config(self._layout, self.key_file, self.known_hosts)
-        folder.write(self.ssh_config, config.encode(), owner=self._owner)
+        folder.write(self.ssh_config, config.encode(), owner=owner)
 
-    def _start(self, names: Iterable[str], server: Sshd) -> None:
-        """Starts hosts side by side and waits until each one greets on its port; all of them or none."""
-        sshd.prepare_machine()
-        running = self._running(names)
-        missing = [name for name in names if name not in running]
-        try:
-            for name in missing:
-                self._spawn(name, server)
-            for name in missing:
-                self._await(name)
-        except BaseException:
-            self._end(missing)
-            raise
 
-    def _spawn(self, name: str, server: Sshd) -> None:
-        address, port, files = self._layout.address(name), self._layout.port, self._files(name)
-        if not sshd.is_free(address, port):
-            raise LabError(f"{name}: another program listens on {address} port {port}")
-        arguments = sshd.command_line(files, sshd=server, user=self._layout.user)
-        files.log.unlink(missing_ok=True)
-        Started.spawn(arguments, marker=files.config, log=files.log).save(files.pid)
-
-    def _await(self, name: str) -> None:
-        """Waits until a host greets.
-
-        Raises:
-            LabError: its sshd has ended, or says nothing for 20 seconds.
-        """
-        host = self.host(name)
-        wait_until(
-            lambda: sshd.answers(host.address, host.port) or not self._running([name]), timeout_s=_ANSWER_S
-        )
-        if self._running([name]) and sshd.answers(host.address, host.port):
-            return
-        said = ""
-        with suppress(OSError):
-            said = " / ".join(host.log.read_text(encoding="utf-8", errors="replace").splitlines()[-3:])
-        raise LabError(
-            f"{name}: sshd does not answer on {host.address} port {host.port}: {said or 'it wrote nothing'}"
-        )
-
-    def _end(self, names: Iterable[str]) -> tuple[str, ...]:
-        running = tuple(self._running(names))
-        end_trees(self._all_started(running))
-        for name in names:
-            self._files(name).pid.unlink(missing_ok=True)
-        return running
+def _settle(layout: Layout, directory: Path, port: int | None) -> Layout:
+    """Gives the hosts addresses and a port on which nothing listens; those of last time if they are free."""
+    candidates = [layout] if layout.network and port in (None, layout.port) else []
+    for attempt in range(_ATTEMPTS):
+        network = network_for(directory, attempt=attempt)
+        candidates.append(replace(layout, network=network, port=port or sshd.free_port(f"{network}.1")))
+    for candidate in candidates:
+        if all(sshd.is_free(candidate.address(name), candidate.port) for name in candidate.names):
+            return candidate
+    networks = ", ".join(candidate.network for candidate in candidates)
+    raise LabError(
+        f"port {candidates[-1].port} is taken on the loopback networks {networks}",
+        hint="choose another port, or none: a free one is found",
+    )
 
 
 def _check_user(user: str | None) -> str:

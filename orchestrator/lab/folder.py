@@ -15,13 +15,22 @@ from orchestrator.errors import LabError
 
 
 def make_directory(directory: Path, *, user: str) -> None:
-    """Makes the lab's folder and checks that hosts will keep keys below it."""
+    """Makes the lab's folder and checks that hosts will keep keys below it.
+
+    Raises:
+        LabError: it cannot be written, holds something else, or other users can change what is in it.
+    """
     account = pwd.getpwnam(user)
     try:
         if not directory.exists():
             directory.mkdir(parents=True, mode=0o700)
             os.chown(directory, account.pw_uid, account.pw_gid)
-        (directory / ".lock").touch()
+        if (directory / "inventory.yml").exists() and not (directory / "lab.json").exists():
+            raise LabError(
+                f"{directory} holds an inventory that is no lab's: it would be overwritten",
+                hint="choose an empty or a new folder",
+            )
+        (directory / ".lock").touch(mode=0o600)
     except OSError as error:
         raise LabError(f"{directory}: the lab's folder cannot be written: {error.strerror}") from error
     for folder in (directory, *directory.parents):
@@ -32,6 +41,8 @@ def make_directory(directory: Path, *, user: str) -> None:
                 f"{directory}: hosts keep no keys there, since other users can change {folder}",
                 hint="choose a folder that belongs to you alone, e.g. one below /tmp or your home",
             )
+        if not status.st_mode & stat.S_IXOTH and status.st_uid != account.pw_uid:
+            raise LabError(f"{directory}: {user} cannot enter {folder}", hint="choose another folder")
 
 
 @contextmanager
@@ -53,8 +64,11 @@ def make_folder(folder: Path, *, owner: tuple[int, int]) -> None:
         raise LabError(f"{folder}: cannot be made: {error.strerror}") from error
 
 
-def write(file: Path, content: bytes, *, owner: tuple[int, int]) -> None:
-    """Writes a file of mode 0600 in one rename: readers see it wholly old or wholly new."""
+def write(file: Path, content: bytes, *, owner: tuple[int, int] = (-1, -1)) -> None:
+    """Writes a file of mode 0600 in one rename: readers see it wholly old or wholly new.
+
+    Without an ``owner`` (user and group id) it belongs to this process's user.
+    """
     fresh = file.with_name(f".{file.name}.new")
     try:
         fresh.unlink(missing_ok=True)

@@ -14,6 +14,7 @@ from types import MappingProxyType
 from typing import Any, Self
 
 from orchestrator.errors import LabError, UsageError
+from orchestrator.lab import folder
 
 MAX_HOSTS = 64
 DEFAULT_SITES = 2
@@ -94,7 +95,7 @@ class Layout:
                 for name, option in self.options.items()
             },
         }
-        file.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+        folder.write(file, f"{json.dumps(record, indent=1)}\n".encode())
 
     @classmethod
     def load(cls, file: Path) -> tuple[Self, bool]:

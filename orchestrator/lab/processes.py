@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Self
 
 from orchestrator.errors import LabError
+from orchestrator.lab import folder
 
 _POLL_S = 0.005
 # sshd writes its title over its arguments and environment; this much room keeps the file's name readable.
@@ -61,7 +62,7 @@ class Started:
 
     def save(self, file: Path) -> None:
         """Notes the process in its pid file."""
-        file.write_text(f"{self.pid} {self.start_ticks}\n", encoding="ascii")
+        folder.write(file, f"{self.pid} {self.start_ticks}\n".encode())
 
     @classmethod
     def load(cls, file: Path, *, marker: Path) -> Self | None:
