@@ -34,7 +34,7 @@ KEY_MEANINGS: Mapping[KeyState, str] = MappingProxyType(
         KeyState.PUBLISHED: "the public key is being given to agents",
         KeyState.READY: "every agent of its servers has proven it",
         KeyState.ACTIVE: "a server may sign with it",
-        KeyState.RETIRED: "no server can sign with it; agents still trust it, or the private key is not yet destroyed",
+        KeyState.RETIRED: "no server can sign with it, but agents trust it or someone holds the private key",
         KeyState.REMOVED: "no agent trusts it and its private key is destroyed everywhere",
     },
 )
@@ -50,12 +50,14 @@ KEY_MOVES: Mapping[KeyState, Mapping[KeyState, str]] = MappingProxyType(
         },
         KeyState.PUBLISHED: {
             KeyState.READY: "every agent of its servers has proven it",
+            KeyState.GENERATED: "the agents that were given it were wiped or have left",
             KeyState.ACTIVE: "found in use on a server",
             KeyState.RETIRED: "given up, or its rollout was replaced by another",
             KeyState.REMOVED: "given up and already gone everywhere",
         },
         KeyState.READY: {
-            KeyState.PUBLISHED: "an agent joined, lost its bundle or got another one, and has to prove it again",
+            KeyState.PUBLISHED: "an agent joined or lost its bundle, and has to prove it again",
+            KeyState.GENERATED: "the agents that had proven it were wiped or have left",
             KeyState.ACTIVE: "a server switched to it",
             KeyState.RETIRED: "given up, or its rollout was replaced by another",
             KeyState.REMOVED: "given up and already gone everywhere",
@@ -128,7 +130,9 @@ class Rule:
 
 STEPS: Mapping[Step, Rule] = MappingProxyType(
     {
-        Step.MAKE: Rule(phase=Phase.STAGE, holds_when="the new key is made", visits="server", invariants=("S3", "S4")),
+        Step.MAKE: Rule(
+            phase=Phase.STAGE, holds_when="the new key is made", visits="server", invariants=("S3", "S4")
+        ),
         Step.CERTIFY: Rule(phase=Phase.STAGE, holds_when="the issuer has certified it for this server"),
         Step.STAGE: Rule(
             phase=Phase.STAGE,

@@ -7,7 +7,7 @@ had not (S3).
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 from types import MappingProxyType
@@ -18,10 +18,14 @@ from orchestrator.keys.bundle import Position
 from orchestrator.keys.material import PublicKey
 from orchestrator.policy.desired import Desired, KeySpec, PlaybookName, ScopeName
 from orchestrator.rotation.lifecycle import KeyState
-from orchestrator.rotation.visits import Claim, CredentialId
+from orchestrator.rotation.visits import Challenge, Claim, CredentialId
 
 RolloutId = NewType("RolloutId", str)
 """64 random bits as 16 lowercase hex digits."""
+
+
+NOWHERE = Position(epoch=0, sequence=0)
+"""Before the first bundle."""
 
 
 class Evidence(StrEnum):
@@ -102,7 +106,8 @@ class Intent:
         activates: the credential it may have put into use.
         disarms, erases: credentials it may have put away.
         bundle: the bundle it may have installed.
-        claims: the challenges it asked a server to sign, with the key; signatures still empty.
+        proves: the lines whose claims it carries to an agent, in the order of the claims.
+        challenges: what it asks a server to sign, by credential.
     """
 
     host: HostName
@@ -111,7 +116,8 @@ class Intent:
     disarms: tuple[CredentialId, ...] = ()
     erases: tuple[CredentialId, ...] = ()
     bundle: Installed | None = None
-    claims: tuple[Claim, ...] = ()
+    proves: tuple[TrustLine, ...] = ()
+    challenges: Mapping[CredentialId, Challenge] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,11 +157,13 @@ class Contact:
         seen: the last time a visit ended well.
         failing_since: the first of the failures since then; None: none.
         reason: of the last failure.
+        skew: what the last answer told of the host's clock (``visits.Changed.skew``).
     """
 
     seen: datetime | None = None
     failing_since: datetime | None = None
     reason: str = ""
+    skew: timedelta = timedelta(0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -242,7 +250,7 @@ class Recorded:
     root: str = ""
     issuer: str = ""
     generation: int = 0
-    position: Position = Position(epoch=0, sequence=0)
+    position: Position = NOWHERE
     playbooks: Mapping[PlaybookName, Desired] = MappingProxyType({})
     credentials: Mapping[CredentialId, Credential] = MappingProxyType({})
     servers: Mapping[HostName, ServerRecord] = MappingProxyType({})
@@ -251,6 +259,25 @@ class Recorded:
     contacts: Mapping[HostName, Contact] = MappingProxyType({})
     pending: Mapping[HostName, Intent] = MappingProxyType({})
     rollouts: Mapping[RolloutId, Rollout] = MappingProxyType({})
+
+    def with_server(self, server: HostName, record: ServerRecord) -> "Recorded":
+        """The same fleet, with this record of a server."""
+        return replace(self, servers=MappingProxyType({**self.servers, server: record}))
+
+    def with_agent(self, agent: HostName, record: AgentRecord) -> "Recorded":
+        """The same fleet, with this record of an agent."""
+        return replace(self, agents=MappingProxyType({**self.agents, agent: record}))
+
+    def with_contact(self, host: HostName, contact: Contact) -> "Recorded":
+        """The same fleet, with this word of how a host was last reached."""
+        return replace(self, contacts=MappingProxyType({**self.contacts, host: contact}))
+
+    def without_pending(self, host: HostName) -> "Recorded":
+        """The same fleet, certain again of what a host holds."""
+        if host not in self.pending:
+            return self
+        left = {name: intent for name, intent in self.pending.items() if name != host}
+        return replace(self, pending=MappingProxyType(left))
 
     def running(self, playbook: PlaybookName) -> Rollout | None:
         """The rollout of a playbook that is under way."""
@@ -293,6 +320,13 @@ class Recorded:
             return None
         record = self.agents.get(agent)
         return record.installed if record is not None else None
+
+    def allowed_skew(self, host: HostName) -> timedelta:
+        """How far the clock of a host may be off: the least that a playbook with it allows (S7)."""
+        allowed = [
+            desired.messages.clock_skew for desired in self.playbooks.values() if host in desired.endpoints
+        ]
+        return min(allowed, default=timedelta.max)
 
     def listens(self) -> Mapping[HostName, frozenset[HostName]]:
         """For each agent of any playbook, the servers it is to listen to."""

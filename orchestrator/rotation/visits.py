@@ -326,18 +326,7 @@ class Checked:
     kind: Literal["check"] = "check"
 
 
-Report = (
-    Surveyed
-    | Generated
-    | Staged
-    | Trusted
-    | Activated
-    | Reverted
-    | Disarmed
-    | Erased
-    | Signed
-    | Checked
-)
+Report = Surveyed | Generated | Staged | Trusted | Activated | Reverted | Disarmed | Erased | Signed | Checked
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,183 @@
+"""What each ledger entry changes: the fold that makes ``Recorded``.
+
+Pure and total over the events of ``events.py``. The real ledger, the tests' ledger and the model search all
+use this one function, so what they agree on is what the engine sees.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from datetime import datetime
+from types import MappingProxyType
+from typing import TypeVar, assert_never
+
+from orchestrator.keys.bundle import Position
+from orchestrator.rotation import events as ev
+from orchestrator.rotation.lifecycle import KeyState
+from orchestrator.rotation.outcomes import ended, failing
+from orchestrator.rotation.recorded import AgentRecord, Credential, Recorded, Rollout, ServerRecord
+from orchestrator.rotation.settle import settle
+from orchestrator.rotation.surveys import surveyed
+from orchestrator.rotation.visits import CredentialId
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+
+def fold(recorded: Recorded, entries: Iterable[ev.Entry]) -> Recorded:
+    """``recorded`` after all of ``entries``, in order.
+
+    Raises:
+        ValueError: an entry cannot follow what came before it.
+    """
+    for entry in entries:
+        recorded = evolve(recorded, entry)
+    return recorded
+
+
+def evolve(recorded: Recorded, entry: ev.Entry) -> Recorded:
+    """``recorded`` after one entry.
+
+    Raises:
+        ValueError: the entry is not the next one, or tells of something that cannot have happened.
+    """
+    if entry.number != recorded.version + 1 or entry.previous != recorded.head:
+        raise ValueError(f"entry {entry.number} does not follow entry {recorded.version}")
+    after = _apply(recorded, entry.event, entry.at)
+    return settle(replace(after, version=entry.number, head=entry.digest), at=entry.at)
+
+
+def _apply(recorded: Recorded, event: ev.Event, at: datetime) -> Recorded:
+    match event:
+        case ev.FleetFounded():
+            return replace(
+                recorded,
+                fleet=event.fleet,
+                root=event.root,
+                issuer=event.issuer,
+                generation=1,
+                position=Position(epoch=1, sequence=0),
+            )
+        case ev.RolloutStarted():
+            return _start(recorded, event, at)
+        case ev.EndpointsChanged():
+            return replace(recorded, endpoints=MappingProxyType({**recorded.endpoints, **event.endpoints}))
+        case ev.KeyMakingIntended():
+            return _credential(recorded, event.credential, in_vault=True)
+        case ev.KeyMade():
+            return _credential(recorded, event.credential, public=event.public)
+        case ev.Certified():
+            known = recorded.credentials[event.credential]
+            return _credential(
+                recorded,
+                event.credential,
+                certificates=_with(known.certificates, event.server, event.certificate_pem),
+                chains=_with(known.chains, event.server, event.chain_pem),
+            )
+        case ev.VisitsIntended():
+            given = [intent.bundle.position for intent in event.intents if intent.bundle is not None]
+            return replace(
+                recorded,
+                pending=MappingProxyType({**recorded.pending, **{i.host: i for i in event.intents}}),
+                position=max([recorded.position, *given]),
+            )
+        case ev.VisitsEnded():
+            for outcome in event.outcomes:
+                recorded = ended(recorded, outcome, at)
+            return recorded
+        case ev.HostsSurveyed():
+            for host, survey in event.surveys.items():
+                recorded = surveyed(recorded, host, survey, at)
+            for host, reason in event.failures.items():
+                recorded = failing(recorded, host, reason, at)
+            return recorded
+        case ev.KeyDestroyed():
+            return _credential(recorded, event.credential, in_vault=False)
+        case ev.RolloutEnded():
+            return _finish(recorded, event, at)
+        case _:
+            assert_never(event)
+
+
+def _start(recorded: Recorded, event: ev.RolloutStarted, at: datetime) -> Recorded:
+    desired = event.desired
+    credentials = dict(recorded.credentials)
+    for new in event.new:
+        credentials[new.id] = Credential(
+            id=new.id,
+            playbook=desired.playbook,
+            scope=new.scope,
+            key=new.key,
+            servers=new.servers,
+            created=at,
+            not_before=new.not_before,
+            not_after=new.not_after,
+            in_flight=desired.messages.in_flight,
+            grace=desired.certificate.grace,
+            state=KeyState.GENERATED,
+            state_since=at,
+        )
+    for known in recorded.credentials.values():
+        if known.playbook == desired.playbook and known.in_flight < desired.messages.in_flight:
+            credentials[known.id] = replace(known, in_flight=desired.messages.in_flight)
+    servers = dict(recorded.servers)
+    for server, target in event.targets.items():
+        before = servers.get(server, ServerRecord(playbook=desired.playbook, target=None))
+        servers[server] = replace(before, playbook=desired.playbook, target=target)
+    agents = {agent: AgentRecord() for agent in desired.agents()}
+    rollouts = {
+        r.id: replace(r, ended=at, replaced_by=event.rollout)
+        if r.playbook == desired.playbook and r.ended is None
+        else r
+        for r in recorded.rollouts.values()
+    }
+    rollouts[event.rollout] = Rollout(
+        id=event.rollout,
+        playbook=desired.playbook,
+        started=at,
+        targets=event.targets,
+        reasons=event.reasons,
+    )
+    return replace(
+        recorded,
+        playbooks=_with(recorded.playbooks, desired.playbook, desired),
+        credentials=MappingProxyType(credentials),
+        servers=MappingProxyType(servers),
+        agents=MappingProxyType({**agents, **recorded.agents}),
+        endpoints=MappingProxyType({**recorded.endpoints, **desired.endpoints}),
+        rollouts=MappingProxyType(rollouts),
+    )
+
+
+def _finish(recorded: Recorded, event: ev.RolloutEnded, at: datetime) -> Recorded:
+    """End the rollout, and forget hosts that have left and hold nothing any more."""
+    listening = recorded.listens()
+    gone = {
+        host
+        for host, server in recorded.servers.items()
+        if server.target is None and not server.placements and host not in recorded.pending
+    }
+    idle = {
+        host
+        for host, agent in recorded.agents.items()
+        if host not in listening and (agent.installed is None or not agent.installed.lines)
+    }
+    rollout = recorded.rollouts[event.rollout]
+    return replace(
+        recorded,
+        rollouts=_with(recorded.rollouts, rollout.id, replace(rollout, ended=at)),
+        servers=_without(recorded.servers, gone),
+        agents=_without(recorded.agents, idle),
+    )
+
+
+def _credential(recorded: Recorded, credential: CredentialId, **changes: object) -> Recorded:
+    after = replace(recorded.credentials[credential], **changes)  # type: ignore[arg-type]  # named at each call
+    return replace(recorded, credentials=_with(recorded.credentials, credential, after))
+
+
+def _with(mapping: Mapping[K, V], key: K, value: V) -> Mapping[K, V]:
+    return MappingProxyType({**mapping, key: value})
+
+
+def _without(mapping: Mapping[K, V], keys: set[K]) -> Mapping[K, V]:
+    return MappingProxyType({key: value for key, value in mapping.items() if key not in keys})

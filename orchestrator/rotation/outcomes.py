@@ -1,0 +1,196 @@
+"""What the outcome of a visit changes in the record.
+
+A report is believed only in as far as it was proven: signatures were verified by the controller
+(``engine.judge``), verdicts count as proof only with the bundle that is certainly in use, and neither
+counts when the host's clock is further off than the playbook allows (S7).
+"""
+
+from dataclasses import replace
+from datetime import datetime, timedelta
+from types import MappingProxyType
+from typing import assert_never
+
+from orchestrator.inventory.model import HostName
+from orchestrator.rotation import visits as vs
+from orchestrator.rotation.recorded import (
+    SIGNING,
+    AgentRecord,
+    Contact,
+    Evidence,
+    Installed,
+    Intent,
+    Placement,
+    Recorded,
+    Standing,
+    TrustLine,
+)
+from orchestrator.rotation.visits import Claim, CredentialId
+
+
+def ended(recorded: Recorded, outcome: vs.Outcome, at: datetime) -> Recorded:
+    """``recorded`` after a visit ended; its intent stays pending where the end is not known."""
+    host = outcome.host
+    intent = recorded.pending.get(host, Intent(host=host))
+    match outcome:
+        case vs.Unreachable():
+            return failing(recorded, host, outcome.reason, at).without_pending(host)
+        case vs.Changed() | vs.Unchanged():
+            recorded = recorded.with_contact(host, Contact(seen=at, skew=outcome.skew))
+            return _reported(recorded, intent, outcome, at).without_pending(host)
+        case vs.Refused():
+            recorded = failing(recorded, host, outcome.reason, at, skew=outcome.skew)
+            return _reported(recorded, intent, outcome, at).without_pending(host)
+        case vs.Failed():
+            recorded = failing(recorded, host, outcome.reason, at, skew=outcome.skew)
+            return _reported(recorded, intent, outcome, at)
+        case _:
+            assert_never(outcome)
+
+
+def failing(
+    recorded: Recorded,
+    host: HostName,
+    reason: str,
+    at: datetime,
+    *,
+    skew: timedelta | None = None,
+) -> Recorded:
+    """``recorded`` with one more failure of a host, keeping when its failures began."""
+    before = recorded.contacts.get(host, Contact())
+    contact = replace(
+        before,
+        failing_since=before.failing_since or at,
+        reason=reason,
+        skew=before.skew if skew is None else skew,
+    )
+    return recorded.with_contact(host, contact)
+
+
+def install(
+    recorded: Recorded,
+    agent: HostName,
+    bundle: Installed,
+    proven: frozenset[TrustLine],
+    at: datetime,
+) -> Recorded:
+    """``recorded`` with a bundle on an agent; lines it had before keep the time they came."""
+    before = recorded.agents.get(agent, AgentRecord()).installed
+    known = {line: line.since for line in before.lines} if before is not None else {}
+    lines = tuple(replace(line, since=known.get(line) or at) for line in bundle.lines)
+    record = AgentRecord(
+        installed=replace(bundle, lines=lines, evidence=Evidence.REPORTED),
+        proven=proven,
+        proven_at=at,
+    )
+    return recorded.with_agent(agent, record)
+
+
+def _reported(
+    recorded: Recorded,
+    intent: Intent,
+    outcome: vs.Changed | vs.Unchanged | vs.Refused | vs.Failed,
+    at: datetime,
+) -> Recorded:
+    host = outcome.host
+    in_time = abs(outcome.skew) <= recorded.allowed_skew(host)
+    for report in outcome.reports:
+        match report:
+            case vs.Generated():
+                recorded = _place(recorded, host, report.credential, Standing.MADE, at)
+            case vs.Staged():
+                claim = _claim(recorded, intent, report.credential, report.signature) if in_time else None
+                recorded = _place(recorded, host, report.credential, Standing.STAGED, at, claim)
+            case vs.Activated() | vs.Reverted():
+                claim = _claim(recorded, intent, report.credential, report.signature) if in_time else None
+                recorded = _switch(recorded, host, report.credential, at, claim)
+            case vs.Disarmed():
+                for credential in report.credentials:
+                    recorded = _place(recorded, host, credential, Standing.DISARMED, at)
+            case vs.Erased():
+                recorded = _erased(recorded, host, report.credentials)
+            case vs.Trusted() if intent.bundle is not None:
+                proven = _proven(intent, report.verdicts) if in_time else frozenset()
+                recorded = install(recorded, host, intent.bundle, proven, at)
+            case vs.Checked() if in_time:
+                recorded = _checked(recorded, intent, report, at)
+            case vs.Surveyed() | vs.Signed() | vs.Trusted() | vs.Checked():
+                pass
+            case _:
+                assert_never(report)
+    return recorded
+
+
+def _claim(recorded: Recorded, intent: Intent, credential: CredentialId, signature: str) -> Claim | None:
+    challenge = intent.challenges.get(credential)
+    public = recorded.credentials[credential].public
+    if challenge is None or public is None:
+        return None
+    return Claim(challenge=challenge, key=public.spki_digest, signature=signature)
+
+
+def _place(
+    recorded: Recorded,
+    server: HostName,
+    credential: CredentialId,
+    standing: Standing,
+    at: datetime,
+    claim: Claim | None = None,
+) -> Recorded:
+    """Record where a credential lies now; a staged one that is in use stays so."""
+    record = recorded.servers[server]
+    before = record.placements.get(credential)
+    kept = before is not None and (
+        before.standing is standing
+        or (standing in {Standing.STAGED, Standing.MADE} and before.standing in SIGNING | {Standing.STAGED})
+    )
+    placement = (
+        replace(before, claim=claim or before.claim, evidence=Evidence.REPORTED)
+        if before is not None and kept
+        else Placement(standing=standing, since=at, evidence=Evidence.REPORTED, claim=claim)
+    )
+    placements = MappingProxyType({**record.placements, credential: placement})
+    return recorded.with_server(server, replace(record, placements=placements))
+
+
+def _switch(
+    recorded: Recorded,
+    server: HostName,
+    credential: CredentialId,
+    at: datetime,
+    claim: Claim | None,
+) -> Recorded:
+    record = recorded.servers[server]
+    placements: dict[CredentialId, Placement] = {}
+    for name, placement in record.placements.items():
+        stands_by = placement.standing is Standing.ACTIVE and name != credential
+        placements[name] = replace(placement, standing=Standing.STANDBY, since=at) if stands_by else placement
+    before = record.placements.get(credential)
+    since = before.since if before is not None and before.standing is Standing.ACTIVE else at
+    known = before.claim if before is not None else None
+    placements[credential] = Placement(
+        standing=Standing.ACTIVE,
+        since=since,
+        evidence=Evidence.REPORTED,
+        claim=claim or known,
+    )
+    return recorded.with_server(server, replace(record, placements=MappingProxyType(placements)))
+
+
+def _erased(recorded: Recorded, server: HostName, credentials: tuple[CredentialId, ...]) -> Recorded:
+    record = recorded.servers[server]
+    left = {c: placement for c, placement in record.placements.items() if c not in credentials}
+    return recorded.with_server(server, replace(record, placements=MappingProxyType(left)))
+
+
+def _proven(intent: Intent, verdicts: tuple[vs.Verdict, ...]) -> frozenset[TrustLine]:
+    return frozenset(
+        line for line, verdict in zip(intent.proves, verdicts, strict=False) if verdict is vs.Verdict.VALID
+    )
+
+
+def _checked(recorded: Recorded, intent: Intent, report: vs.Checked, at: datetime) -> Recorded:
+    record = recorded.agents.get(intent.host)
+    if record is None or record.installed is None or record.installed.digest != report.digest:
+        return recorded
+    proven = record.proven | _proven(intent, report.verdicts)
+    return recorded.with_agent(intent.host, replace(record, proven=proven, proven_at=at))

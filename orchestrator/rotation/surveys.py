@@ -1,0 +1,129 @@
+"""What a survey changes in the record: what a host really holds replaces what we thought.
+
+A key that does not fit its credential is left out, as if it were not there: the audit names it, and the
+plan makes a new one. A credential that a server could sign with and that is gone is remembered in
+``cleared``: messages signed with it may still be in flight (S7).
+"""
+
+from dataclasses import replace
+from datetime import datetime
+from types import MappingProxyType
+
+from orchestrator.inventory.model import HostName
+from orchestrator.keys.material import SpkiDigest
+from orchestrator.rotation.observed import HeldBundle, HeldCredential, HostSurvey
+from orchestrator.rotation.outcomes import install
+from orchestrator.rotation.recorded import (
+    AgentRecord,
+    Contact,
+    Credential,
+    Evidence,
+    Installed,
+    Intent,
+    Placement,
+    Recorded,
+    Standing,
+    TrustLine,
+)
+from orchestrator.rotation.visits import CredentialId
+
+
+def surveyed(recorded: Recorded, host: HostName, survey: HostSurvey, at: datetime) -> Recorded:
+    """``recorded`` after a survey of one host; only hosts of a playbook have a record to change."""
+    intent = recorded.pending.get(host, Intent(host=host))
+    contact = replace(recorded.contacts.get(host, Contact()), seen=at, failing_since=None, reason="")
+    recorded = recorded.with_contact(host, contact)
+    if host in recorded.servers:
+        recorded = _server(recorded, host, survey, at)
+    if host in recorded.agents:
+        recorded = _agent(recorded, host, survey.bundle, intent, at)
+    return recorded.without_pending(host)
+
+
+def _server(
+    recorded: Recorded,
+    server: HostName,
+    survey: HostSurvey,
+    at: datetime,
+) -> Recorded:
+    record = recorded.servers[server]
+    could_sign = recorded.may_sign(server)
+    placements: dict[CredentialId, Placement] = {}
+    for held in survey.credentials:
+        credential = recorded.credentials.get(CredentialId(held.name))
+        if credential is None or not fits(held, credential):
+            continue
+        standing = _standing(held, survey.current, credential.id in could_sign)
+        before = record.placements.get(credential.id)
+        if before is not None and before.standing is standing:
+            placements[credential.id] = before
+        else:
+            placements[credential.id] = Placement(
+                standing=standing,
+                since=at,
+                evidence=Evidence.SURVEYED,
+                claim=before.claim if before is not None else None,
+            )
+    vanished = {c: record.cleared.get(c, at) for c in could_sign if c not in placements}
+    cleared = {c: since for c, since in record.cleared.items() if c not in placements} | vanished
+    after = replace(record, placements=MappingProxyType(placements), cleared=MappingProxyType(cleared))
+    return recorded.with_server(server, after)
+
+
+def fits(held: HeldCredential, credential: Credential) -> bool:
+    """Whether the private key on the host is the credential's (any key, as long as none is known yet)."""
+    if held.key is None:
+        return False
+    return credential.public is None or credential.public.spki_digest == held.key
+
+
+def _standing(held: HeldCredential, current: str | None, could_sign: bool) -> Standing:  # noqa: FBT001  # a fact, not a mode
+    if held.disarmed:
+        return Standing.DISARMED
+    if current == held.name:
+        return Standing.ACTIVE
+    if could_sign:
+        return Standing.STANDBY
+    return Standing.MADE if held.certificate_key is None else Standing.STAGED
+
+
+def _agent(
+    recorded: Recorded,
+    agent: HostName,
+    held: HeldBundle | None,
+    intent: Intent,
+    at: datetime,
+) -> Recorded:
+    record = recorded.agents[agent]
+    before = record.installed
+    if held is None:
+        after = AgentRecord() if before is not None else record
+    elif before is not None and held.digest == before.digest and held.position == before.position:
+        after = record
+    elif intent.bundle is not None and held.digest == intent.bundle.digest:
+        return install(recorded, agent, intent.bundle, frozenset(), at)
+    else:
+        after = AgentRecord(installed=_unfamiliar(recorded, held, before, at))
+    return recorded.with_agent(agent, after)
+
+
+def _unfamiliar(recorded: Recorded, held: HeldBundle, before: Installed | None, at: datetime) -> Installed:
+    """A bundle that the ledger did not give, or gave long ago: told by its own edges."""
+    by_key: dict[SpkiDigest, CredentialId] = {
+        credential.public.spki_digest: credential.id
+        for credential in recorded.credentials.values()
+        if credential.public is not None
+    }
+    known = {line: line.since for line in before.lines} if before is not None else {}
+    found = {
+        TrustLine(server=edge.server, credential=by_key[edge.key])
+        for edge in held.edges
+        if edge.key in by_key
+    }
+    return Installed(
+        position=held.position,
+        digest=held.digest,
+        content="",
+        lines=tuple(replace(line, since=known.get(line) or at) for line in sorted(found)),
+        evidence=Evidence.SURVEYED,
+    )
