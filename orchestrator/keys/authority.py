@@ -14,14 +14,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from orchestrator.errors import IssuerError, KeyMaterialError
-from orchestrator.keys.certificate import Certificate
+from orchestrator.keys.certificate import UNREADABLE, Certificate
 from orchestrator.keys.material import Algorithm, KeyPair, PublicKey, Random, Signer, generate, open_signer
 from orchestrator.keys.secret import Secret
 
@@ -159,7 +158,7 @@ def _requested_key(request_pem: str, names: Sequence[str]) -> PublicKey:
         extensions = list(request.extensions)
         proven = request.is_signature_valid
         public = request.public_key()
-    except (ValueError, UnsupportedAlgorithm) as error:
+    except UNREADABLE as error:
         raise KeyMaterialError("the certificate request is damaged or cannot be read") from error
     key = PublicKey.of(public)
     if not proven:

@@ -21,6 +21,15 @@ from orchestrator.keys.material import PublicKey, ascii_text
 
 _Extension = TypeVar("_Extension", bound=x509.ExtensionType)
 
+UNREADABLE = (
+    ValueError,
+    UnsupportedAlgorithm,
+    x509.DuplicateExtension,
+    x509.InvalidVersion,
+    x509.UnsupportedGeneralNameType,
+)
+"""What ``cryptography`` raises for a certificate or a request that is damaged or unknown to it."""
+
 _UNDERSTOOD = (x509.BasicConstraints, x509.KeyUsage, x509.ExtendedKeyUsage, x509.SubjectAlternativeName)
 
 
@@ -108,7 +117,7 @@ def parse_chain(pem: str | bytes) -> tuple[Certificate, ...]:
         return ()
     try:
         return tuple(Certificate.of(one) for one in x509.load_pem_x509_certificates(text.encode()))
-    except ValueError as error:
+    except UNREADABLE as error:
         raise KeyMaterialError("a chain holds something that is no certificate in PEM") from error
 
 
@@ -215,7 +224,7 @@ def _facts(pem: str) -> _Facts:
         key = opened.public_key()
         serial = opened.serial_number
         extensions = {type(extension.value): extension.value for extension in opened.extensions}
-    except (ValueError, UnsupportedAlgorithm) as error:
+    except UNREADABLE as error:
         raise KeyMaterialError("not a certificate in PEM that can be read") from error
     if serial <= 0:
         raise KeyMaterialError(f"a certificate whose serial number {serial} is not positive")

@@ -1,3 +1,4 @@
+import base64
 import json
 import subprocess
 from collections.abc import Callable
@@ -76,22 +77,25 @@ def signer() -> ec.EllipticCurvePrivateKey:
     return ec.generate_private_key(ec.SECP256R1())
 
 
-@algorithms
-def test_openssl_verifies_the_chain_strictly_for_its_names_and_dates_and_no_others(
-    algorithm: Algorithm,
-    certified: Certify,
-    issuer: Authority,
-    root: Authority,
-    now: datetime,
-    random: Random,
-    openssl: OpenSSL,
-    tmp_path: Path,
-) -> None:
-    pair = generate(algorithm, random=random)
+@pytest.fixture(params=list(Algorithm))
+def leaf(request: pytest.FixtureRequest, certified: Certify, random: Random) -> Certificate:
     names = ("web-01", "web_01.example.org")
-    leaf = certified(make_request(pair, names=names), names=names)
-    for name, certificate in (("root", root.certificate), ("issuer", issuer.certificate), ("leaf", leaf)):
+    return certified(make_request(generate(request.param, random=random), names=names), names=names)
+
+
+@pytest.fixture
+def chain(leaf: Certificate, issuer: Authority, root: Authority, tmp_path: Path) -> tuple[Certificate, ...]:
+    """The server's certificate, the issuer's and the root's, written to files for openssl."""
+    chain = (leaf, issuer.certificate, root.certificate)
+    for name, certificate in zip(("leaf", "issuer", "root"), chain, strict=True):
         (tmp_path / f"{name}.pem").write_text(certificate.pem)
+    return chain
+
+
+def test_openssl_verifies_the_chain_strictly_for_its_names_and_dates_and_no_others(
+    chain: tuple[Certificate, ...], now: datetime, openssl: OpenSSL
+) -> None:
+    leaf, issuer, root = chain
 
     def verdict(at: datetime, *, name: str = "web-01", untrusted: str = "issuer.pem") -> bytes:
         done = openssl(
@@ -100,9 +104,9 @@ def test_openssl_verifies_the_chain_strictly_for_its_names_and_dates_and_no_othe
         )  # fmt: skip
         return done.stdout + done.stderr
 
-    for name in names:
+    for name in leaf.names:
         assert verdict(now, name=name) == b"leaf.pem: OK\n"
-        verify_chain(leaf, [issuer.certificate], root.certificate, at=now, name=name)
+        verify_chain(leaf, [issuer], root, at=now, name=name)
     assert verdict(leaf.not_before) == b"leaf.pem: OK\n"
     assert b"not yet valid" in verdict(leaf.not_before - MINUTE)
     assert b"has expired" in verdict(leaf.not_after + MINUTE)
@@ -176,6 +180,20 @@ def test_a_forged_signature_is_refused(certified: Certify, pair: KeyPair, random
         certified(pem)
 
 
+def test_a_flipped_bit_in_a_request_is_always_found_and_told_in_our_own_words(
+    certified: Certify, pair: KeyPair
+) -> None:
+    request = x509.load_pem_x509_csr(make_request(pair, names=["web-01"]).encode())
+    der = request.public_bytes(Encoding.DER)
+    unused_bits = len(der) - len(request.signature) - 1  # counts bits of padding, which say nothing
+    for bit in (bit for bit in range(len(der) * 8) if bit // 8 != unused_bits):
+        changed = bytearray(der)
+        changed[bit // 8] ^= 1 << bit % 8
+        text = base64.encodebytes(bytes(changed)).decode()
+        with pytest.raises(KeyMaterialError):
+            certified(f"-----BEGIN CERTIFICATE REQUEST-----\n{text}-----END CERTIFICATE REQUEST-----\n")
+
+
 @pytest.mark.parametrize(
     ("subject", "alternatives", "words"),
     [
@@ -226,7 +244,7 @@ def test_text_that_is_no_single_request_is_refused(certified: Certify, pair: Key
     for text, words in (
         ("", "exactly one certificate request"),
         (good * 2, "exactly one certificate request"),
-        (good.replace("MIH", "MII", 1), "damaged"),
+        (good.replace("MIG", "MIH", 1), "damaged"),
         (pair.public.pem, "damaged"),
     ):
         assert text != good

@@ -1,4 +1,5 @@
 import hashlib
+import ssl
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -125,13 +126,17 @@ def test_a_chain_of_another_fleet_or_in_another_order_does_not_hold(
         assert raised.value.message.startswith("the chain does not hold: ")
 
 
-def test_a_server_cannot_certify_and_an_authority_is_no_server(
-    issuer: Authority, root: Authority, pair: KeyPair, leaf: Certificate, now: datetime, random: Random
+def test_a_server_cannot_certify(
+    issuer: Authority, root: Authority, pair: KeyPair, now: datetime, random: Random
 ) -> None:
+    leaf = leaf_of(issuer, pair, now, random, "web-01")
     pretender = Authority(certificate=leaf, private=pair.private)
     forged = make_issuer(pretender, fleet="orchard", now=now, lifetime=DAY, random=random)
     with pytest.raises(KeyMaterialError, match="'CN=web-01' may not certify others"):
         verify_chain(forged.certificate, [leaf, issuer.certificate], root.certificate, at=now, name="web-01")
+
+
+def test_an_authority_is_no_server(issuer: Authority, root: Authority, now: datetime) -> None:
     with pytest.raises(KeyMaterialError, match="is not one of a server"):
         verify_chain(issuer.certificate, [], root.certificate, at=now, name="web-01")
 
@@ -145,20 +150,23 @@ def test_an_issuer_below_the_issuer_is_refused_by_its_path_length(
         verify_chain(leaf, [below.certificate, issuer.certificate], root.certificate, at=now, name="web-01")
 
 
-def test_a_flipped_bit_in_a_certificate_is_found(
+@pytest.mark.filterwarnings("ignore:Parsed a serial number which wasn't positive")
+def test_a_flipped_bit_in_a_certificate_is_always_found_and_told_in_our_own_words(
     leaf: Certificate, issuer: Authority, root: Authority, now: datetime
 ) -> None:
     der = leaf.opened.public_bytes(Encoding.DER)
-    found = 0
-    for bit in range(0, len(der) * 8, 7):
+    unused_bits = len(der) - len(leaf.opened.signature) - 1  # counts bits of padding, which say nothing
+    for bit in (bit for bit in range(len(der) * 8) if bit // 8 != unused_bits):
         changed = bytearray(der)
         changed[bit // 8] ^= 1 << bit % 8
-        try:
-            other = Certificate.of(x509.load_der_x509_certificate(bytes(changed)))
-            verify_chain(other, [issuer.certificate], root.certificate, at=now, name="web-01")
-        except (KeyMaterialError, ValueError):
-            found += 1
-    assert found == len(range(0, len(der) * 8, 7))
+        with pytest.raises(KeyMaterialError):
+            verify_chain(
+                parse_certificate(ssl.DER_cert_to_PEM_cert(bytes(changed))),
+                [issuer.certificate],
+                root.certificate,
+                at=now,
+                name="web-01",
+            )
 
 
 def self_signed(
