@@ -158,6 +158,7 @@ def _requested_key(request_pem: str, names: Sequence[str]) -> PublicKey:
         extensions = list(request.extensions)
         proven = request.is_signature_valid
         public = request.public_key()
+        subject = request.subject
     except UNREADABLE as error:
         raise KeyMaterialError("the certificate request is damaged or cannot be read") from error
     key = PublicKey.of(public)
@@ -165,7 +166,7 @@ def _requested_key(request_pem: str, names: Sequence[str]) -> PublicKey:
         raise KeyMaterialError(
             "the certificate request does not prove possession of its key: its signature does not verify"
         )
-    asked = _requested_names(request.subject, extensions)
+    asked = _requested_names(subject, extensions)
     foreign = [name for name in asked if name not in names]
     if foreign:
         raise KeyMaterialError(

@@ -62,17 +62,17 @@ class Certificate:
     @property
     def not_before(self) -> datetime:
         """The first second it is valid, UTC."""
-        return self.opened.not_valid_before_utc
+        return _facts(self.pem).not_before
 
     @property
     def not_after(self) -> datetime:
         """The last second it is valid, UTC."""
-        return self.opened.not_valid_after_utc
+        return _facts(self.pem).not_after
 
     @property
     def serial(self) -> int:
         """The serial number, positive."""
-        return self.opened.serial_number
+        return _facts(self.pem).serial
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -92,12 +92,12 @@ class Certificate:
     @property
     def issuer(self) -> str:
         """Who certified it, as RFC 4514 writes names."""
-        return self.opened.issuer.rfc4514_string()
+        return _facts(self.pem).issuer
 
     @property
     def subject(self) -> str:
         """Whose certificate it is, as RFC 4514 writes names."""
-        return self.opened.subject.rfc4514_string()
+        return _facts(self.pem).subject
 
     @property
     def is_ca(self) -> bool:
@@ -206,11 +206,16 @@ def _extension(certificate: Certificate, kind: type[_Extension]) -> _Extension |
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Facts:
-    """All that follows from a certificate's encoding, computed once."""
+    """All that follows from a certificate's encoding, computed at once and kept."""
 
     opened: x509.Certificate
     pem: str
     public_key: PublicKey
+    serial: int
+    issuer: str
+    subject: str
+    not_before: datetime
+    not_after: datetime
     names: tuple[str, ...]
     is_ca: bool
 
@@ -221,21 +226,25 @@ def _facts(pem: str) -> _Facts:
         raise KeyMaterialError("expected exactly one certificate in PEM")
     try:
         opened = x509.load_pem_x509_certificate(pem.encode())
-        key = opened.public_key()
-        serial = opened.serial_number
         extensions = {type(extension.value): extension.value for extension in opened.extensions}
+        alternative = extensions.get(x509.SubjectAlternativeName)
+        constraints = extensions.get(x509.BasicConstraints)
+        facts = _Facts(
+            opened=opened,
+            pem=opened.public_bytes(Encoding.PEM).decode("ascii"),
+            public_key=PublicKey.of(opened.public_key()),
+            serial=opened.serial_number,
+            issuer=opened.issuer.rfc4514_string(),
+            subject=opened.subject.rfc4514_string(),
+            not_before=opened.not_valid_before_utc,
+            not_after=opened.not_valid_after_utc,
+            names=tuple(alternative.get_values_for_type(x509.DNSName))
+            if isinstance(alternative, x509.SubjectAlternativeName)
+            else (),
+            is_ca=isinstance(constraints, x509.BasicConstraints) and constraints.ca,
+        )
     except UNREADABLE as error:
         raise KeyMaterialError("not a certificate in PEM that can be read") from error
-    if serial <= 0:
-        raise KeyMaterialError(f"a certificate whose serial number {serial} is not positive")
-    alternative = extensions.get(x509.SubjectAlternativeName)
-    constraints = extensions.get(x509.BasicConstraints)
-    return _Facts(
-        opened=opened,
-        pem=opened.public_bytes(Encoding.PEM).decode("ascii"),
-        public_key=PublicKey.of(key),
-        names=tuple(alternative.get_values_for_type(x509.DNSName))
-        if isinstance(alternative, x509.SubjectAlternativeName)
-        else (),
-        is_ca=isinstance(constraints, x509.BasicConstraints) and constraints.ca,
-    )
+    if facts.serial <= 0:
+        raise KeyMaterialError(f"a certificate whose serial number {facts.serial} is not positive")
+    return facts
