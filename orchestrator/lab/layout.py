@@ -8,9 +8,8 @@ import hashlib
 import json
 import string
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, Self
 
 from orchestrator.errors import LabError, UsageError
@@ -33,7 +32,7 @@ class HostOptions:
         config: further lines of ``sshd_config``; they stand first, and sshd takes the first value it sees.
     """
 
-    environment: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    environment: Mapping[str, str] = field(default_factory=dict)
     login_shell: str = ""
     force_command: str = ""
     config: tuple[str, ...] = ()
@@ -87,13 +86,10 @@ class Layout:
 
     def save(self, file: Path, *, complete: bool) -> None:
         """Writes the record; ``complete`` says that every host has answered once."""
-        record = asdict(self) | {
+        record = {each.name: getattr(self, each.name) for each in fields(self)} | {
             "version": _RECORD_VERSION,
             "complete": complete,
-            "options": {
-                name: asdict(option) | {"environment": dict(option.environment)}
-                for name, option in self.options.items()
-            },
+            "options": {name: asdict(option) for name, option in self.options.items()},
         }
         folder.write(file, f"{json.dumps(record, indent=1)}\n".encode())
 

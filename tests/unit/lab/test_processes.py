@@ -1,0 +1,67 @@
+"""Processes are recognised for sure, and ended with their descendants."""
+
+import signal
+from pathlib import Path
+
+import pytest
+
+from orchestrator.errors import LabError
+from orchestrator.lab.processes import Started, end_trees, signal_trees, wait_until
+
+
+def spawn(folder: Path, script: str) -> Started:
+    marker = folder / "marker"
+    return Started.spawn(["/bin/sh", "-c", script, str(marker)], marker=marker, log=folder / "log")
+
+
+def test_a_process_that_ignores_the_request_to_end_is_killed_with_its_children(tmp_path: Path) -> None:
+    started = spawn(tmp_path, "trap '' TERM; sleep 600 & echo $!; while :; do wait; done")
+    log = tmp_path / "log"
+    assert wait_until(lambda: log.read_text().endswith("\n"), timeout_s=30)
+    child = Path(f"/proc/{log.read_text().strip()}/stat")
+    assert started.running
+    end_trees([started], timeout_s=0.2)
+    assert not started.running
+    assert not child.exists() or " Z " in child.read_text()
+
+
+def test_a_process_stands_still_while_it_is_stopped(tmp_path: Path) -> None:
+    started = spawn(tmp_path, "echo ready; while :; do sleep 600; done")
+    stat = Path(f"/proc/{started.pid}/stat")
+    signal_trees([started], signal.SIGSTOP)
+    assert wait_until(lambda: " T " in stat.read_text(), timeout_s=30)
+    assert started.running
+    end_trees([started])
+    assert not started.running
+
+
+def test_a_process_of_another_start_time_or_another_file_is_not_ours(tmp_path: Path) -> None:
+    started = spawn(tmp_path, "sleep 600; :")
+    other_time = Started(pid=started.pid, start_ticks=started.start_ticks + 1, marker=started.marker)
+    other_file = Started(pid=started.pid, start_ticks=started.start_ticks, marker="/other/marker")
+    end_trees([other_time, other_file])
+    assert started.running
+    end_trees([started])
+
+
+def test_a_process_that_has_ended_is_not_running_and_leaves_nothing_to_wait_for(tmp_path: Path) -> None:
+    started = spawn(tmp_path, "exit 0")
+    assert wait_until(lambda: not started.running, timeout_s=30)
+    assert not Path(f"/proc/{started.pid}").exists()
+    end_trees([started])
+
+
+def test_a_program_that_does_not_exist_is_named(tmp_path: Path) -> None:
+    with pytest.raises(LabError, match="/no/such/program: cannot be started"):
+        Started.spawn(["/no/such/program"], marker=tmp_path, log=tmp_path / "log")
+
+
+def test_a_pid_file_gives_back_the_process(tmp_path: Path) -> None:
+    started = Started(pid=7, start_ticks=9, marker="/lab/sshd_config")
+    started.save(tmp_path / "pid")
+    assert Started.load(tmp_path / "pid", marker=Path("/lab/sshd_config")) == started
+    assert Started.load(tmp_path / "none", marker=Path("/lab/sshd_config")) is None
+
+
+def test_waiting_ends_when_the_time_is_over() -> None:
+    assert not wait_until(lambda: False, timeout_s=0.01)
