@@ -1,0 +1,38 @@
+# What one does with keyrelay's sources. `make` alone lists it.
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint check format clean
+MAKEFLAGS += --no-print-directory
+
+BIN := .venv/bin
+# More arguments for pytest, e.g. make test ARGS="-k lab"
+ARGS ?=
+
+help:  ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup:  ## .venv with keyrelay and its tools, and the system's missing parts
+	@.ci/setup
+
+demo:  ## the whole job against real sshds on this machine
+	@.ci/setup run
+	@PATH="$(CURDIR)/$(BIN):$$PATH" bash orchestrator/lab/demo.sh
+
+test: setup  ## all tests, with branch coverage
+	@$(BIN)/pytest -n 2 --cov --cov-report=term $(ARGS)
+
+lint: setup  ## format, lint, types and the layers of the house
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+check: lint test  ## everything that must hold before a commit
+
+format: setup  ## bring the sources into their one format
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix-only --quiet .
+
+clean:  ## remove what setup and the tools have made
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist .coverage .coverage.*
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
