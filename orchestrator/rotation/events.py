@@ -106,7 +106,7 @@ class VisitsIntended:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VisitsEnded:
-    """These visits ended; the signatures in their reports have been verified (``engine.judge``)."""
+    """These visits ended; the signatures in their reports have been verified (``proofs.judge``)."""
 
     outcomes: tuple[Outcome, ...]
     kind: Literal["visits-ended"] = "visits-ended"

@@ -1,7 +1,7 @@
 """What the outcome of a visit changes in the record.
 
 A report is believed only in as far as it was proven: signatures were verified by the controller
-(``engine.judge``), verdicts count as proof only with the bundle that is certainly in use, and neither
+(``proofs.judge``), verdicts count as proof only with the bundle that is certainly in use, and neither
 counts when the host's clock is further off than the playbook allows (S7).
 """
 

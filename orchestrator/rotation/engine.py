@@ -1,0 +1,349 @@
+"""Which visits may be made now, and what else has to happen: the engine of the handover.
+
+``decide`` is a pure function of the record: it reads where every server stands (``standing.py``), and
+returns everything that may be done at once. Whoever drives it (``operations/handover.py``, or a test) does
+that, records it, and asks again. There is no other state, so going on after a crash is asking again.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from orchestrator.inventory.model import HostName
+from orchestrator.keys.material import Random
+from orchestrator.policy.desired import Origin
+from orchestrator.rotation import visits as vs
+from orchestrator.rotation.bundles import Press, wanted_lines
+from orchestrator.rotation.lifecycle import STEPS, KeyState, Phase, Step
+from orchestrator.rotation.recorded import Intent, Recorded, RolloutId, TrustLine
+from orchestrator.rotation.standing import View
+from orchestrator.rotation.visits import Challenge, Claim, CredentialId, Hook
+
+GETTING_READY = frozenset({Step.MAKE, Step.CERTIFY, Step.STAGE})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Errand:
+    """Orders for one host, and what the ledger has to know before they leave.
+
+    Attributes:
+        orders: without private keys; the driver puts them in.
+    """
+
+    host: HostName
+    orders: tuple[vs.Order, ...]
+    intent: Intent
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wait:
+    """A server whose handover goes on by itself at some instant."""
+
+    server: HostName
+    step: Step
+    until: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Block:
+    """A host that keeps servers from going on (L1).
+
+    Attributes:
+        host: whose visit failed.
+        servers: whose handover waits for it.
+        steps: the steps they wait at, one for each server.
+        since: when its failures began.
+    """
+
+    host: HostName
+    servers: tuple[HostName, ...]
+    steps: tuple[Step, ...]
+    reason: str
+    since: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """All that may be done now.
+
+    Attributes:
+        make: keys for the controller to make.
+        certify: keys to have certified, each for one server.
+        errands: at most one for each host.
+        destroy: keys to destroy in the vault.
+        waits, blocks: why servers stand still.
+        ended: rollouts that have nothing left to do.
+    """
+
+    make: tuple[CredentialId, ...] = ()
+    certify: tuple[tuple[CredentialId, HostName], ...] = ()
+    errands: tuple[Errand, ...] = ()
+    destroy: tuple[CredentialId, ...] = ()
+    waits: tuple[Wait, ...] = ()
+    blocks: tuple[Block, ...] = ()
+    ended: tuple[RolloutId, ...] = ()
+
+    @property
+    def phase(self) -> Phase:
+        """The phase of what is done now, as people speak of it; ``done`` when there is nothing."""
+        order = [order for errand in self.errands for order in errand.orders]
+        kinds = {o.kind for o in order}
+        if self.make or self.certify or kinds & {"generate", "stage"}:
+            return Phase.STAGE
+        if "activate" in kinds:
+            return Phase.ACTIVATE
+        if kinds & {"disarm", "erase"} or self.destroy:
+            return Phase.RETIRE
+        return Phase.PUBLISH if kinds else Phase.DONE
+
+
+def decide(
+    recorded: Recorded,
+    *,
+    now: datetime,
+    random: Random,
+    aside: Mapping[HostName, str] | None = None,
+    hooks: Mapping[HostName, Hook] | None = None,
+) -> Decision:
+    """What may be done now.
+
+    Args:
+        recorded: the fleet.
+        now: the present.
+        random: for nonces.
+        aside: hosts not to visit in this run, since a visit failed, with the reason.
+        hooks: what servers run after a switch.
+    """
+    return _Round(recorded, now=now, random=random, aside=aside or {}, hooks=hooks or {}).decision()
+
+
+class _Round:
+    """One question to the engine."""
+
+    def __init__(
+        self,
+        recorded: Recorded,
+        *,
+        now: datetime,
+        random: Random,
+        aside: Mapping[HostName, str],
+        hooks: Mapping[HostName, Hook],
+    ) -> None:
+        self._recorded = recorded
+        self._view = View.of(recorded, now)
+        self._random = random
+        self._aside = aside
+        self._hooks = hooks
+        self._steps = {server: self._view.step(server) for server in sorted(recorded.servers)}
+        self._press = Press(recorded)
+        self._unsettled: set[HostName] = set()
+
+    def decision(self) -> Decision:
+        errands: dict[HostName, Errand] = {}
+        for server, step in self._steps.items():
+            errand = self._server_errand(server, step)
+            if errand is not None and server not in self._aside:
+                errands[server] = errand
+        for agent in sorted(self._recorded.agents):
+            errand = self._agent_errand(agent)
+            if errand is None:
+                continue
+            self._unsettled.add(agent)
+            if agent not in self._aside and not self._is_early(agent, errands):
+                errands[agent] = _joined(errands[agent], errand) if agent in errands else errand
+        blocks = tuple(self._blocks())
+        return Decision(
+            make=self._to_make(),
+            certify=self._to_certify(),
+            errands=tuple(errands.values()),
+            destroy=self._to_destroy(),
+            waits=tuple(self._waits()),
+            blocks=blocks,
+            ended=tuple(self._ended()),
+        )
+
+    def _server_errand(self, server: HostName, step: Step) -> Errand | None:
+        """The visit that the step asks for, where it is one to the server."""
+        record = self._recorded.servers[server]
+        target = self._recorded.credentials[record.target] if record.target is not None else None
+        outgoing = self._view.outgoing(server)
+        match step:
+            case Step.MAKE if target is not None and target.key.origin is Origin.SERVER:
+                order: vs.Order = vs.Generate(
+                    credential=target.id,
+                    algorithm=target.key.algorithm,
+                    names=(server,),
+                )
+                return Errand(host=server, orders=(order,), intent=Intent(host=server, stages=(target.id,)))
+            case Step.STAGE if target is not None:
+                challenge = self._challenge(server)
+                order = vs.Stage(
+                    credential=target.id,
+                    certificate_pem=target.certificates[server],
+                    chain_pem=target.chains[server],
+                    challenge=challenge,
+                    algorithm=target.key.algorithm,
+                )
+                intent = Intent(host=server, stages=(target.id,), challenges={target.id: challenge})
+                return Errand(host=server, orders=(order,), intent=intent)
+            case Step.ACTIVATE if target is not None:
+                challenge = self._challenge(server)
+                order = vs.Activate(
+                    credential=target.id,
+                    challenge=challenge,
+                    algorithm=target.key.algorithm,
+                    hook=self._hooks.get(server),
+                )
+                intent = Intent(host=server, activates=target.id, challenges={target.id: challenge})
+                return Errand(host=server, orders=(order,), intent=intent)
+            case Step.DISARM:
+                there = tuple(c for c in outgoing if c in self._recorded.may_hold(server))
+                order = vs.Disarm(credentials=there, in_use=record.target)
+                return Errand(host=server, orders=(order,), intent=Intent(host=server, disarms=there))
+            case Step.ERASE:
+                there = tuple(c for c in outgoing if c in self._recorded.may_hold(server))
+                order = vs.Erase(credentials=there)
+                return Errand(host=server, orders=(order,), intent=Intent(host=server, erases=there))
+            case _:
+                return None
+
+    def _agent_errand(self, agent: HostName) -> Errand | None:
+        """The visit that brings the agent the bundle it should have, or lets it prove the one it has."""
+        recorded = self._recorded
+        record = recorded.agents[agent]
+        lines = wanted_lines(self._view, agent, self._steps)
+        if not lines and record.installed is None and agent not in recorded.pending:
+            return None
+        bundle, installed = self._press.bundle(lines)
+        have = recorded.settled_bundle(agent)
+        if have is None or have.content != installed.content:
+            proved, claims = self._claims(lines)
+            intent = Intent(host=agent, bundle=installed, proves=proved)
+            return Errand(host=agent, orders=(vs.Trust(bundle=bundle, claims=claims),), intent=intent)
+        missing = lines - record.proven
+        proved, claims = self._claims(missing)
+        if not claims:
+            return None
+        intent = Intent(host=agent, proves=proved)
+        return Errand(host=agent, orders=(vs.Check(claims=claims),), intent=intent)
+
+    def _claims(self, lines: frozenset[TrustLine]) -> tuple[tuple[TrustLine, ...], tuple[Claim, ...]]:
+        """The claims an agent can verify for these lines: those for what its servers should end up with."""
+        pairs = [
+            (line, claim)
+            for line in sorted(lines)
+            if line.credential == self._recorded.servers[line.server].target
+            and (claim := self._claim(line)) is not None
+        ][: vs.PROOFS_A_VISIT]
+        return tuple(line for line, _ in pairs), tuple(claim for _, claim in pairs)
+
+    def _claim(self, line: TrustLine) -> Claim | None:
+        placement = self._recorded.servers[line.server].placements.get(line.credential)
+        return placement.claim if placement is not None else None
+
+    def _is_early(self, agent: HostName, errands: Mapping[HostName, Errand]) -> bool:
+        """Whether one of the agent's servers will have something new for it after this round."""
+        servers = self._view.listens.get(agent, frozenset())
+        return any(
+            self._steps.get(server) in GETTING_READY
+            and (server in errands or self._steps[server] is not Step.STAGE)
+            and server not in self._aside
+            for server in servers
+        )
+
+    def _challenge(self, server: HostName) -> Challenge:
+        return Challenge(fleet=self._recorded.fleet, server=server, nonce=self._random(32).hex())
+
+    def _to_make(self) -> tuple[CredentialId, ...]:
+        targets = {
+            target.id: target
+            for server, step in self._steps.items()
+            if step is Step.MAKE and (target_id := self._view.target(server)) is not None
+            for target in (self._recorded.credentials[target_id],)
+        }
+        return tuple(sorted(c.id for c in targets.values() if c.key.origin is Origin.CONTROLLER))
+
+    def _to_certify(self) -> tuple[tuple[CredentialId, HostName], ...]:
+        return tuple(
+            (target, server)
+            for server, step in self._steps.items()
+            if step is Step.CERTIFY and (target := self._view.target(server)) is not None
+        )
+
+    def _to_destroy(self) -> tuple[CredentialId, ...]:
+        """Keys that nobody signs with, wants or trusts: the vault's copy goes with the servers'."""
+        trusted = {c for agents in self._view.trusting.values() for c in agents}
+        held = {c for server in self._recorded.servers for c in self._recorded.may_hold(server)}
+        return tuple(
+            sorted(
+                credential.id
+                for credential in self._recorded.credentials.values()
+                if credential.in_vault
+                and credential.state is KeyState.RETIRED
+                and credential.id not in trusted | held
+            ),
+        )
+
+    def _waits(self) -> Iterator[Wait]:
+        for server, step in self._steps.items():
+            if step is Step.SOAK:
+                yield Wait(server=server, step=step, until=self._view.soaked_at(server))
+            elif step is Step.WAIT:
+                until = self._view.waits_until(server)
+                if until is not None:
+                    yield Wait(server=server, step=step, until=until)
+
+    def _blocks(self) -> Iterator[Block]:
+        """Each host put aside that a server, or the end of a rollout, waits for."""
+        waiting: dict[HostName, dict[HostName, Step]] = {}
+        for server, step in self._steps.items():
+            for host in self._needed(server, step):
+                if host in self._aside:
+                    waiting.setdefault(host, {})[server] = step
+        for agent in self._unsettled & self._aside.keys():
+            waiting.setdefault(agent, {})
+        for host, servers in sorted(waiting.items()):
+            contact = self._recorded.contacts.get(host)
+            since = contact.failing_since if contact is not None else None
+            yield Block(
+                host=host,
+                servers=tuple(servers),
+                steps=tuple(servers.values()),
+                reason=self._aside[host],
+                since=since or self._view.now,
+            )
+
+    def _needed(self, server: HostName, step: Step) -> Iterator[HostName]:
+        """Whom the server's step waits for."""
+        visits = STEPS[step].visits
+        if visits == "server" or (step is Step.CERTIFY):
+            yield server
+        elif step is Step.PUBLISH:
+            yield from self._view.unproven(server)
+        elif step is Step.DROP:
+            yield from self._view.trusting_outgoing(server)
+
+    def _ended(self) -> Iterator[RolloutId]:
+        recorded = self._recorded
+        for rollout in recorded.rollouts.values():
+            if rollout.ended is not None:
+                continue
+            servers = {s for s, record in recorded.servers.items() if record.playbook == rollout.playbook}
+            mine = set(recorded.playbooks[rollout.playbook].agents())
+            elsewhere = {
+                a for p, d in recorded.playbooks.items() if p != rollout.playbook for a in d.agents()
+            }
+            agents = mine | (recorded.agents.keys() - elsewhere)
+            left = {s for s in servers if self._steps[s] is not Step.DONE}
+            vault = {c for c in self._to_destroy() if recorded.credentials[c].playbook == rollout.playbook}
+            if not left and not vault and not agents & (self._unsettled | recorded.pending.keys()):
+                yield rollout.id
+
+
+def _joined(one: Errand, other: Errand) -> Errand:
+    """Two errands to the same host as one: first what it does as a server."""
+    return Errand(
+        host=one.host,
+        orders=(*one.orders, *other.orders),
+        intent=replace(one.intent, bundle=other.intent.bundle, proves=other.intent.proves),
+    )

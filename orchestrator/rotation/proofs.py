@@ -1,0 +1,98 @@
+"""What of an outcome is believed: proof instead of self-report.
+
+The controller checks every signature that a server says it made, against the key it should have made it
+with, and every verdict and digest that an agent reports, before any of it is recorded.
+"""
+
+from orchestrator.keys.material import PublicKey
+from orchestrator.rotation import visits as vs
+from orchestrator.rotation.recorded import Recorded
+from orchestrator.rotation.visits import Challenge, Claim
+
+NAMED = 3
+"""So many servers are named in a reason; the others are counted."""
+
+
+def judge(recorded: Recorded, orders: tuple[vs.Order, ...], outcome: vs.Outcome) -> vs.Outcome:
+    """The outcome of a visit with these orders, as far as it is proven.
+
+    Returns:
+        The outcome itself; ``Failed`` without the unproven reports where one does not verify; ``Refused``
+        with all reports where the host's clock is further off than the playbook allows (S7), so that what
+        was done stands and nothing counts as proven.
+    """
+    if isinstance(outcome, vs.Unreachable):
+        return outcome
+    proven: list[vs.Report] = []
+    for order, report in zip(orders, outcome.reports, strict=False):
+        fault = _fault(recorded, order, report)
+        if fault:
+            return vs.Failed(host=outcome.host, reason=fault, reports=tuple(proven), skew=outcome.skew)
+        proven.append(report)
+    allowed = recorded.allowed_skew(outcome.host)
+    if isinstance(outcome, vs.Changed | vs.Unchanged) and abs(outcome.skew) > allowed:
+        return vs.Refused(
+            host=outcome.host,
+            reason=_clock(outcome.skew.total_seconds(), allowed.total_seconds()),
+            reports=outcome.reports,
+            skew=outcome.skew,
+        )
+    return outcome
+
+
+def _clock(off_s: float, allowed_s: float) -> str:
+    way = "ahead" if off_s > 0 else "behind"
+    return f"its clock is {abs(off_s):.0f} s {way}; messages.clock_skew allows {allowed_s:.0f} s"
+
+
+def _fault(recorded: Recorded, order: vs.Order, report: vs.Report) -> str:
+    """Why a report is not believed; empty when it is."""
+    match order, report:
+        case vs.Stage(), vs.Staged():
+            return _unsigned(_public(recorded, order.credential), order.challenge, report.signature)
+        case vs.Activate(), vs.Activated():
+            return _unsigned(_public(recorded, order.credential), order.challenge, report.signature)
+        case vs.Revert(), vs.Reverted():
+            return _unsigned(_public(recorded, order.credential), order.challenge, report.signature)
+        case vs.Trust(), vs.Trusted():
+            if (report.position, report.digest) != (order.bundle.position, order.bundle.digest):
+                return f"it uses bundle {report.position} ({report.digest[:12]}), not the one it was given"
+            return _unverified(order.claims, report.verdicts)
+        case vs.Check(), vs.Checked():
+            return _unverified(order.claims, report.verdicts)
+        case _:
+            return "" if order.kind == report.kind else f"it answered {report.kind} to {order.kind}"
+
+
+def _public(recorded: Recorded, credential: vs.CredentialId) -> PublicKey | None:
+    known = recorded.credentials.get(credential)
+    return known.public if known is not None else None
+
+
+def _unsigned(public: PublicKey | None, challenge: Challenge, signature: str) -> str:
+    if public is None or not signs(public, challenge, signature):
+        return "its signature over a fresh nonce does not verify with the key it should have"
+    return ""
+
+
+def signs(public: PublicKey, challenge: Challenge, signature: str) -> bool:
+    """Whether ``signature`` (hex) over the challenge was made with this key."""
+    try:
+        raw = bytes.fromhex(signature)
+    except ValueError:
+        return False
+    return public.verify(raw, challenge.text())
+
+
+def _unverified(claims: tuple[Claim, ...], verdicts: tuple[vs.Verdict, ...]) -> str:
+    if len(claims) != len(verdicts):
+        return f"it gave {len(verdicts)} verdicts on {len(claims)} signatures"
+    wrong = [
+        f"{claim.challenge.server} ({verdict})"
+        for claim, verdict in zip(claims, verdicts, strict=True)
+        if verdict is not vs.Verdict.VALID
+    ]
+    if not wrong:
+        return ""
+    more = f" and {len(wrong) - NAMED} more" if len(wrong) > NAMED else ""
+    return "it could not verify the signature of " + ", ".join(wrong[:NAMED]) + more
