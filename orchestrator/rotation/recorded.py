@@ -117,7 +117,7 @@ class Intent:
     erases: tuple[CredentialId, ...] = ()
     bundle: Installed | None = None
     proves: tuple[TrustLine, ...] = ()
-    challenges: Mapping[CredentialId, Challenge] = MappingProxyType({})
+    challenges: Mapping[CredentialId, Challenge] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,8 +131,8 @@ class ServerRecord:
 
     playbook: PlaybookName
     target: CredentialId | None
-    placements: Mapping[CredentialId, Placement] = MappingProxyType({})
-    cleared: Mapping[CredentialId, datetime] = MappingProxyType({})
+    placements: Mapping[CredentialId, Placement] = field(default_factory=dict)
+    cleared: Mapping[CredentialId, datetime] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -198,8 +198,8 @@ class Credential:
     state: KeyState
     state_since: datetime
     public: PublicKey | None = None
-    certificates: Mapping[HostName, str] = MappingProxyType({})
-    chains: Mapping[HostName, str] = MappingProxyType({})
+    certificates: Mapping[HostName, str] = field(default_factory=dict)
+    chains: Mapping[HostName, str] = field(default_factory=dict)
     in_vault: bool = False
 
     @property
@@ -251,14 +251,14 @@ class Recorded:
     issuer: str = ""
     generation: int = 0
     position: Position = NOWHERE
-    playbooks: Mapping[PlaybookName, Desired] = MappingProxyType({})
-    credentials: Mapping[CredentialId, Credential] = MappingProxyType({})
-    servers: Mapping[HostName, ServerRecord] = MappingProxyType({})
-    agents: Mapping[HostName, AgentRecord] = MappingProxyType({})
-    endpoints: Mapping[HostName, Endpoint] = MappingProxyType({})
-    contacts: Mapping[HostName, Contact] = MappingProxyType({})
-    pending: Mapping[HostName, Intent] = MappingProxyType({})
-    rollouts: Mapping[RolloutId, Rollout] = MappingProxyType({})
+    playbooks: Mapping[PlaybookName, Desired] = field(default_factory=dict)
+    credentials: Mapping[CredentialId, Credential] = field(default_factory=dict)
+    servers: Mapping[HostName, ServerRecord] = field(default_factory=dict)
+    agents: Mapping[HostName, AgentRecord] = field(default_factory=dict)
+    endpoints: Mapping[HostName, Endpoint] = field(default_factory=dict)
+    contacts: Mapping[HostName, Contact] = field(default_factory=dict)
+    pending: Mapping[HostName, Intent] = field(default_factory=dict)
+    rollouts: Mapping[RolloutId, Rollout] = field(default_factory=dict)
 
     def with_server(self, server: HostName, record: ServerRecord) -> "Recorded":
         """The same fleet, with this record of a server."""
