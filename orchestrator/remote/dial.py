@@ -6,6 +6,7 @@ logins under way (``MaxStartups`` in ``sshd_config(5)``) and is tried again as l
 waits that grow and that no two hosts share.
 """
 
+import errno
 import getpass
 import queue
 import socket
@@ -41,6 +42,9 @@ class Patience:
     log_in_s: float = 20.0
 
 
+DEFAULT_PATIENCE = Patience()
+
+
 class _RefusedError(NotReachedError):
     """The port is closed."""
 
@@ -53,7 +57,7 @@ class Dialer:
         patience: how long an attempt may take.
     """
 
-    def __init__(self, *, entropy: Entropy, patience: Patience = Patience()) -> None:
+    def __init__(self, *, entropy: Entropy, patience: Patience = DEFAULT_PATIENCE) -> None:
         self._entropy = entropy
         self._patience = patience
         self._login_keys = LoginKeys()
@@ -108,7 +112,7 @@ class Dialer:
     def _open(self, endpoint: Endpoint, where: str, watch: Watch) -> socket.socket:
         """A TCP connection to the first of the host's addresses that takes one."""
         problem = NotReachedError(f"{endpoint.address!r} has no address")
-        for family, address in _resolve(endpoint, min(self._patience.connect_s, watch.left_s)):
+        for family, address in _resolve(endpoint, self._patience.connect_s, watch):
             sock = socket.socket(family, socket.SOCK_STREAM)
             timeout_s = min(self._patience.connect_s, watch.left_s)
             try:
@@ -154,7 +158,7 @@ def _read_known_hosts(file: str | None) -> tuple[KnownHosts, str] | NotReachedEr
 _Address = tuple[socket.AddressFamily, tuple[str, int] | tuple[str, int, int, int] | tuple[int, bytes]]
 
 
-def _resolve(endpoint: Endpoint, timeout_s: float) -> list[_Address]:
+def _resolve(endpoint: Endpoint, timeout_s: float, watch: Watch) -> list[_Address]:
     """The host's addresses, in the resolver's order.
 
     The resolver cannot be interrupted, so names are looked up in a thread that is left behind if need be.
@@ -173,7 +177,8 @@ def _resolve(endpoint: Endpoint, timeout_s: float) -> list[_Address]:
 
     threading.Thread(target=look_up, name="keyrelay-resolver", daemon=True).start()
     try:
-        addresses = found.get(timeout=timeout_s)
+        with watch.guarding(lambda: found.put(OSError(errno.ECANCELED, "the run was ended"))):
+            addresses = found.get(timeout=min(timeout_s, watch.left_s))
     except queue.Empty:
         raise NotReachedError(
             f"the name {endpoint.address!r} was not resolved within {timeout_s:.0f} s"
