@@ -9,7 +9,7 @@ Nothing is rendered: a template in a variable used here is an error.
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 from types import MappingProxyType
 from typing import Any
@@ -102,7 +102,7 @@ class Reading:
     host: HostName
     variables: Mapping[str, Any]
     place: Place
-    written: Mapping[str, Written] = MappingProxyType({})
+    written: Mapping[str, Written] = field(default_factory=dict)
 
     def endpoint(self) -> Endpoint:
         """How the host is reached.

@@ -5,7 +5,7 @@ rendered or executed. Hosts stand in the order in which they first appear in the
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 from types import MappingProxyType
 from typing import Any
@@ -53,8 +53,8 @@ class Host:
     name: HostName
     groups: tuple[GroupName, ...]
     place: Place
-    variables: Mapping[str, Any] = MappingProxyType({})
-    written: Mapping[str, Written] = MappingProxyType({})
+    variables: Mapping[str, Any] = field(default_factory=dict)
+    written: Mapping[str, Written] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,7 +72,7 @@ class Group:
     parents: tuple[GroupName, ...] = ()
     children: tuple[GroupName, ...] = ()
     hosts: tuple[HostName, ...] = ()
-    variables: Mapping[str, Any] = MappingProxyType({})
+    variables: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
