@@ -43,8 +43,8 @@ class Endpoint:
         address: a DNS name or an IP address; the host's name unless ``ansible_host`` is set.
         port: the TCP port of its sshd.
         user: who logs in; None: the operator's own user name, which the connection knows.
-        key_file: path of the private key to log in with, as written: ``~`` is not yet expanded, and a relative
-            path starts at the working directory, as with Ansible; None: the connection's own choice.
+        key_file: path of the private key to log in with, as written: ``~`` is not yet expanded, and a
+            relative path starts at the working directory, as with Ansible; None: the connection's choice.
         known_hosts: path of the file of host keys, as written, like ``key_file``.
         base: absolute path of keyrelay's folder on the host.
     """
@@ -198,6 +198,9 @@ class Reading:
             or "." in parts
             or ".." in parts
         ):
-            allowed = f"an absolute path of letters, digits and . _ + @ -, without . and .., at most {MAX_BASE_CHARACTERS}"
-            raise self.wrong(name, f"is {shown(value)}; allowed: {allowed} characters")
+            allowed = (
+                "an absolute path of letters, digits and . _ + @ -, without . and .. and doubled slashes"
+            )
+            message = f"is {shown(value)}; allowed: {allowed}, at most {MAX_BASE_CHARACTERS} characters"
+            raise self.wrong(name, message)
         return value

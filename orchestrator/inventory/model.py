@@ -4,7 +4,7 @@ What is here has been read and merged already (``yaml_files``), or was made by a
 rendered or executed. Hosts stand in the order in which they first appear in the sources.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from types import MappingProxyType
@@ -108,7 +108,7 @@ class Inventory:
         return self.reading(name).endpoint()
 
     def servers_pattern(self, name: HostName) -> str | None:
-        """The pattern of servers that an agent listens to (``keyrelay_servers``); None: the playbook's servers.
+        """The pattern of servers that an agent listens to (``keyrelay_servers``); None: the playbook's.
 
         Raises:
             UsageError: there is no such host.
@@ -152,9 +152,9 @@ class Inventory:
                 yield error
 
 
-def did_you_mean(name: str, known: Mapping[Any, object]) -> str:
+def did_you_mean(name: str, known: Iterable[str]) -> str:
     """A hint with the names most like ``name``, or empty."""
-    close = get_close_matches(name, [str(other) for other in known], n=3)
+    close = get_close_matches(name, list(known), n=3)
     return f"did you mean {' or '.join(close)}?" if close else ""
 
 
