@@ -1,0 +1,142 @@
+"""What a host in memory holds, what goes wrong on it, and what it tells of itself."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from functools import lru_cache
+from types import MappingProxyType
+from typing import Any
+
+from orchestrator.errors import KeyMaterialError
+from orchestrator.inventory.model import HostName
+from orchestrator.keys.bundle import TrustBundle
+from orchestrator.keys.certificate import parse_certificate
+from orchestrator.keys.material import SpkiDigest, load_private
+from orchestrator.keys.secret import Secret
+from orchestrator.rotation.observed import HeldBundle, HeldCredential, HeldEdge, HostSurvey, Problem
+from orchestrator.rotation.visits import Fence
+
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Folder:
+    """One credential's files; None where there is no such file."""
+
+    private_key: Secret | None = None
+    certificate_pem: str | None = None
+    chain_pem: str | None = None
+    request_pem: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostState:
+    """What a host holds.
+
+    Attributes:
+        current: the credential in use.
+        locked_by: who holds the host's lock; None: nobody.
+        problems: what a survey reports of owners and modes.
+    """
+
+    fence: Fence | None = None
+    current: str | None = None
+    credentials: Mapping[str, Folder] = field(default_factory=lambda: _NOTHING)
+    disarmed: Mapping[str, Folder] = field(default_factory=lambda: _NOTHING)
+    bundle: TrustBundle | None = None
+    locked_by: str | None = None
+    problems: tuple[Problem, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Faults:
+    """What goes wrong on one host.
+
+    Attributes:
+        unreachable: why no visit gets through.
+        refuses: why the host refuses every visit that changes something.
+        breaks_after: orders that are done before the connection breaks and their answers are lost; 0: the
+            visit arrives and nothing of it is done.
+        hook_fails: what the hook says before it exits 1.
+        skew: how far the host's clock is ahead.
+    """
+
+    unreachable: str | None = None
+    refuses: str | None = None
+    breaks_after: int | None = None
+    hook_fails: str | None = None
+    skew: timedelta = timedelta(0)
+
+
+NO_FAULTS = Faults()
+
+
+def survey(state: HostState) -> HostSurvey:
+    """What the host tells of itself."""
+    held = [
+        _held(name, folder, disarmed=disarmed)
+        for folders, disarmed in ((state.credentials, False), (state.disarmed, True))
+        for name, folder in folders.items()
+    ]
+    return HostSurvey(
+        user="root",
+        openssl="OpenSSL 3.0.0 (in memory)",
+        fence=(state.fence.generation, state.fence.counter) if state.fence else None,
+        current=state.current,
+        credentials=tuple(sorted(held, key=lambda credential: (credential.name, credential.disarmed))),
+        bundle=None if state.bundle is None else _held_bundle(state.bundle),
+        problems=state.problems,
+    )
+
+
+def _held(name: str, folder: Folder, *, disarmed: bool) -> HeldCredential:
+    pem = folder.certificate_pem
+    key, not_after = (None, None) if pem is None else _certificate_facts(pem)
+    return HeldCredential(
+        name=name,
+        disarmed=disarmed,
+        key=None if folder.private_key is None else _spki(folder.private_key),
+        certificate_key=key,
+        certificate_digest=None if pem is None else hashlib.sha256(pem.encode()).hexdigest(),
+        not_after=not_after,
+    )
+
+
+def _held_bundle(bundle: TrustBundle) -> HeldBundle:
+    edges = [
+        HeldEdge(
+            server=HostName(server),
+            key=key.public.spki_digest,
+            expires=None if key.expires is None else int(key.expires.timestamp()),
+        )
+        for key in bundle.keys
+        for server in key.servers
+    ]
+    return HeldBundle(
+        position=bundle.position,
+        digest=bundle.digest,
+        edges=tuple(sorted(edges, key=lambda edge: (edge.server, edge.key))),
+        keys=tuple(key.public.spki_digest for key in bundle.keys if key.signs),
+    )
+
+
+def _spki(private: Secret) -> SpkiDigest | None:
+    return _spki_of(private.reveal())
+
+
+@lru_cache(maxsize=4096)
+def _spki_of(pem: bytes) -> SpkiDigest | None:
+    try:
+        return load_private(Secret(pem)).public.spki_digest
+    except KeyMaterialError:
+        return None
+
+
+@lru_cache(maxsize=4096)
+def _certificate_facts(pem: str) -> tuple[SpkiDigest | None, datetime | None]:
+    try:
+        certificate = parse_certificate(pem)
+    except KeyMaterialError:
+        return None, None
+    return certificate.public_key.spki_digest, certificate.not_after
