@@ -47,8 +47,16 @@ def make_directory(directory: Path, *, user: str) -> None:
 
 @contextmanager
 def locked(directory: Path) -> Iterator[None]:
-    """Holds the lab's folder against another keyrelay that brings it up or down."""
-    with (directory / ".lock").open("wb") as lock:
+    """Holds the lab's folder against another keyrelay that brings it up or down.
+
+    Raises:
+        LabError: the folder belongs to another user.
+    """
+    try:
+        lock = (directory / ".lock").open("wb")
+    except OSError as error:
+        raise LabError(f"{directory}: the lab cannot be changed: {error.strerror}") from error
+    with lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 

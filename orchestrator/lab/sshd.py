@@ -101,9 +101,20 @@ def find_sshd() -> Sshd:
 
 
 def prepare_machine() -> None:
-    """Makes root's privilege separation folder, as the distribution's own start script does."""
-    if os.geteuid() == 0:
+    """Makes root's privilege separation folder, as the distribution's own start script does.
+
+    Raises:
+        LabError: it cannot be made.
+    """
+    if os.geteuid() != 0:
+        return
+    try:
         _PRIVILEGE_SEPARATION.mkdir(mode=0o755, exist_ok=True)
+    except OSError as error:
+        raise LabError(
+            f"{_PRIVILEGE_SEPARATION}: root's sshd needs this folder, which cannot be made: {error.strerror}",
+            hint="run the lab as an ordinary user",
+        ) from error
 
 
 def render_config(

@@ -367,3 +367,22 @@ def test_the_commands_bring_a_lab_up_show_it_and_bring_it_down(lab_folder: Path)
 def test_a_folder_without_a_lab_is_named(lab_folder: Path) -> None:
     with pytest.raises(LabError, match="there is no lab here"):
         Lab(lab_folder)
+
+
+def test_a_lab_whose_lock_cannot_be_opened_is_named(lab: Lab) -> None:
+    lock = lab.directory / ".lock"
+    lock.unlink()
+    lock.mkdir()
+    with pytest.raises(LabError, match="cannot be changed: Is a directory"):
+        lab.down()
+    lock.rmdir()
+
+
+def test_root_without_the_privilege_separation_folder_is_told(
+    lab_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (lab_folder / "file").touch()
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(sshd, "_PRIVILEGE_SEPARATION", lab_folder / "file" / "sshd")
+    with pytest.raises(LabError, match="root's sshd needs this folder"):
+        sshd.prepare_machine()
