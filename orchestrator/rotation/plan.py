@@ -1,0 +1,285 @@
+"""What would change, and why: the plan as a value, which ``plan`` prints and ``apply`` carries out.
+
+A plan only chooses targets, one for each server; how to get there is the engine's. What is told of each host
+is worked out on the record as it will be once the rollout has started, so it is what the engine will do.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from enum import StrEnum
+
+from orchestrator.errors import RefusedError
+from orchestrator.inventory.model import HostName
+from orchestrator.keys.material import Random
+from orchestrator.policy.desired import Desired, Origin, ScopeName
+from orchestrator.rotation.bundles import Press
+from orchestrator.rotation.events import Entry, NewCredential, RolloutStarted
+from orchestrator.rotation.evolve import evolve
+from orchestrator.rotation.lifecycle import Step
+from orchestrator.rotation.observed import HostSurvey
+from orchestrator.rotation.recorded import Credential, Recorded, RolloutId, Standing, TrustLine
+from orchestrator.rotation.rekey import candidate, new_credential, reason_to_rekey
+from orchestrator.rotation.standing import View
+from orchestrator.rotation.visits import CredentialId
+
+
+class Role(StrEnum):
+    """What a host is in a change."""
+
+    SERVER = "server"
+    AGENT = "agent"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """What happens to one host in one role, and why."""
+
+    host: HostName
+    role: Role
+    what: tuple[str, ...]
+    why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What ``apply`` would do.
+
+    Attributes:
+        start: the event that starts it; None: nothing to start (nothing to do, or ``resumes``).
+        resumes: the unfinished rollout that would be gone on with.
+        changes: every host that would change; empty: nothing to do.
+        reasons: why new keys are made and hosts are visited, a sentence each.
+        renews_only: whether all of it follows from what was applied before: keys that came due, drift that
+            is mended, a rollout that goes on. Otherwise the playbook or the inventory has changed.
+    """
+
+    desired: Desired
+    start: RolloutStarted | None
+    resumes: RolloutId | None
+    changes: tuple[Change, ...]
+    reasons: tuple[str, ...]
+    renews_only: bool
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 (hex) of what would be done; the same as long as the same would be done."""
+        told = [
+            self.desired.playbook,
+            self.desired.policy,
+            [[scope.name, *scope.servers] for scope in self.desired.scopes],
+            [[list(t.servers), list(t.agents)] for t in self.desired.trust_sets],
+            [[change.host, change.role, list(change.what), change.why] for change in self.changes],
+            list(self.reasons),
+        ]
+        return hashlib.sha256(json.dumps(told, separators=(",", ":")).encode()).hexdigest()
+
+
+def make_plan(
+    desired: Desired,
+    recorded: Recorded,
+    surveys: Mapping[HostName, HostSurvey],
+    *,
+    now: datetime,
+    random: Random,
+    new_key: bool = False,
+) -> Plan:
+    """What has to change so that the fleet is as desired.
+
+    Args:
+        desired: the playbook over the inventory.
+        recorded: the ledger, the surveys already taken in.
+        surveys: of the hosts that could be reached.
+        now: the present.
+        random: for the ids of new credentials and of the rollout.
+        new_key: make a new key for every scope, due or not.
+
+    Raises:
+        RefusedError: the ledger is older than the fleet (S9), or a server belongs to another playbook.
+    """
+    _refuse_newer_hosts(recorded, surveys)
+    _refuse_foreign_servers(desired, recorded)
+    new: list[NewCredential] = []
+    reasons: dict[ScopeName, str] = {}
+    targets: dict[HostName, CredentialId | None] = {
+        server: None
+        for server, record in recorded.servers.items()
+        if record.playbook == desired.playbook and (record.target is not None or record.placements)
+    }
+    for scope in desired.scopes:
+        known = candidate(scope, desired, recorded)
+        reason = reason_to_rekey(scope, known, desired, recorded, surveys, now=now, new_key=new_key)
+        if known is None or reason:
+            made = new_credential(scope, desired, now=now, random=random)
+            new.append(made)
+            reasons[scope.name] = reason
+            target = made.id
+        else:
+            target = known.id
+        targets |= dict.fromkeys(scope.servers, target)
+    running = recorded.running(desired.playbook)
+    same = _is_as_before(desired, recorded, targets)
+    start = RolloutStarted(
+        rollout=RolloutId(random(8).hex()),
+        desired=desired,
+        new=tuple(new),
+        targets=targets,
+        reasons=tuple(f"{scope}: {reason}" for scope, reason in reasons.items()),
+    )
+    goes_on = same and not new
+    after = recorded if goes_on else _after(recorded, start, now)
+    changes = tuple(_changes(after, now, desired, reasons))
+    told = tuple(sorted({*start.reasons, *(f"{c.host}: {c.why}" for c in changes if c.host not in targets)}))
+    starts = not goes_on or (running is None and changes)
+    return Plan(
+        desired=desired,
+        start=replace(start, reasons=told) if starts else None,
+        resumes=running.id if running is not None and goes_on else None,
+        changes=changes,
+        reasons=told,
+        renews_only=_asks_the_same(desired, recorded),
+    )
+
+
+def _refuse_newer_hosts(recorded: Recorded, surveys: Mapping[HostName, HostSurvey]) -> None:
+    """A host that has seen a later ledger is a sign that this one is old, or not its own (S8, S9)."""
+    here = (recorded.generation, recorded.version)
+    for host, survey in sorted(surveys.items()):
+        newer = survey.fence is not None and survey.fence > here
+        ahead = survey.bundle is not None and survey.bundle.position > recorded.position
+        if newer or ahead:
+            seen = survey.fence if newer else (survey.bundle.position if survey.bundle else None)
+            raise RefusedError(
+                f"{host} has followed a ledger that is newer than this one: it stands at {seen}, "
+                f"this ledger at {here}, bundle {recorded.position}",
+                hint="Another home manages this host, or this home is an old copy. Use the newest one.",
+            )
+
+
+def _refuse_foreign_servers(desired: Desired, recorded: Recorded) -> None:
+    for server in desired.servers():
+        record = recorded.servers.get(server)
+        if record is not None and record.playbook != desired.playbook and record.target is not None:
+            raise RefusedError(
+                f"{server} belongs to playbook {record.playbook!r}, so {desired.playbook!r} cannot have it",
+                hint="To change its policy keep the playbook's name; to move it, take it out of the other first.",
+            )
+
+
+def _asks_the_same(desired: Desired, recorded: Recorded) -> bool:
+    """Whether the playbook, over the inventory, asks what it asked when it was last applied."""
+    before = recorded.playbooks.get(desired.playbook)
+    if before is None:
+        return False
+    return replace(desired, digest="", endpoints={}) == replace(before, digest="", endpoints={})
+
+
+def _is_as_before(
+    desired: Desired,
+    recorded: Recorded,
+    targets: Mapping[HostName, CredentialId | None],
+) -> bool:
+    known = {s: r.target for s, r in recorded.servers.items() if s in targets}
+    return _asks_the_same(desired, recorded) and dict(targets) == known
+
+
+def _after(recorded: Recorded, start: RolloutStarted, now: datetime) -> Recorded:
+    entry = Entry(number=recorded.version + 1, at=now, event=start, previous=recorded.head, digest="planned")
+    return evolve(recorded, entry)
+
+
+def _changes(
+    recorded: Recorded,
+    now: datetime,
+    desired: Desired,
+    reasons: Mapping[ScopeName, str],
+) -> Iterable[Change]:
+    view = View.of(recorded, now)
+    scope_of = {server: scope.name for scope in desired.scopes for server in scope.servers}
+    for server, record in sorted(recorded.servers.items()):
+        if record.playbook != desired.playbook or view.step(server) is Step.DONE:
+            continue
+        what = tuple(_server_changes(view, server))
+        if record.target is None:
+            why = "it has left the playbook"
+        else:
+            why = reasons.get(scope_of.get(server, ScopeName("")), "") or "it is not where it should be yet"
+        if what:
+            yield Change(host=server, role=Role.SERVER, what=what, why=why)
+    press = Press(recorded)
+    for agent in sorted(recorded.agents):
+        change = _agent_change(view, press, agent)
+        if change is not None:
+            yield change
+
+
+def _server_changes(view: View, server: HostName) -> Iterable[str]:
+    record = view.recorded.servers[server]
+    outgoing = view.outgoing(server)
+    if record.target is None:
+        if outgoing:
+            yield f"stops signing and erases {_names(view, outgoing)}"
+        return
+    target = view.recorded.credentials[record.target]
+    placement = record.placements.get(target.id)
+    if placement is None or placement.claim is None:
+        made = "makes" if target.key.origin is Origin.SERVER and target.public is None else "gets"
+        yield f"{made} {name_of(target)}"
+    if placement is None or placement.standing is not Standing.ACTIVE:
+        yield "switches to it once its agents have proven it"
+    if outgoing:
+        yield f"puts away and erases {_names(view, outgoing)}"
+
+
+def _agent_change(view: View, press: Press, agent: HostName) -> Change | None:
+    recorded = view.recorded
+    record = recorded.agents[agent]
+    listens = view.listens.get(agent, frozenset())
+    final = {
+        TrustLine(server=server, credential=target)
+        for server in listens & recorded.servers.keys()
+        if (target := view.target(server)) is not None
+    }
+    have = {line for bundle in recorded.bundles(agent) for line in bundle.lines}
+    added, dropped = sorted(final - have), sorted(have - final)
+    what: list[str] = []
+    if added:
+        what.append(f"trusts {_lines(view, added)}, and proves it")
+    if dropped:
+        what.append(f"drops {_lines(view, dropped)}")
+    if not what and have:
+        _, installed = press.bundle(frozenset(final))
+        current = recorded.settled_bundle(agent)
+        if current is None or current.content != installed.content:
+            what.append("gets its trust bundle again")
+        elif not final <= record.proven:
+            what.append("proves its trust bundle")
+    if not what:
+        return None
+    why = "its servers change keys" if agent in view.listens else "it listens to no server any more"
+    if added and not have:
+        why = "it has no trust bundle"
+    return Change(host=agent, role=Role.AGENT, what=tuple(what), why=why)
+
+
+def name_of(credential: Credential) -> str:
+    """How people speak of a credential: by the beginning of its thumbprint once it is made."""
+    if credential.public is None:
+        return f"a new {credential.key.algorithm} key of {credential.scope}"
+    return f"key {credential.public.thumbprint[:10]} of {credential.scope}"
+
+
+def _names(view: View, credentials: Iterable[CredentialId]) -> str:
+    return ", ".join(sorted(name_of(view.recorded.credentials[c]) for c in credentials))
+
+
+def _lines(view: View, lines: Iterable[TrustLine]) -> str:
+    servers: dict[CredentialId, list[HostName]] = {}
+    for line in lines:
+        servers.setdefault(line.credential, []).append(line.server)
+    parts = [
+        f"{name_of(view.recorded.credentials[c])} for {', '.join(names)}" for c, names in servers.items()
+    ]
+    return "; ".join(sorted(parts))

@@ -1,0 +1,104 @@
+"""When a scope needs a new key, and what that key is to be.
+
+A key stays as long as it is what the playbook asks for, is not due, and nobody outside its scope was ever
+given it. A key that a server has lost is brought back from the vault; where it cannot be, it is replaced.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from datetime import datetime
+
+from orchestrator.inventory.model import HostName
+from orchestrator.keys.material import Random
+from orchestrator.policy.desired import Desired, Origin, Scope
+from orchestrator.policy.expiry import due_at
+from orchestrator.rotation.events import NewCredential
+from orchestrator.rotation.lifecycle import KeyState
+from orchestrator.rotation.observed import HostSurvey
+from orchestrator.rotation.recorded import Credential, Recorded
+from orchestrator.rotation.surveys import fits
+from orchestrator.rotation.visits import CredentialId
+
+GONE = frozenset({KeyState.RETIRED, KeyState.REMOVED})
+
+
+def candidate(scope: Scope, desired: Desired, recorded: Recorded) -> Credential | None:
+    """The newest credential that servers of the scope are to have, if it is this scope's."""
+    targets = {record.target for s in scope.servers if (record := recorded.servers.get(s)) is not None}
+    known = [
+        credential
+        for target in targets
+        if target is not None
+        and (credential := recorded.credentials[target]).scope == scope.name
+        and credential.playbook == desired.playbook
+        and credential.state not in GONE
+    ]
+    return max(known, key=lambda c: (c.created, c.id), default=None)
+
+
+def reason_to_rekey(
+    scope: Scope,
+    known: Credential | None,
+    desired: Desired,
+    recorded: Recorded,
+    surveys: Mapping[HostName, HostSurvey],
+    *,
+    now: datetime,
+    new_key: bool,
+) -> str:
+    """Why the scope needs a new key; empty when it does not."""
+    if known is None:
+        moved = [
+            s for s in scope.servers if (r := recorded.servers.get(s)) is not None and r.target is not None
+        ]
+        return f"{moved[0]} moves into this scope" if moved else "it has no key yet"
+    if new_key:
+        return "a new key was asked for"
+    if known.key != desired.key:
+        return f"its key is to be {desired.key.algorithm}, made on the {desired.key.origin}"
+    if known.not_after - known.not_before != desired.certificate.lifetime:
+        return "its lifetime has changed"
+    if due_at(known.not_before, known.not_after, desired.certificate.renew_at) <= now:
+        return "its key is due"
+    given = {*known.servers, *known.certificates}
+    left = sorted(given - set(scope.servers))
+    if left:
+        return f"{left[0]} has left it and was given its key"
+    return next(filter(None, (_lost(server, known, recorded, surveys) for server in scope.servers)), "")
+
+
+def _lost(
+    server: HostName,
+    known: Credential,
+    recorded: Recorded,
+    surveys: Mapping[HostName, HostSurvey],
+) -> str:
+    """Why the key cannot be brought back to a server that should have it."""
+    survey = surveys.get(server)
+    if survey is None or known.public is None:
+        return ""
+    held = next((held for held in survey.credentials if held.name == known.id), None)
+    if held is not None and not fits(held, known):
+        return f"what {server} keeps under its name is not its key"
+    if held is None and known.key.origin is Origin.SERVER:
+        return f"it was made on {server} and is gone from there"
+    if held is None and not known.in_vault:
+        return f"{server} lacks it and the vault has no copy"
+    issued = known.certificates.get(server)
+    if held is not None and issued is not None and server in recorded.servers:
+        digest = hashlib.sha256(issued.encode()).hexdigest()
+        if held.certificate_digest is not None and held.certificate_digest != digest:
+            return f"{server} keeps another certificate than it was given"
+    return ""
+
+
+def new_credential(scope: Scope, desired: Desired, *, now: datetime, random: Random) -> NewCredential:
+    begin = now.replace(microsecond=0)
+    return NewCredential(
+        id=CredentialId(random(16).hex()),
+        scope=scope.name,
+        key=desired.key,
+        servers=scope.servers,
+        not_before=begin,
+        not_after=begin + desired.certificate.lifetime,
+    )
