@@ -161,3 +161,16 @@ class ProgressSink(Protocol):
     def waiting(self, why: str, until: datetime) -> None:
         """The run waits for time to pass."""
         ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ports:
+    """All outside things that a handover needs."""
+
+    clock: Clock
+    entropy: Entropy
+    fleet: Fleet
+    ledger: Ledger
+    vault: Vault
+    issuer: Issuer
+    progress: ProgressSink

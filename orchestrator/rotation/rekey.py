@@ -93,6 +93,7 @@ def _lost(
 
 
 def new_credential(scope: Scope, desired: Desired, *, now: datetime, random: Random) -> NewCredential:
+    """The credential to make for a scope: an id, and a cryptoperiod that begins now."""
     begin = now.replace(microsecond=0)
     return NewCredential(
         id=CredentialId(random(16).hex()),

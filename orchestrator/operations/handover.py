@@ -1,0 +1,243 @@
+"""The one loop that drives the engine: decide, record the intent, do it, record what came of it.
+
+A run ends when nothing is left to do, when all that is left waits for hosts that failed in this run, or when
+the next thing is further away than it may wait. Whatever ends it, killed or not, the next run goes on from the
+ledger and from what a survey finds on the hosts.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+from orchestrator.inventory.model import HostName
+from orchestrator.keys.authority import make_request
+from orchestrator.keys.certificate import parse_certificate
+from orchestrator.keys.material import KeyPair, generate, load_private
+from orchestrator.ports import CertificateOrder, Ports
+from orchestrator.rotation import events as ev
+from orchestrator.rotation import visits as vs
+from orchestrator.rotation.engine import Block, Decision, Errand, Wait, decide
+from orchestrator.rotation.proofs import judge
+from orchestrator.rotation.recorded import Recorded
+from orchestrator.rotation.visits import CredentialId, Hook
+
+PURPOSE = "credential"
+"""What the vault keeps credentials' private keys for."""
+
+NO_PROGRESS = "it reports success, and yet nothing changed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """Where a run of the handover ended.
+
+    Attributes:
+        waits: what goes on by itself later; empty unless the run was not to wait that long.
+        blocks: the hosts that keep servers from going on.
+        changed: hosts on which something changed.
+        visits: how many visits were made.
+    """
+
+    recorded: Recorded
+    waits: tuple[Wait, ...]
+    blocks: tuple[Block, ...]
+    changed: frozenset[HostName]
+    visits: int
+
+    @property
+    def complete(self) -> bool:
+        """Whether nothing is left to do."""
+        return not self.waits and not self.blocks
+
+
+def hand_over(
+    ports: Ports,
+    recorded: Recorded,
+    *,
+    aside: Mapping[HostName, str],
+    hooks: Mapping[HostName, Hook],
+    wait: timedelta,
+) -> Result:
+    """Do all that the engine allows.
+
+    Args:
+        ports: the outside things.
+        recorded: the ledger as it stands.
+        aside: hosts not to visit in this run, with the reason.
+        hooks: what servers run after a switch.
+        wait: how long this run may wait for time to pass, all in all.
+
+    Raises:
+        ConflictError: another controller writes the ledger (S8).
+    """
+    return _Run(ports, recorded, aside=aside, hooks=hooks).until(ports.clock.now() + wait)
+
+
+class _Run:
+    """One run of the loop."""
+
+    def __init__(
+        self,
+        ports: Ports,
+        recorded: Recorded,
+        *,
+        aside: Mapping[HostName, str],
+        hooks: Mapping[HostName, Hook],
+    ) -> None:
+        self._ports = ports
+        self._recorded = recorded
+        self._aside = dict(aside)
+        self._hooks = hooks
+        self._changed: set[HostName] = set()
+        self._visits = 0
+        self._last: Mapping[HostName, object] = {}
+
+    def until(self, deadline: datetime) -> Result:
+        while True:
+            now = self._ports.clock.now()
+            decision = decide(
+                self._recorded,
+                now=now,
+                random=self._ports.entropy,
+                aside=self._aside,
+                hooks=self._hooks,
+            )
+            if self._at_home(decision):
+                continue
+            if decision.errands:
+                self._run_errands(decision)
+                continue
+            next_at = min((wait.until for wait in decision.waits), default=None)
+            if next_at is None or next_at > deadline:
+                return Result(
+                    recorded=self._recorded,
+                    waits=decision.waits,
+                    blocks=decision.blocks,
+                    changed=frozenset(self._changed),
+                    visits=self._visits,
+                )
+            self._ports.progress.waiting(_waiting_for(decision.waits), next_at)
+            self._ports.clock.wait_until(next_at)
+
+    def _record(self, events: Sequence[ev.Event]) -> None:
+        self._recorded = self._ports.ledger.append(events, onto=self._recorded, at=self._ports.clock.now())
+
+    def _at_home(self, decision: Decision) -> bool:
+        """Do what needs no host; whether there was anything to do."""
+        for credential in decision.make:
+            self._make(credential)
+        for credential, server in decision.certify:
+            self._certify(credential, server)
+        for credential in decision.destroy:
+            self._ports.vault.destroy(credential)
+            self._record([ev.KeyDestroyed(credential=credential)])
+        if decision.ended:
+            self._record([ev.RolloutEnded(rollout=rollout) for rollout in decision.ended])
+        return bool(decision.make or decision.certify or decision.destroy or decision.ended)
+
+    def _make(self, credential: CredentialId) -> None:
+        """Make a key on the controller; one that an earlier run put into the vault is taken again."""
+        algorithm = self._recorded.credentials[credential].key.algorithm
+        self._record([ev.KeyMakingIntended(credential=credential)])
+        if not self._ports.vault.holds(credential):
+            pair = generate(algorithm, random=self._ports.entropy)
+            self._ports.vault.put(credential, PURPOSE, pair.private)
+        self._record([ev.KeyMade(credential=credential, public=self._pair(credential).public)])
+
+    def _pair(self, credential: CredentialId) -> KeyPair:
+        return load_private(self._ports.vault.open(credential, PURPOSE))
+
+    def _certify(self, credential: CredentialId, server: HostName) -> None:
+        request = make_request(self._pair(credential), names=(server,))
+        self._record([self._issued(credential, server, request)])
+
+    def _issued(self, credential: CredentialId, server: HostName, request_pem: str) -> ev.Certified:
+        """Have the key of a request certified for exactly the name the inventory gives the server."""
+        known = self._recorded.credentials[credential]
+        desired = self._recorded.playbooks[known.playbook]
+        order = CertificateOrder(
+            names=(server,),
+            request_pem=request_pem,
+            not_after=known.not_after,
+            backdate=2 * desired.messages.clock_skew,
+        )
+        issued = self._ports.issuer.issue(order, now=self._ports.clock.now())
+        return ev.Certified(
+            credential=credential,
+            server=server,
+            certificate_pem=issued.certificate_pem,
+            chain_pem=issued.chain_pem,
+        )
+
+    def _run_errands(self, decision: Decision) -> None:
+        """Send the visits out, the intent first; what ended is recorded even when the run is interrupted."""
+        errands = {errand.host: errand for errand in self._moving(decision.errands)}
+        if not errands:
+            return
+        self._record([ev.VisitsIntended(intents=tuple(errand.intent for errand in errands.values()))])
+        fence = vs.Fence(generation=self._recorded.generation, counter=self._recorded.version)
+        visits = [self._visit(errand, fence) for errand in errands.values()]
+        outcomes: list[vs.Outcome] = []
+        self._ports.progress.visiting(decision.phase, len(visits))
+        try:
+            for outcome in self._ports.fleet.run(visits):
+                believed = judge(self._recorded, errands[outcome.host].orders, outcome)
+                outcomes.append(believed)
+                self._ports.progress.visited(believed)
+        finally:
+            if outcomes:
+                self._record([ev.VisitsEnded(outcomes=tuple(outcomes))])
+        self._visits += len(visits)
+        for outcome in outcomes:
+            self._take_in(outcome)
+
+    def _moving(self, errands: Iterable[Errand]) -> list[Errand]:
+        """The errands that are not the very ones just made: those hosts are put aside."""
+        asked = {errand.host: _gist(errand) for errand in errands}
+        stuck = {host for host, gist in asked.items() if self._last.get(host) == gist}
+        self._aside |= dict.fromkeys(sorted(stuck), NO_PROGRESS)
+        self._last = asked
+        return [errand for errand in errands if errand.host not in stuck]
+
+    def _visit(self, errand: Errand, fence: vs.Fence) -> vs.Visit:
+        return vs.Visit(
+            endpoint=self._recorded.endpoints[errand.host],
+            orders=tuple(self._with_key(order) for order in errand.orders),
+            fence=fence,
+        )
+
+    def _with_key(self, order: vs.Order) -> vs.Order:
+        """The order with its private key, where the controller has it."""
+        if isinstance(order, vs.Stage) and self._ports.vault.holds(order.credential):
+            return replace(order, private_key=self._ports.vault.open(order.credential, PURPOSE))
+        return order
+
+    def _take_in(self, outcome: vs.Outcome) -> None:
+        if isinstance(outcome, vs.Unreachable | vs.Refused | vs.Failed):
+            self._aside[outcome.host] = outcome.reason
+        if isinstance(outcome, vs.Unreachable):
+            return
+        if any(report.changed for report in outcome.reports):
+            self._changed.add(outcome.host)
+        for report in outcome.reports:
+            if isinstance(report, vs.Generated):
+                self._take_request(outcome.host, report)
+
+    def _take_request(self, server: HostName, report: vs.Generated) -> None:
+        """Certify a key that was made on a server: its request proves that the server has it."""
+        certified = self._issued(report.credential, server, report.request_pem)
+        public = parse_certificate(certified.certificate_pem).public_key
+        self._record([ev.KeyMade(credential=report.credential, public=public), certified])
+
+
+def _gist(errand: Errand) -> object:
+    """What an errand is for, apart from nonces and positions, to see one that comes back unchanged."""
+    intent = errand.intent
+    lines = intent.bundle.lines if intent.bundle is not None else ()
+    kinds = tuple(order.kind for order in errand.orders)
+    return (kinds, intent.stages, intent.activates, intent.disarms, intent.erases, lines, intent.proves)
+
+
+def _waiting_for(waits: tuple[Wait, ...]) -> str:
+    steps = sorted({wait.step for wait in waits})
+    return " and ".join({"soak": "the soak", "wait": "messages in flight"}.get(step, step) for step in steps)

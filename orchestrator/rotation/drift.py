@@ -1,0 +1,273 @@
+"""How a host differs from what it should be, in named classes: the audit's verdicts.
+
+Three accounts are compared: what the playbook asks (``Desired``), what the ledger says (``Recorded``) and
+what the host really holds (``HostSurvey``). A host that could not be asked is never called ok. Nothing here
+believes a host about others: whether an agent is orphaned is told from its own edges and from the key that
+its server's own survey shows in use.
+"""
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from orchestrator.inventory.model import HostName
+from orchestrator.keys.material import SpkiDigest
+from orchestrator.policy.desired import Desired, ScopeName
+from orchestrator.policy.expiry import due_at
+from orchestrator.rotation.bundles import wanted_lines
+from orchestrator.rotation.observed import HeldBundle, HeldCredential, HostSurvey
+from orchestrator.rotation.recorded import Credential, Recorded
+from orchestrator.rotation.standing import View
+from orchestrator.rotation.visits import CredentialId
+
+
+class Drift(StrEnum):
+    """The classes; ``ok`` is the absence of all others."""
+
+    OK = "ok"
+    MISSING = "missing"
+    PREVIOUS = "previous"
+    UNKNOWN_KEY = "unknown-key"
+    EXTRA_TRUST = "extra-trust"
+    MISMATCH = "mismatch"
+    EXPIRED = "expired"
+    EXPIRING = "expiring"
+    WRONG_POLICY = "wrong-policy"
+    BAD_PERMISSIONS = "bad-permissions"
+    REGRESSED = "regressed"
+    UNREACHABLE = "unreachable"
+    ORPHANED = "orphaned-agent"
+
+
+MEANINGS: Mapping[Drift, str] = {
+    Drift.OK: "holds what it should, and nothing else",
+    Drift.MISSING: "lacks a key or a trust that it should have",
+    Drift.PREVIOUS: "still holds or uses an earlier key",
+    Drift.UNKNOWN_KEY: "holds a key that the ledger does not know",
+    Drift.EXTRA_TRUST: "trusts a key or a server that it should not",
+    Drift.MISMATCH: "its files do not fit each other, or are not those it was given",
+    Drift.EXPIRED: "its certificate has ended",
+    Drift.EXPIRING: "its key is due for renewal",
+    Drift.WRONG_POLICY: "its key is not what the policy asks for",
+    Drift.BAD_PERMISSIONS: "a file or folder has a wrong owner, mode or kind",
+    Drift.REGRESSED: "has an older bundle than it is known to have had",
+    Drift.UNREACHABLE: "could not be asked",
+    Drift.ORPHANED: "does not trust the key that its server uses",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One difference on one host; ``detail`` may quote text that the host gave."""
+
+    host: HostName
+    drift: Drift
+    detail: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Audit:
+    """The accounts to compare, and what is looked up in them over and over."""
+
+    desired: Desired
+    recorded: Recorded
+    surveys: Mapping[HostName, HostSurvey]
+    now: datetime
+    view: View
+    by_key: Mapping[SpkiDigest, Credential]
+    scope_of: Mapping[HostName, ScopeName]
+
+
+def classify(
+    desired: Desired,
+    recorded: Recorded,
+    surveys: Mapping[HostName, HostSurvey],
+    failures: Mapping[HostName, str],
+    *,
+    now: datetime,
+) -> tuple[Finding, ...]:
+    """Every difference on every host of the playbook, sorted by host; one ``ok`` for a host without any.
+
+    Args:
+        desired: what the playbook asks.
+        recorded: what the ledger says.
+        surveys: what the hosts that answered hold.
+        failures: the reason for each host that did not answer.
+        now: the present.
+    """
+    by_key = {c.public.spki_digest: c for c in recorded.credentials.values() if c.public is not None}
+    audit = _Audit(
+        desired=desired,
+        recorded=recorded,
+        surveys=surveys,
+        now=now,
+        view=View.of(recorded, now),
+        by_key=by_key,
+        scope_of={server: scope.name for scope in desired.scopes for server in scope.servers},
+    )
+    findings: list[Finding] = []
+    for host in sorted(desired.endpoints):
+        found = tuple(_host(audit, host, failures))
+        findings.extend(found or (Finding(host=host, drift=Drift.OK, detail=MEANINGS[Drift.OK]),))
+    return tuple(findings)
+
+
+def _host(audit: _Audit, host: HostName, failures: Mapping[HostName, str]) -> Iterator[Finding]:
+    survey = audit.surveys.get(host)
+    if survey is None:
+        yield Finding(host=host, drift=Drift.UNREACHABLE, detail=failures.get(host, "it was not asked"))
+        return
+    told: list[tuple[Drift, str]] = []
+    if host in audit.scope_of:
+        told.extend(_server(audit, host, survey))
+    elif survey.credentials:
+        told.append((Drift.WRONG_POLICY, "it is no server, and holds private keys"))
+    told.extend(_agent(audit, host, survey.bundle))
+    told.extend(
+        (Drift.BAD_PERMISSIONS, f"{problem.path}: found {problem.found}, wanted {problem.wanted}")
+        for problem in survey.problems
+    )
+    for drift, detail in dict.fromkeys(told):
+        yield Finding(host=host, drift=drift, detail=detail)
+
+
+def _server(audit: _Audit, server: HostName, survey: HostSurvey) -> Iterator[tuple[Drift, str]]:
+    record = audit.recorded.servers.get(server)
+    target = record.target if record is not None else None
+    in_use = next((h for h in survey.credentials if h.name == survey.current and not h.disarmed), None)
+    if in_use is None or in_use.key is None:
+        yield Drift.MISSING, "it has no key in use"
+    for held in survey.credentials:
+        yield from _held(audit, server, held, in_use=held is in_use, target=target)
+
+
+def _held(
+    audit: _Audit,
+    server: HostName,
+    held: HeldCredential,
+    *,
+    in_use: bool,
+    target: CredentialId | None,
+) -> Iterator[tuple[Drift, str]]:
+    """What is wrong with one credential on a server."""
+    where = "in use" if in_use else ("put away" if held.disarmed else "beside the one in use")
+    credential = audit.recorded.credentials.get(CredentialId(held.name))
+    owner = audit.by_key.get(held.key) if held.key is not None else None
+    if credential is None and owner is None:
+        key = f"key {held.key[:12]}" if held.key is not None else "no readable key"
+        yield Drift.UNKNOWN_KEY, f"{held.name} ({where}, {key}) is not in the ledger"
+        return
+    if credential is None or (held.key is not None and owner is not credential):
+        yield Drift.MISMATCH, f"{held.name} ({where}) holds another key than its own"
+        return
+    if held.key is None or (held.certificate_key is not None and held.certificate_key != held.key):
+        yield Drift.MISMATCH, f"{held.name} ({where}): key and certificate do not fit"
+    issued = credential.certificates.get(server)
+    if issued is not None and held.certificate_digest not in {None, _digest(issued)}:
+        yield Drift.MISMATCH, f"{held.name} ({where}): the certificate is not the one it was given"
+    if credential.id != target:
+        yield Drift.PREVIOUS, f"an earlier key, {_short(credential)}, is {where}"
+    elif in_use:
+        yield from _in_use(audit, server, held, credential)
+
+
+def _in_use(
+    audit: _Audit,
+    server: HostName,
+    held: HeldCredential,
+    credential: Credential,
+) -> Iterator[tuple[Drift, str]]:
+    desired, scope = audit.desired, audit.scope_of[server]
+    if held.certificate_key is None:
+        yield Drift.MISSING, "its key in use has no certificate"
+    end = held.not_after or credential.not_after
+    due = due_at(credential.not_before, credential.not_after, desired.certificate.renew_at)
+    if end <= audit.now:
+        yield Drift.EXPIRED, f"its certificate ended on {_date(end)}"
+    elif due <= audit.now:
+        yield Drift.EXPIRING, f"its key is due since {_date(due)}; the certificate ends on {_date(end)}"
+    if credential.scope != scope or credential.playbook != desired.playbook:
+        yield Drift.WRONG_POLICY, f"its key belongs to scope {credential.scope}, it should be {scope}'s"
+    if credential.key != desired.key:
+        made = f"{credential.key.algorithm}, made on the {credential.key.origin}"
+        wanted = f"{desired.key.algorithm}, made on the {desired.key.origin}"
+        yield Drift.WRONG_POLICY, f"its key is {made}; it should be {wanted}"
+    for other, survey in sorted(audit.surveys.items()):
+        shared = other != server and any(h.key == held.key for h in survey.credentials)
+        if shared and audit.scope_of.get(other) != scope:
+            yield Drift.WRONG_POLICY, f"{other}, outside its scope, holds its private key too"
+
+
+def _agent(audit: _Audit, agent: HostName, bundle: HeldBundle | None) -> Iterator[tuple[Drift, str]]:
+    listens = {
+        server for t in audit.desired.trust_sets if agent in t.agents for server in t.servers
+    } | audit.view.listens.get(agent, frozenset())
+    wanted = {
+        (line.server, credential.public.spki_digest)
+        for line in wanted_lines(audit.view, agent, {})
+        if (credential := audit.recorded.credentials[line.credential]).public is not None
+    }
+    if bundle is None:
+        if listens:
+            yield Drift.MISSING, "it has no trust bundle"
+        yield from _orphaned(audit, listens, frozenset())
+        return
+    record = audit.recorded.agents.get(agent)
+    installed = record.installed if record is not None else None
+    if installed is not None and bundle.position < installed.position:
+        yield Drift.REGRESSED, f"it has bundle {bundle.position} and had {installed.position}"
+    elif (
+        installed is not None and bundle.position == installed.position and bundle.digest != installed.digest
+    ):
+        yield Drift.MISMATCH, f"the files of bundle {bundle.position} are not those it was given"
+    edges = {(edge.server, edge.key) for edge in bundle.edges}
+    if {key for _, key in edges} != set(bundle.keys):
+        yield Drift.MISMATCH, "its key files do not fit its edges"
+    for server, key in sorted(edges - wanted):
+        known = audit.by_key.get(key)
+        if known is None:
+            yield Drift.UNKNOWN_KEY, f"it trusts {server} with key {key[:12]}, which is not in the ledger"
+        else:
+            yield Drift.EXTRA_TRUST, f"it trusts {server} with {_short(known)}, and should not"
+    for server, key in sorted(wanted - edges):
+        earlier = any(s == server for s, _ in edges)
+        drift = Drift.PREVIOUS if earlier else Drift.MISSING
+        yield drift, f"it does not trust {server} with {_short(audit.by_key[key])}"
+    ended = sorted(
+        {e.server for e in bundle.edges if e.expires is not None and e.expires <= audit.now.timestamp()},
+    )
+    if ended:
+        yield Drift.EXPIRED, f"its trust in {', '.join(ended)} has ended"
+    valid = frozenset(
+        (e.server, e.key) for e in bundle.edges if e.expires is None or e.expires > audit.now.timestamp()
+    )
+    yield from _orphaned(audit, listens, valid)
+
+
+def _orphaned(
+    audit: _Audit,
+    listens: set[HostName],
+    valid: frozenset[tuple[HostName, SpkiDigest]],
+) -> Iterator[tuple[Drift, str]]:
+    for server in sorted(listens):
+        survey = audit.surveys.get(server)
+        if survey is None or survey.current is None:
+            continue
+        key = next((h.key for h in survey.credentials if h.name == survey.current and not h.disarmed), None)
+        if key is not None and (server, key) not in valid:
+            yield Drift.ORPHANED, f"it does not trust the key {server} uses now ({key[:12]})"
+
+
+def _digest(pem: str) -> str:
+    return hashlib.sha256(pem.encode()).hexdigest()
+
+
+def _short(credential: Credential) -> str:
+    name = credential.public.thumbprint[:10] if credential.public is not None else credential.id[:10]
+    return f"key {name}"
+
+
+def _date(instant: datetime) -> str:
+    return instant.strftime("%Y-%m-%d %H:%M:%SZ")
