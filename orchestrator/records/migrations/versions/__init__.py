@@ -1,0 +1,1 @@
+"""One file a revision, each named in the next one's ``down_revision``."""

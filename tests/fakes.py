@@ -1,0 +1,118 @@
+"""The outside world in memory, for tests: each fake passes its port's contract suite (``tests/contract``).
+
+They keep to what the port promises and cost nothing: no files, no key derivation, no time that passes by
+itself.
+"""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from itertools import count
+
+from orchestrator.errors import ConflictError, LedgerError, VaultError
+from orchestrator.keys.secret import Secret
+from orchestrator.records import codec
+from orchestrator.rotation.events import Entry, Event
+from orchestrator.rotation.evolve import fold
+from orchestrator.rotation.recorded import Recorded
+
+NOON = datetime(2030, 1, 1, 12, tzinfo=UTC)
+
+
+class FakeClock:
+    """Stands still, except that waiting takes it where the wait ends.
+
+    Attributes:
+        waits: every instant that was waited for.
+    """
+
+    def __init__(self, now: datetime = NOON) -> None:
+        self._now = now
+        self.waits: list[datetime] = []
+
+    def now(self) -> datetime:
+        return self._now
+
+    def wait_until(self, instant: datetime) -> None:
+        self.waits.append(instant)
+        self._now = max(self._now, instant)
+
+
+class SeededEntropy:
+    """Bytes that follow from the seed alone, other ones at each call."""
+
+    def __init__(self, seed: str = "") -> None:
+        self._seed = seed
+        self._calls = count()
+
+    def __call__(self, size_bytes: int) -> bytes:
+        return hashlib.shake_256(f"{self._seed} {next(self._calls)}".encode()).digest(size_bytes)
+
+
+class FakeLedger:
+    """A ledger in a list; events go through the real codec, so one that cannot be written fails here too."""
+
+    def __init__(self) -> None:
+        self._entries: list[Entry] = []
+        self._state = Recorded()
+
+    def read(self) -> Recorded:
+        return self._state
+
+    def append(self, events: Sequence[Event], *, onto: Recorded, at: datetime) -> Recorded:
+        if (onto.version, onto.head) != (self._state.version, self._state.head):
+            raise ConflictError(
+                f"the ledger stands at entry {self._state.version}, not at {onto.version}",
+                hint="another controller is writing",
+            )
+        new: list[Entry] = []
+        number, previous = onto.version, onto.head
+        for event in events:
+            number += 1
+            entry, _ = codec.make_entry(event, number=number, at=at, previous=previous)
+            new.append(entry)
+            previous = entry.digest
+        self._state = fold(self._state, new)
+        self._entries += new
+        return self._state
+
+    def entries(self, *, after: int = 0) -> Iterator[Entry]:
+        yield from self._entries[after:]
+
+    def verify(self) -> int:
+        recorded = Recorded()
+        for entry in self._entries:
+            again, _ = codec.make_entry(
+                entry.event, number=recorded.version + 1, at=entry.at, previous=recorded.head
+            )
+            if again != entry:
+                raise LedgerError(f"ledger entry {entry.number} was changed")
+            recorded = fold(recorded, [entry])
+        return recorded.version
+
+
+class FakeVault:
+    """A vault in a dictionary, always open.
+
+    Attributes:
+        kept: secrets by record, each with its purpose.
+    """
+
+    def __init__(self) -> None:
+        self.kept: dict[str, tuple[str, Secret]] = {}
+
+    def put(self, record: str, purpose: str, secret: Secret) -> None:
+        if self.kept.setdefault(record, (purpose, secret)) != (purpose, secret):
+            raise VaultError(f"another secret is kept as {record}")
+
+    def open(self, record: str, purpose: str) -> Secret:
+        kept_for, secret = self.kept.get(record, (None, None))
+        if secret is None or kept_for != purpose:
+            raise VaultError(f"nothing is kept as {record} for {purpose!r}")
+        return secret
+
+    def holds(self, record: str) -> bool:
+        return record in self.kept
+
+    def destroy(self, record: str) -> None:
+        self.kept.pop(record, None)
