@@ -7,7 +7,6 @@ rendered or executed. Hosts stand in the order in which they first appear in the
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
-from types import MappingProxyType
 from typing import Any
 
 from orchestrator.errors import InputError, Place, UsageError

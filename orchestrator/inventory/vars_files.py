@@ -1,8 +1,8 @@
 """The ``group_vars/`` and ``host_vars/`` beside an inventory file.
 
 For each name the first that exists of ``NAME``, ``NAME.yml``, ``NAME.yaml`` and ``NAME.json`` counts. If it
-is a folder, all files in it with such an ending, and in folders below it, are read in the order of their names;
-hidden files and backups (``~``) are not.
+is a folder, all files in it with such an ending, and in folders below it, are read in the order of their
+names; hidden files and backups (``~``) are not.
 """
 
 from collections.abc import Iterable, Iterator

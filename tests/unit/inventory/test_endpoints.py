@@ -1,0 +1,192 @@
+from collections.abc import Callable
+from dataclasses import asdict
+
+import pytest
+
+from orchestrator.errors import InputError, Place, UsageError
+from orchestrator.inventory.endpoints import OWN_VARIABLES, Endpoint, Reading, Written
+from orchestrator.inventory.model import HostName, Inventory
+
+Read = Callable[..., Inventory]
+WEB = HostName("web")
+
+
+def reading(**variables: object) -> Reading:
+    """A host with these variables, each written at line 7."""
+    place = Place(file="hosts.yml", line=7, column=11)
+    return Reading(
+        host=WEB,
+        variables=variables,
+        place=Place(file="hosts.yml", line=2, column=3),
+        written={
+            name: Written(value=value, place=place, text=str(value)) for name, value in variables.items()
+        },
+    )
+
+
+def test_a_host_without_variables_is_reached_by_its_name() -> None:
+    assert asdict(reading().endpoint()) == {
+        "host": "web",
+        "address": "web",
+        "port": 22,
+        "user": None,
+        "key_file": None,
+        "known_hosts": None,
+        "base": "/etc/keyrelay",
+    }
+    assert reading().servers_pattern() is None
+
+
+def test_every_variable_finds_its_place_in_the_endpoint() -> None:
+    found = reading(
+        ansible_host="2001:db8::1%eth0",
+        ansible_port="2222",
+        ansible_user="CORP\\j.doe@example.net",
+        ansible_ssh_private_key_file="~/my keys/id",
+        keyrelay_known_hosts="known_hosts",
+        keyrelay_base="/srv/key-relay/a+b@c_1.d",
+        keyrelay_servers="servers:&paris",
+        other="{{ ignored }}",
+    )
+    assert found.endpoint() == Endpoint(
+        host=WEB,
+        address="2001:db8::1%eth0",
+        port=2222,
+        user="CORP\\j.doe@example.net",
+        key_file="~/my keys/id",
+        known_hosts="known_hosts",
+        base="/srv/key-relay/a+b@c_1.d",
+    )
+    assert found.servers_pattern() == "servers:&paris"
+
+
+def test_the_ssh_spelling_wins_and_null_is_no_value() -> None:
+    both = reading(
+        ansible_host="a",
+        ansible_ssh_host="b",
+        ansible_port=1,
+        ansible_ssh_port=2,
+        ansible_user="u",
+        ansible_ssh_user="v",
+        ansible_private_key_file="k",
+        ansible_ssh_private_key_file="l",
+    ).endpoint()
+    assert (both.address, both.port, both.user, both.key_file) == ("b", 2, "v", "l")
+    nothing = reading(
+        ansible_host="a", ansible_ssh_host=None, ansible_port=None, ansible_user=None, keyrelay_base=None
+    ).endpoint()
+    assert nothing == Endpoint(host=WEB, address="a")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "found"),
+    [
+        ("ansible_host", "-oProxyCommand=x", "is '-oProxyCommand=x'; allowed: a DNS name or an IP address"),
+        ("ansible_host", "a b", "allowed: a DNS name or an IP address"),
+        ("ansible_host", "", "is ''; allowed: text on one line"),
+        ("ansible_host", "a\nb", "allowed: text on one line"),
+        ("ansible_host", "a\u202eb", r"is 'a\u202eb'; allowed: text on one line"),
+        ("ansible_host", "{{ inventory_hostname }}", "is the template"),
+        ("ansible_host", ["a"], "is a list; allowed: text"),
+        ("ansible_host", {"a": 1}, "is a mapping; allowed: text"),
+        ("ansible_port", 0, "is 0; allowed: a port, 1 to 65535"),
+        ("ansible_port", 65536, "is 65536; allowed: a port"),
+        ("ansible_port", True, "is True; allowed: a port"),
+        ("ansible_port", 22.0, "is 22.0; allowed: a port"),
+        ("ansible_port", "22a", "is '22a'; allowed: a port"),
+        ("ansible_port", "٢٢", "allowed: a port"),
+        ("ansible_port", "{{ port }}", "is the template"),
+        ("ansible_user", "a b", "allowed: a user name without blanks"),
+        ("ansible_user", "-l", "allowed: a user name"),
+        ("ansible_user", 1000, "is 1000, which YAML did not read as text"),
+        ("ansible_private_key_file", "{% if x %}", "is the template"),
+        ("ansible_ssh_private_key_file", False, "is False, which YAML did not read as text"),
+        ("keyrelay_known_hosts", 5, "is 5, which YAML did not read as text"),
+        ("keyrelay_base", "/", "allowed: an absolute path"),
+        ("keyrelay_base", "etc/keyrelay", "allowed: an absolute path"),
+        ("keyrelay_base", "/etc/", "allowed: an absolute path"),
+        ("keyrelay_base", "/etc//keyrelay", "allowed: an absolute path"),
+        ("keyrelay_base", "/etc/../keyrelay", "allowed: an absolute path"),
+        ("keyrelay_base", "/etc/./keyrelay", "allowed: an absolute path"),
+        ("keyrelay_base", "/etc/key relay", "allowed: an absolute path"),
+        ("keyrelay_base", "/etc/$(id)", "allowed: an absolute path"),
+        ("keyrelay_base", "/" + "a" * 200, "at most 200 characters"),
+        ("keyrelay_base", "{{ base }}", "is the template"),
+    ],
+)
+def test_a_wrong_value_names_its_place_what_was_found_and_what_is_allowed(
+    name: str, value: object, found: str
+) -> None:
+    with pytest.raises(InputError) as caught:
+        reading(**{name: value}).endpoint()
+    assert caught.value.message.startswith(f"hosts.yml:7:11: {name} of host web ")
+    assert found in caught.value.message
+    if "template" in found:
+        assert "renders nothing" in caught.value.hint
+
+
+@pytest.mark.parametrize("value", [3, "{{ x }}", ["servers"]])
+def test_a_pattern_of_servers_is_text(value: object) -> None:
+    with pytest.raises(InputError, match=r"^hosts.yml:7:11: keyrelay_servers of host web is "):
+        reading(keyrelay_servers=value).servers_pattern()
+
+
+def test_an_error_shows_the_quoted_form_of_what_was_written(read: Read) -> None:
+    inventory = read("all: {hosts: {web: {ansible_user: 0755}}}")
+    with pytest.raises(
+        InputError, match=r"hosts\.yml:1:35: ansible_user of host web is 493, which"
+    ) as caught:
+        inventory.endpoint(WEB)
+    assert caught.value.hint == 'write it quoted: ansible_user: "0755"'
+
+
+def test_an_error_names_the_file_and_line_of_the_value_that_won(read: Read) -> None:
+    inventory = read(
+        "g: {hosts: {web: }, vars: {ansible_host: '{{ a }}', ansible_port: 99999}}",
+        {"group_vars/g.yml": "# a comment\nansible_host: ok.example.net\nansible_port: 1.5\n"},
+    )
+    with pytest.raises(InputError, match=r"group_vars/g\.yml:3:15: ansible_port of host web is 1\.5"):
+        inventory.endpoint(WEB)
+
+
+def test_a_value_whose_place_is_unknown_is_blamed_on_its_host() -> None:
+    bare = Reading(host=WEB, variables={"ansible_user": 7}, place=Place(file="hosts.yml", line=2, column=3))
+    with pytest.raises(InputError, match=r"^hosts\.yml:2:3: ansible_user of host web is 7, ") as caught:
+        bare.endpoint()
+    assert caught.value.hint == 'write it quoted: ansible_user: "7"'
+
+
+@pytest.mark.parametrize(
+    ("text", "beside", "place"),
+    [
+        ("all: {vars: {keyrelay_bse: /x}, hosts: {web: }}", {}, "hosts.yml:1:14"),
+        ("all: {hosts: {web: {keyrelay_bse: /x}}}", {}, "hosts.yml:1:21"),
+        (
+            "all: {hosts: {web: }}",
+            {"group_vars/all/a.yml": "x: 1\nkeyrelay_bse: /x"},
+            "group_vars/all/a.yml:2:1",
+        ),
+        ("all: {hosts: {web: }}", {"host_vars/web": "keyrelay_bse: /x"}, "host_vars/web:1:1"),
+    ],
+)
+def test_an_unknown_variable_of_keyrelay_is_refused_wherever_it_stands(
+    read: Read, text: str, beside: dict[str, str], place: str
+) -> None:
+    with pytest.raises(InputError, match=f"{place}: unknown variable 'keyrelay_bse'; allowed: ") as caught:
+        read(text, beside)
+    assert ", ".join(OWN_VARIABLES) in caught.value.message
+    assert caught.value.hint == "did you mean keyrelay_base?"
+
+
+def test_all_hosts_that_cannot_be_reached_are_told(read: Read) -> None:
+    inventory = read("all: {hosts: {a: {ansible_port: x}, b: , c: {keyrelay_servers: 3}}}")
+    assert [error.message.split(": ", 1)[1][:25] for error in inventory.problems()] == [
+        "ansible_port of host a is",
+        "keyrelay_servers of host ",
+    ]
+
+
+def test_a_host_that_does_not_exist_has_no_endpoint(read: Read) -> None:
+    with pytest.raises(UsageError, match="the inventory has no host 'wbe'") as caught:
+        read("all: {hosts: {web: }}").endpoint(HostName("wbe"))
+    assert caught.value.hint == "did you mean web?"
