@@ -280,3 +280,15 @@ def test_a_file_that_the_system_forbids_is_refused(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(Path, "open", forbidden)  # root may read everything
     with pytest.raises(InputError, match="may not be read"):
         load_document(path)
+
+
+def test_without_the_c_library_values_and_places_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = read_document(SAMPLE, file="x.yml")
+    monkeypatch.setattr(yaml_nodes, "LOADER", yaml.SafeLoader)
+    document = read_document(SAMPLE, file="x.yml")
+    assert document.value == expected.value
+    for path in [(), ("day",), ("servers", "hosts", "é😀", "port"), ("servers", "hosts", "web", 2)]:
+        assert document.place(path) == expected.place(path)
+        assert document.source_text(path) == expected.source_text(path)
+    assert str(refusal("é: 1\nb: \x07\n").place) == "x.yml:2:4"
+    assert str(refusal("[" * 100_000).place) == "x.yml:1:41"

@@ -2,8 +2,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import yaml
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
-from orchestrator.errors import InputError, UsageError
+from orchestrator.errors import InputError, KeyrelayError, UsageError
 from orchestrator.inventory.model import GroupName, HostName, Inventory, graph
 from orchestrator.inventory.yaml_files import load
 from tests.unit.inventory.conftest import Write
@@ -208,3 +211,45 @@ def test_a_group_that_does_not_exist_has_no_members_and_no_graph(read: Read) -> 
     assert caught.value.hint == "did you mean servers?"
     assert list(graph(inventory, GroupName("servers"))) == ["@servers:", "  |--web"]
     assert inventory.members(GroupName("all")) == (HostName("web"),)
+
+
+WORDS = [
+    "all",
+    "g",
+    "h",
+    "web[1:3]",
+    "web:22",
+    "hosts",
+    "children",
+    "vars",
+    "ungrouped",
+    "ansible_port",
+    "keyrelay_base",
+]
+VALUES = st.sampled_from([None, True, 22, "22", "/x", "{{ x }}", "[a:b]", "", "-", "0755", 1.5])
+BODIES = st.recursive(
+    VALUES,
+    lambda inner: (
+        st.dictionaries(st.sampled_from(WORDS) | VALUES, inner, max_size=4) | st.lists(inner, max_size=2)
+    ),
+    max_leaves=12,
+)
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    body=st.dictionaries(st.sampled_from(WORDS), BODIES, min_size=1, max_size=3), noise=st.text(max_size=3)
+)
+def test_whatever_a_file_says_it_is_an_inventory_or_an_error_with_a_place(
+    body: dict[str, object], noise: str, write: Write
+) -> None:
+    folder = write({"a.yml": yaml.safe_dump(body) + noise.replace("\r", "")})
+    try:
+        inventory = load([folder / "a.yml"])
+    except KeyrelayError as refused:
+        error = refused
+    else:
+        assert len(list(graph(inventory))) > 1
+        assert all(problem.place.line for problem in inventory.problems())
+        return
+    assert str(folder / "a.yml") in error.message
