@@ -1,51 +1,211 @@
 """What goes to a host in one exec, and what comes back: a ``Visit`` as bytes, the answer as an ``Outcome``.
 
 The exec string is the constant ``BOOTSTRAP``. Standard input carries ``host.sh`` first and then the frames
-that ``encode`` makes; ``docs/reference/host-protocol.md`` tells their grammar.
+that ``encode`` makes: lines of plain words, and counted bytes. Values are data there: none of them becomes
+part of the program's text. ``docs/reference/host-protocol.md`` tells the grammar.
 """
 
-from datetime import datetime, timedelta
+import hashlib
+import math
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import timedelta
+from importlib import resources
+from typing import assert_never
 
 from orchestrator.keys.secret import Secret
-from orchestrator.rotation.visits import Failed, Outcome, Visit
+from orchestrator.remote.answers import ANSWER_LIMIT_BYTES, decode
+from orchestrator.rotation.visits import (
+    PROOFS_A_VISIT,
+    READING,
+    Activate,
+    Challenge,
+    Check,
+    Claim,
+    CredentialId,
+    Disarm,
+    Erase,
+    Generate,
+    Hook,
+    Order,
+    Revert,
+    Sign,
+    Stage,
+    Survey,
+    Trust,
+    Visit,
+)
 
-ANSWER_LIMIT_BYTES = 8 * 1024 * 1024
-"""An answer is never longer; whoever reads one stops there, and ``decode`` finds no end marker."""
+__all__ = ["ANSWER_LIMIT_BYTES", "BOOTSTRAP", "decode", "encode", "time_needed"]
 
-BOOTSTRAP = "exec sh -c 'eval \"$(dd bs=1 count=1 iflag=fullblock 2>/dev/null)\"'"
+_PATIENCE = timedelta(seconds=60)
+_KILL_AFTER = timedelta(seconds=5)
+_SPARE = timedelta(seconds=30)
+
+_BY_LINES_BYTES = 4096
+"""Up to here the shell's own ``read`` is quicker than starting ``dd``."""
+
+_MARKER = re.compile(r"[0-9a-f]{32}")
+_SIGNATURE = re.compile(r"([0-9a-f]{2}){1,512}")
+
+
+def _program() -> bytes:
+    text = resources.files(__package__).joinpath("host.sh").read_bytes()
+    return re.sub(rb"(?m)^[ \t]+|^[ \t]*#.*\n", b"", text)
+
+
+_PROGRAM = _program()
+
+BOOTSTRAP = f"exec sh -c 'eval \"$(dd bs={len(_PROGRAM)} count=1 iflag=fullblock 2>/dev/null)\"'"
 """What a host is asked to execute, always; works under every usual login shell."""
 
 
 def time_needed(visit: Visit) -> timedelta:
-    """How long a visit may take on a host that works: its hooks' time limits, and some for the rest."""
-    del visit
-    return timedelta(seconds=60)
+    """How long a visit may take on a host that works: its hooks' time limits twice, and some for the rest."""
+    hooks = [order.hook for order in visit.orders if isinstance(order, Activate | Revert) and order.hook]
+    return sum((2 * (hook.timeout + _KILL_AFTER) for hook in hooks), start=_PATIENCE)
 
 
 def encode(visit: Visit, *, marker: str, lease: timedelta | None = None) -> Secret:
     """All that is written to the standard input of ``BOOTSTRAP``; private keys may be in it.
 
+    A list of claims gets a decoy at its end, a claim with a broken signature, which ``decode`` demands to
+    see refused.
+
     Args:
         visit: what to do.
         marker: 128 fresh random bits as 32 lowercase hexadecimal digits; the answer stands between them.
-        lease: how long the host keeps its lock if it never hears the end; ``time_needed`` by default.
+        lease: how long the host keeps its lock if it never comes to its end; a controller gives up
+            earlier. By default ``time_needed`` and half a minute.
 
     Raises:
-        ValueError: the visit is no visit: it changes something without a fence, or has too many claims.
+        ValueError: the visit is no visit: it changes something without a fence, has too many claims, or a
+            value in it does not fit its line.
     """
-    del visit, marker, lease
-    return Secret(b"")
+    if not _MARKER.fullmatch(marker):
+        raise ValueError("a marker is 32 lowercase hexadecimal digits")
+    if sum(len(order.claims) for order in visit.orders if isinstance(order, Trust | Check)) > PROOFS_A_VISIT:
+        raise ValueError(f"a visit has at most {PROOFS_A_VISIT} claims")
+    seconds = math.ceil((lease or time_needed(visit) + _SPARE).total_seconds())
+    fence = f"{seconds} - -"
+    if not all(isinstance(order, READING) for order in visit.orders):
+        if visit.fence is None:
+            raise ValueError("a visit that changes something shows a fence")
+        fence = f"{seconds} {visit.fence.generation} {visit.fence.counter}"
+    frames = [_PROGRAM, _line(f"keyrelay 1 {marker}"), _line(visit.endpoint.base), _line(fence)]
+    for order in visit.orders:
+        frames += _order(order)
+        frames.append(_line("."))
+    frames.append(_line("end"))
+    return Secret(b"".join(frames))
 
 
-def decode(visit: Visit, *, marker: str, stdout: bytes, sent_at: datetime, received_at: datetime) -> Outcome:
-    """How the visit ended, from whatever bytes came back; never raises on account of them.
+def _order(order: Order) -> Iterator[bytes]:
+    match order:
+        case Survey():
+            yield _line("survey")
+        case Generate():
+            yield _line(f"generate {order.credential} {order.algorithm} {len(order.names)}")
+            yield from map(_line, order.names)
+        case Stage():
+            yield from _stage(order)
+        case Trust():
+            yield from _trust(order)
+        case Activate() | Revert():
+            yield from _switch(order.kind, order.credential, order.hook, order.challenge)
+        case Disarm():
+            yield _line(f"disarm {order.in_use or '-'} {len(order.credentials)}")
+            yield from map(_line, order.credentials)
+        case Erase():
+            yield _line(f"erase {len(order.credentials)}")
+            yield from map(_line, order.credentials)
+        case Sign():
+            yield _line("sign")
+            yield from _challenge(order.challenge)
+        case Check():
+            claims = _with_decoy(order.claims)
+            yield _line(f"check {len(claims)}")
+            yield from _claims(claims)
+        case _:
+            assert_never(order)
 
-    Args:
-        visit: what was asked.
-        marker: as given to ``encode``.
-        stdout: all that the host wrote to standard output, noise of start-up files included.
-        sent_at: when the first byte was sent.
-        received_at: when the last byte arrived.
-    """
-    del marker, stdout, sent_at, received_at
-    return Failed(host=visit.endpoint.host, reason="the answer has no end")
+
+def _stage(order: Stage) -> Iterator[bytes]:
+    certificate = order.certificate_pem.encode("ascii")
+    chain = order.chain_pem.encode("ascii")
+    key = None if order.private_key is None else order.private_key.reveal()
+    words = [
+        order.credential,
+        "- -" if key is None else f"{len(key)}b {_digest(key)}",
+        f"{_count(certificate)} {_digest(certificate)}",
+        f"{_count(chain)} {_digest(chain)}",
+    ]
+    yield _line(f"stage {' '.join(words)}")
+    yield from _challenge(order.challenge)
+    yield key or b""
+    yield certificate
+    yield chain
+
+
+def _trust(order: Trust) -> Iterator[bytes]:
+    files = order.bundle.files()
+    names = [name.removeprefix("keys/").removesuffix(".pem") for name in files if name.startswith("keys/")]
+    content = [files["edges"], files["trust.jwks"], files["trust.pem"]]
+    claims = _with_decoy(order.claims)
+    position = order.bundle.position
+    words = [position.epoch, position.sequence, order.bundle.digest, *map(_count, content), len(names)]
+    yield _line(f"trust {' '.join(map(str, words))} {len(claims)}")
+    yield from content
+    yield from map(_line, names)
+    yield from _claims(claims)
+
+
+def _switch(kind: str, credential: CredentialId, hook: Hook | None, challenge: Challenge) -> Iterator[bytes]:
+    text = b"" if hook is None else hook.command.encode() + b"\n"
+    limit = 0 if hook is None else math.ceil(hook.timeout.total_seconds())
+    yield _line(f"{kind} {credential} {'-' if hook is None else _count(text)} {limit}")
+    yield from _challenge(challenge)
+    yield text
+
+
+def _challenge(challenge: Challenge) -> Iterator[bytes]:
+    yield _line(challenge.fleet)
+    yield _line(challenge.server)
+    yield _line(challenge.nonce)
+
+
+def _claims(claims: tuple[Claim, ...]) -> Iterator[bytes]:
+    for claim in claims:
+        if not _SIGNATURE.fullmatch(claim.signature):
+            raise ValueError("a claim's signature is 1 to 512 bytes in lowercase hexadecimal")
+        yield from _challenge(claim.challenge)
+        yield _line(claim.key)
+        yield _line("".join(f"\\0{byte:03o}" for byte in bytes.fromhex(claim.signature)))
+
+
+def _with_decoy(claims: tuple[Claim, ...]) -> tuple[Claim, ...]:
+    if not claims:
+        return ()
+    first = claims[0]
+    # The last byte belongs to S of ed25519 and to s of ECDSA: the encoding stays sound, the signature breaks.
+    broken = f"{first.signature[:-2]}{int(first.signature[-2:], 16) ^ 1:02x}"
+    return (*claims, replace(first, signature=broken))
+
+
+def _count(data: bytes) -> str:
+    """How ``data`` is announced: ``<n>l`` for lines that the shell reads itself, else ``<n>b``."""
+    if 0 < len(data) <= _BY_LINES_BYTES and data.endswith(b"\n") and b"\0" not in data:
+        lines = data.count(b"\n")
+        return f"{lines}l"
+    return f"{len(data)}b"
+
+
+def _line(text: str) -> bytes:
+    if not text or "\n" in text or "\0" in text:
+        raise ValueError(f"{text!r} does not fit a line")
+    return text.encode() + b"\n"
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()

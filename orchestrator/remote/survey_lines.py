@@ -1,0 +1,206 @@
+"""The lines of a survey as a ``HostSurvey``.
+
+The host sends what it found as it is, PEM included, and everything that can be computed from it is computed
+here: digests of keys, a certificate's end. What does not fit is a ``Problem``, never an error.
+"""
+
+import base64
+import binascii
+import hashlib
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from orchestrator.errors import KeyMaterialError
+from orchestrator.inventory.model import HostName
+from orchestrator.keys.bundle import Position
+from orchestrator.keys.certificate import parse_certificate
+from orchestrator.keys.material import PublicKey, SpkiDigest
+from orchestrator.remote.answer_lines import plain
+from orchestrator.rotation.observed import HeldBundle, HeldCredential, HeldEdge, HostSurvey, Problem
+
+_FENCE = re.compile(r"(0|[1-9][0-9]{0,15}) (0|[1-9][0-9]{0,15})")
+_CURRENT = re.compile(r"credentials/([A-Za-z0-9._-]{1,200})")
+_FOLDER = re.compile(r"server/(credentials|disarmed)/([A-Za-z0-9._-]{1,200})")
+_EDGE = re.compile(r"([A-Za-z0-9_][A-Za-z0-9._-]{0,252}) ([0-9a-f]{64}) (-|0|[1-9][0-9]{0,11})")
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+_PUBLIC_KEY = re.compile(r"-----BEGIN PUBLIC KEY-----\n[A-Za-z0-9+/=\n]{1,8192}-----END PUBLIC KEY-----")
+
+
+@dataclass(slots=True)
+class _Folder:
+    """What was said of one credential's folder."""
+
+    name: str
+    disarmed: bool
+    hash: str | None = None
+    certificate: list[str] = field(default_factory=list)
+    key: list[str] = field(default_factory=list)
+
+
+class _Notes:
+    """What was said, by kind, in the order of the lines."""
+
+    def __init__(self, base: str) -> None:
+        self.base = base
+        self.single: dict[str, str] = {}
+        self.folders: list[_Folder] = []
+        self.edges: list[str] = []
+        self.public: list[str] = []
+        self.problems: dict[str, Problem] = {}
+
+    def take(self, word: str, rest: str) -> None:
+        match word:
+            case "held":
+                if found := _FOLDER.fullmatch(rest):
+                    self.folders.append(_Folder(name=found[2], disarmed=found[1] == "disarmed"))
+            case "hash" | "certificate" | "key":
+                if self.folders:
+                    self._of_folder(self.folders[-1], word, rest)
+            case "edge":
+                self.edges.append(rest)
+            case "public":
+                self.public.append(rest)
+            case "problem":
+                found_here, _, tail = rest.partition(";")
+                wanted, _, path = tail.partition(";")
+                self.problem(path, found=found_here, wanted=wanted)
+            case _:
+                self.single.setdefault(word, rest)
+
+    def problem(self, path: str, *, found: str, wanted: str) -> None:
+        """Notes a problem; of one path the first is kept, which names the graver matter."""
+        whole = path if path.startswith("/") else f"{self.base}/{path}".removesuffix("/.")
+        shown = plain(whole, limit=1000)
+        self.problems.setdefault(shown, Problem(path=shown, found=plain(found), wanted=plain(wanted)))
+
+    @staticmethod
+    def _of_folder(folder: _Folder, word: str, rest: str) -> None:
+        match word:
+            case "hash":
+                folder.hash = rest if _DIGEST.fullmatch(rest) else None
+            case "certificate":
+                folder.certificate.append(rest)
+            case _:
+                folder.key.append(rest)
+
+
+def read_survey(said: Sequence[str], *, base: str) -> HostSurvey:
+    """What the lines of a survey tell.
+
+    Args:
+        said: the lines of the report.
+        base: the base's path, for the paths of problems.
+    """
+    notes = _Notes(base)
+    for line in said:
+        word, _, rest = line.partition(" ")
+        notes.take(word, rest)
+    credentials = tuple(sorted(map(_credential, notes.folders), key=lambda held: (held.name, held.disarmed)))
+    # These may note problems, so they come before the problems are counted.
+    current, fence, bundle = _current(notes, credentials), _fence(notes), _bundle(notes)
+    return HostSurvey(
+        user=plain(notes.single.get("user", "")),
+        openssl=plain(notes.single.get("openssl", "")),
+        fence=fence,
+        current=current,
+        credentials=credentials,
+        bundle=bundle,
+        problems=tuple(sorted(notes.problems.values(), key=lambda problem: problem.path)),
+    )
+
+
+def _fence(notes: _Notes) -> tuple[int, int] | None:
+    text = notes.single.get("fence")
+    if text is None:
+        return None
+    found = _FENCE.fullmatch(text)
+    if found is None:
+        notes.problem("fence", found=f"the line {plain(text)}", wanted="a generation and a counter")
+        return None
+    return int(found[1]), int(found[2])
+
+
+def _current(notes: _Notes, credentials: Sequence[HeldCredential]) -> str | None:
+    target = notes.single.get("current")
+    if target is None:
+        return None
+    found = _CURRENT.fullmatch(target)
+    if found is None:
+        notes.problem("server/current", found=f"a link to {plain(target)}", wanted="a link into credentials")
+        return None
+    if not any(held.name == found[1] and not held.disarmed for held in credentials):
+        notes.problem("server/current", found="a link that leads nowhere", wanted="a link into credentials")
+    return found[1]
+
+
+def _credential(folder: _Folder) -> HeldCredential:
+    certificate_key, not_after = _certificate(folder.certificate)
+    return HeldCredential(
+        name=folder.name,
+        disarmed=folder.disarmed,
+        key=_spki("\n".join(folder.key)),
+        certificate_key=certificate_key,
+        certificate_digest=folder.hash,
+        not_after=not_after,
+    )
+
+
+def _certificate(lines: Sequence[str]) -> tuple[SpkiDigest | None, datetime | None]:
+    try:
+        certificate = parse_certificate("\n".join([*lines, ""]))
+    except KeyMaterialError:
+        return None, None
+    return certificate.public_key.spki_digest, certificate.not_after
+
+
+def _bundle(notes: _Notes) -> HeldBundle | None:
+    target = notes.single.get("bundle")
+    if target is None:
+        return None
+    try:
+        position = Position.parse(target.removeprefix("bundles/"))
+    except ValueError:
+        notes.problem("agent/current", found=f"a link to {plain(target)}", wanted="a link into bundles")
+        return None
+    digest = notes.single.get("digest", "")
+    if not _DIGEST.fullmatch(digest):
+        notes.problem("agent/current", found="a link that leads nowhere", wanted="a link into bundles")
+        return None
+    return HeldBundle(
+        position=position, digest=digest, edges=tuple(_edges(notes)), keys=tuple(sorted(set(_keys(notes))))
+    )
+
+
+def _edges(notes: _Notes) -> Iterator[HeldEdge]:
+    for number, line in enumerate(notes.edges, start=1):
+        found = _EDGE.fullmatch(line)
+        if found is None:
+            text = f"line {number}: {plain(line)}"
+            notes.problem("agent/current/edges", found=text, wanted="<server> <spki-sha256> <exp>")
+            continue
+        expires = None if found[3] == "-" else int(found[3])
+        yield HeldEdge(server=HostName(found[1]), key=SpkiDigest(found[2]), expires=expires)
+
+
+def _keys(notes: _Notes) -> Iterator[SpkiDigest]:
+    text = "\n".join(notes.public)
+    keys = [_spki(block) for block in _PUBLIC_KEY.findall(text)]
+    if None in keys or _PUBLIC_KEY.sub("", text).strip():
+        notes.problem("agent/current/keys", found="a file that holds no public key", wanted="public keys")
+    yield from (key for key in keys if key is not None)
+
+
+def _spki(pem: str) -> SpkiDigest | None:
+    """The digest of a public key in PEM: of its canonical form, or as it stands for a kind unknown here."""
+    if not _PUBLIC_KEY.fullmatch(pem):
+        return None
+    try:
+        return PublicKey.from_pem(f"{pem}\n").spki_digest
+    except KeyMaterialError:
+        body = "".join(pem.split("\n")[1:-1])
+    try:
+        return SpkiDigest(hashlib.sha256(base64.b64decode(body, validate=True)).hexdigest())
+    except binascii.Error:
+        return None
