@@ -7,7 +7,8 @@ order of bundles (S2), what may be activated, disarmed and erased. Keys, request
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import assert_never
+from functools import partial
+from typing import Any, assert_never
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
@@ -40,6 +41,7 @@ from orchestrator.rotation.visits import (
 from tests.fake_state import NO_FAULTS, Faults, Folder, HostState, survey
 
 Random = Callable[[int], bytes]
+_LOST = "the connection was lost before the answer ended"
 
 
 class _RefusalError(Exception):
@@ -48,6 +50,10 @@ class _RefusalError(Exception):
 
 class _FailureError(Exception):
     """The order broke off."""
+
+
+class _LostError(Exception):
+    """The connection broke in the middle of the order."""
 
 
 def obey(
@@ -64,10 +70,10 @@ def obey(
         return state, Unreachable(host=host, reason=faults.unreachable)
     if mutating and (reason := _closed(state, visit, faults)):
         return state, Refused(host=host, reason=reason, skew=faults.skew)
-    desk = _Desk(state=state, now=now + faults.skew, random=random, hook_fails=faults.hook_fails)
-    if mutating:
-        desk.state = replace(state, fence=visit.fence)
+    fence = visit.fence if mutating else None
+    desk = _Desk(state=state, fence=fence, now=now + faults.skew, random=random, faults=faults)
     reports: list[Report] = []
+    ended = partial(visits.Failed, host=host)
     for number, order in enumerate(visit.orders):
         if number == faults.breaks_after:
             break
@@ -76,10 +82,13 @@ def obey(
         except _RefusalError as error:
             return desk.state, Refused(host=host, reason=str(error), reports=tuple(reports), skew=faults.skew)
         except _FailureError as error:
-            failed = visits.Failed(host=host, reason=str(error), reports=tuple(reports), skew=faults.skew)
-            return desk.state, failed
+            return desk.state, ended(reason=str(error), reports=tuple(reports), skew=faults.skew)
+        except _LostError:
+            return desk.state, ended(reason=_LOST)
+    if faults.breaks_after is None or faults.breaks_after >= len(visit.orders):
+        desk.raise_fence()
     if faults.breaks_after is not None:
-        return desk.state, visits.Failed(host=host, reason="the connection was lost before the answer ended")
+        return desk.state, ended(reason=_LOST)
     end = Changed if any(report.changed for report in reports) else Unchanged
     return desk.state, end(host=host, reports=tuple(reports), skew=faults.skew)
 
@@ -102,14 +111,15 @@ def _closed(state: HostState, visit: Visit, faults: Faults) -> str | None:
     if faults.refuses is not None:
         return faults.refuses
     if state.locked_by is not None:
-        return f"locked by {state.locked_by}"
+        return f"visit {state.locked_by} holds the lock"
     if state.fence is not None and visit.fence is not None and visit.fence < state.fence:
-        return f"fence {_numbers(visit.fence)} is lower than {_numbers(state.fence)}"
+        there, here = _numbers(state.fence), _numbers(visit.fence)
+        return f"fenced: a controller at {there} was here, this one is at {here}"
     return None
 
 
 def _numbers(fence: Fence) -> str:
-    return f"{fence.generation} {fence.counter}"
+    return f"{fence.generation}.{fence.counter}"
 
 
 @dataclass(slots=True, kw_only=True)
@@ -117,9 +127,19 @@ class _Desk:
     """A host at work on one visit."""
 
     state: HostState
+    fence: Fence | None
     now: datetime
     random: Random
-    hook_fails: str | None
+    faults: Faults
+
+    def raise_fence(self) -> None:
+        """The fence is written with the first change, or when all is done; a visit refused leaves none."""
+        if self.fence is not None:
+            self.state = replace(self.state, fence=self.fence)
+
+    def _become(self, **changes: Any) -> None:
+        self.raise_fence()
+        self.state = replace(self.state, **changes)
 
     def do(self, order: Order) -> Report:
         match order:
@@ -159,25 +179,25 @@ class _Desk:
                 credential=order.credential, request_pem=found.request_pem or "", changed=True
             )
         if found.request_pem is None:
-            raise _RefusalError(f"credential {order.credential} was not made on this host")
+            raise _RefusalError(
+                f"credential {order.credential} is here already, and its key was not made here"
+            )
         return visits.Generated(credential=order.credential, request_pem=found.request_pem, changed=False)
 
     def _stage(self, order: visits.Stage) -> Report:
         found = self._armed(order.credential)
-        private = order.private_key
-        if private is None and found is not None:
-            private = found.private_key
+        private = order.private_key or (None if found is None else found.private_key)
         if private is None:
-            raise _RefusalError(f"there is no key for credential {order.credential}")
+            raise _RefusalError(f"no key was made here for credential {order.credential}")
         wanted = replace(
             found or Folder(),
             private_key=private,
             certificate_pem=order.certificate_pem,
             chain_pem=order.chain_pem,
         )
-        unfinished = found is None or (found.certificate_pem is None and found.private_key == private)
-        if found != wanted and not unfinished:
-            raise _RefusalError(f"credential {order.credential} is there with other content")
+        waits = found is not None and found.certificate_pem is None and order.private_key is None
+        if found not in (None, wanted) and not waits:
+            raise _RefusalError(f"another credential is here under the id {order.credential}")
         if found != wanted:
             self._put(order.credential, wanted)
         return visits.Staged(
@@ -187,44 +207,60 @@ class _Desk:
     def _trust(self, order: visits.Trust) -> Report:
         old, new = self.state.bundle, order.bundle
         if old is not None and new.position < old.position:
-            raise _RefusalError(f"bundle {new.position} is older than {old.position}, which is in use")
+            raise _RefusalError(f"bundle {old.position} is installed, {new.position} would be a step back")
         if old is not None and new.position == old.position and new.digest != old.digest:
-            raise _RefusalError(f"another bundle {new.position} is in use")
-        self.state = replace(self.state, bundle=new)
+            raise _RefusalError(f"another bundle is installed under the number {new.position}")
+        changed = old is None or old.digest != new.digest
+        if changed:
+            self._become(bundle=new)
         return visits.Trusted(
             position=new.position,
             digest=new.digest,
             verdicts=self._verdicts(new, order.claims),
-            changed=old is None or old.digest != new.digest,
+            changed=changed,
         )
 
     def _switch(self, credential: CredentialId, challenge: Challenge, hook: Hook | None) -> tuple[str, bool]:
         found = self._armed(credential)
         if found is None or found.private_key is None or found.certificate_pem is None:
-            raise _RefusalError(f"credential {credential} is not staged")
+            raise _RefusalError(f"credential {credential} is not staged here")
         before = self.state.current
-        changed = before != credential
-        if changed and hook is not None and self.hook_fails is not None:
-            back = f"back on {before}" if before else "none in use, as before"
-            raise _FailureError(f"hook exited 1: {self.hook_fails}; {back}")
-        self.state = replace(self.state, current=credential)
+        changed = before != credential or self.state.hook_pending
+        if changed:
+            self._become(current=credential, hook_pending=hook is not None or self.state.hook_pending)
+            if hook is not None:
+                self._run_hook(before)
+            self._become(hook_pending=False)
         return _signed(found.private_key, challenge), changed
+
+    def _run_hook(self, before: str | None) -> None:
+        if self.faults.breaks_at_hook:
+            raise _LostError
+        if self.faults.hook_fails is None:
+            return
+        said = f"the hook exited 1: {self.faults.hook_fails}"
+        if self.state.current == before:
+            raise _FailureError(f"{said}; still on {before}")
+        # The hook for the credential before fails too, so it is still to be run.
+        self._become(current=before)
+        back = f"back on {before}" if before else "no credential is in use, as before"
+        raise _FailureError(f"{said}; {back}, and there {said}")
 
     def _disarm(self, order: visits.Disarm) -> Report:
         before = self.state
-        if order.in_use is None:
-            self.state = replace(before, current=None)
-        elif before.current != order.in_use:
-            raise _RefusalError(f"{before.current or 'no credential'} is in use, not {order.in_use}")
-        elif order.in_use in order.credentials:
+        current = before.current if order.in_use else None
+        if order.in_use is not None and before.current != order.in_use:
+            raise _RefusalError(f"credential {before.current or 'none'} is in use, expected {order.in_use}")
+        if order.in_use is not None and order.in_use in order.credentials:
             raise _RefusalError(f"credential {order.in_use} is in use")
         moved = {name: folder for name, folder in before.credentials.items() if name in order.credentials}
-        self.state = replace(
-            self.state,
-            credentials=_without(before.credentials, moved),
-            disarmed={**before.disarmed, **moved},
-        )
-        changed = bool(moved) or self.state.current != before.current
+        changed = bool(moved) or current != before.current
+        if changed:
+            self._become(
+                current=current,
+                credentials=_without(before.credentials, moved),
+                disarmed={**before.disarmed, **moved},
+            )
         return visits.Disarmed(credentials=order.credentials, changed=changed)
 
     def _erase(self, order: visits.Erase) -> Report:
@@ -232,12 +268,11 @@ class _Desk:
         if before.current in order.credentials:
             raise _RefusalError(f"credential {before.current} is in use")
         gone = order.credentials
-        self.state = replace(
-            before,
-            credentials=_without(before.credentials, gone),
-            disarmed=_without(before.disarmed, gone),
-        )
         changed = any(name in before.credentials or name in before.disarmed for name in gone)
+        if changed:
+            self._become(
+                credentials=_without(before.credentials, gone), disarmed=_without(before.disarmed, gone)
+            )
         return visits.Erased(credentials=order.credentials, changed=changed)
 
     def _sign(self, order: visits.Sign) -> Report:
@@ -258,11 +293,11 @@ class _Desk:
 
     def _armed(self, credential: CredentialId) -> Folder | None:
         if credential in self.state.disarmed:
-            raise _RefusalError(f"credential {credential} is disarmed")
+            raise _RefusalError(f"credential {credential} is disarmed here")
         return self.state.credentials.get(credential)
 
     def _put(self, credential: CredentialId, folder: Folder) -> None:
-        self.state = replace(self.state, credentials={**self.state.credentials, credential: folder})
+        self._become(credentials={**self.state.credentials, credential: folder})
 
 
 def _verdict(bundle: TrustBundle, claim: Claim, now: datetime) -> Verdict:

@@ -36,6 +36,7 @@ class HostState:
 
     Attributes:
         current: the credential in use.
+        hook_pending: whether a switch was made and its hook has not run well since.
         locked_by: who holds the host's lock; None: nobody.
         problems: what a survey reports of owners and modes.
     """
@@ -45,6 +46,7 @@ class HostState:
     credentials: Mapping[str, Folder] = field(default_factory=lambda: _NOTHING)
     disarmed: Mapping[str, Folder] = field(default_factory=lambda: _NOTHING)
     bundle: TrustBundle | None = None
+    hook_pending: bool = False
     locked_by: str | None = None
     problems: tuple[Problem, ...] = ()
 
@@ -58,6 +60,7 @@ class Faults:
         refuses: why the host refuses every visit that changes something.
         breaks_after: orders that are done before the connection breaks and their answers are lost; 0: the
             visit arrives and nothing of it is done.
+        breaks_at_hook: the connection breaks after the switch, before the hook has run.
         hook_fails: what the hook says before it exits 1.
         skew: how far the host's clock is ahead.
     """
@@ -65,6 +68,7 @@ class Faults:
     unreachable: str | None = None
     refuses: str | None = None
     breaks_after: int | None = None
+    breaks_at_hook: bool = False
     hook_fails: str | None = None
     skew: timedelta = timedelta(0)
 
