@@ -1,8 +1,8 @@
 """The one loop that drives the engine: decide, record the intent, do it, record what came of it.
 
-A run ends when nothing is left to do, when all that is left waits for hosts that failed in this run, or when
-the next thing is further away than it may wait. Whatever ends it, killed or not, the next run goes on from the
-ledger and from what a survey finds on the hosts.
+A run ends when nothing is left to do, when all that is left waits for hosts that failed in this run, or
+when the next thing is further away than it may wait. Whatever ends it, killed or not, the next run goes on
+from the ledger and from what a survey finds on the hosts.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,6 +13,7 @@ from orchestrator.inventory.model import HostName
 from orchestrator.keys.authority import make_request
 from orchestrator.keys.certificate import parse_certificate
 from orchestrator.keys.material import KeyPair, generate, load_private
+from orchestrator.policy.desired import PlaybookName
 from orchestrator.ports import CertificateOrder, Ports
 from orchestrator.rotation import events as ev
 from orchestrator.rotation import visits as vs
@@ -53,16 +54,18 @@ class Result:
 def hand_over(
     ports: Ports,
     recorded: Recorded,
+    playbook: PlaybookName,
     *,
     aside: Mapping[HostName, str],
     hooks: Mapping[HostName, Hook],
     wait: timedelta,
 ) -> Result:
-    """Do all that the engine allows.
+    """Do all that the engine allows for one playbook.
 
     Args:
         ports: the outside things.
         recorded: the ledger as it stands.
+        playbook: whose servers and agents are visited; hooks come from its file, so others' are left alone.
         aside: hosts not to visit in this run, with the reason.
         hooks: what servers run after a switch.
         wait: how long this run may wait for time to pass, all in all.
@@ -70,7 +73,7 @@ def hand_over(
     Raises:
         ConflictError: another controller writes the ledger (S8).
     """
-    return _Run(ports, recorded, aside=aside, hooks=hooks).until(ports.clock.now() + wait)
+    return _Run(ports, recorded, playbook, aside=aside, hooks=hooks).until(ports.clock.now() + wait)
 
 
 class _Run:
@@ -80,12 +83,14 @@ class _Run:
         self,
         ports: Ports,
         recorded: Recorded,
+        playbook: PlaybookName,
         *,
         aside: Mapping[HostName, str],
         hooks: Mapping[HostName, Hook],
     ) -> None:
         self._ports = ports
         self._recorded = recorded
+        self._playbook = playbook
         self._aside = dict(aside)
         self._hooks = hooks
         self._changed: set[HostName] = set()
@@ -97,6 +102,7 @@ class _Run:
             now = self._ports.clock.now()
             decision = decide(
                 self._recorded,
+                self._playbook,
                 now=now,
                 random=self._ports.entropy,
                 aside=self._aside,

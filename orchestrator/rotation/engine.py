@@ -11,7 +11,7 @@ from datetime import datetime
 
 from orchestrator.inventory.model import HostName
 from orchestrator.keys.material import Random
-from orchestrator.policy.desired import Origin
+from orchestrator.policy.desired import Origin, PlaybookName
 from orchestrator.rotation import visits as vs
 from orchestrator.rotation.bundles import Press, wanted_lines
 from orchestrator.rotation.lifecycle import STEPS, KeyState, Phase, Step
@@ -99,6 +99,7 @@ class Decision:
 
 def decide(
     recorded: Recorded,
+    playbook: PlaybookName,
     *,
     now: datetime,
     random: Random,
@@ -109,12 +110,21 @@ def decide(
 
     Args:
         recorded: the fleet.
+        playbook: whose servers are moved, and whose agents are visited. What agents are given follows from
+            the whole record all the same.
         now: the present.
         random: for nonces.
         aside: hosts not to visit in this run, since a visit failed, with the reason.
         hooks: what servers run after a switch.
     """
-    return _Round(recorded, now=now, random=random, aside=aside or {}, hooks=hooks or {}).decision()
+    return _Round(
+        recorded,
+        playbook,
+        now=now,
+        random=random,
+        aside=aside or {},
+        hooks=hooks or {},
+    ).decision()
 
 
 class _Round:
@@ -123,6 +133,7 @@ class _Round:
     def __init__(
         self,
         recorded: Recorded,
+        playbook: PlaybookName,
         *,
         now: datetime,
         random: Random,
@@ -130,11 +141,20 @@ class _Round:
         hooks: Mapping[HostName, Hook],
     ) -> None:
         self._recorded = recorded
+        self._playbook = playbook
         self._view = View.of(recorded, now)
         self._random = random
         self._aside = aside
         self._hooks = hooks
-        self._steps = {server: self._view.step(server) for server in sorted(recorded.servers)}
+        self._all_steps = {server: self._view.step(server) for server in sorted(recorded.servers)}
+        self._steps = {
+            server: step
+            for server, step in self._all_steps.items()
+            if recorded.servers[server].playbook == playbook
+        }
+        elsewhere = {a for p, d in recorded.playbooks.items() if p != playbook for a in d.agents()}
+        mine = set(recorded.playbooks[playbook].agents()) if playbook in recorded.playbooks else set()
+        self._agents = sorted(agent for agent in recorded.agents if agent in mine or agent not in elsewhere)
         self._press = Press(recorded)
         self._unsettled: set[HostName] = set()
 
@@ -144,7 +164,7 @@ class _Round:
             errand = self._server_errand(server, step)
             if errand is not None and server not in self._aside:
                 errands[server] = errand
-        for agent in sorted(self._recorded.agents):
+        for agent in self._agents:
             errand = self._agent_errand(agent)
             if errand is None:
                 continue
@@ -211,7 +231,7 @@ class _Round:
         """The visit that brings the agent the bundle it should have, or lets it prove the one it has."""
         recorded = self._recorded
         record = recorded.agents[agent]
-        lines = wanted_lines(self._view, agent, self._steps)
+        lines = wanted_lines(self._view, agent, self._all_steps)
         if not lines and record.installed is None and agent not in recorded.pending:
             return None
         bundle, installed = self._press.bundle(lines)
@@ -279,6 +299,7 @@ class _Round:
                 credential.id
                 for credential in self._recorded.credentials.values()
                 if credential.in_vault
+                and credential.playbook == self._playbook
                 and credential.state is KeyState.RETIRED
                 and credential.id not in trusted | held
             ),
@@ -324,20 +345,12 @@ class _Round:
             yield from self._view.trusting_outgoing(server)
 
     def _ended(self) -> Iterator[RolloutId]:
-        recorded = self._recorded
-        for rollout in recorded.rollouts.values():
-            if rollout.ended is not None:
-                continue
-            servers = {s for s, record in recorded.servers.items() if record.playbook == rollout.playbook}
-            mine = set(recorded.playbooks[rollout.playbook].agents())
-            elsewhere = {
-                a for p, d in recorded.playbooks.items() if p != rollout.playbook for a in d.agents()
-            }
-            agents = mine | (recorded.agents.keys() - elsewhere)
-            left = {s for s in servers if self._steps[s] is not Step.DONE}
-            vault = {c for c in self._to_destroy() if recorded.credentials[c].playbook == rollout.playbook}
-            if not left and not vault and not agents & (self._unsettled | recorded.pending.keys()):
-                yield rollout.id
+        running = self._recorded.running(self._playbook)
+        if running is None or self._unsettled or self._to_destroy():
+            return
+        uncertain = self._recorded.pending.keys() & {*self._agents, *self._steps}
+        if not uncertain and all(step is Step.DONE for step in self._steps.values()):
+            yield running.id
 
 
 def _joined(one: Errand, other: Errand) -> Errand:

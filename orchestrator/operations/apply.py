@@ -1,0 +1,93 @@
+"""apply: make the fleet as a playbook asks, and go on with what an earlier run left unfinished."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+
+from orchestrator.errors import ConflictError
+from orchestrator.inventory.model import HostName
+from orchestrator.operations.handover import Result, hand_over
+from orchestrator.operations.planning import Prepared, prepare, record
+from orchestrator.policy.desired import Desired
+from orchestrator.ports import Ports
+from orchestrator.rotation.visits import Hook
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Applied:
+    """What came of it.
+
+    Attributes:
+        result: None: there was nothing to do, or the user did not agree.
+        agreed: whether the user agreed to the plan; True where nothing had to be asked.
+    """
+
+    prepared: Prepared
+    result: Result | None
+    agreed: bool = True
+
+    @property
+    def unreachable(self) -> Mapping[HostName, str]:
+        """Hosts that could not be asked, with the reason."""
+        return self.prepared.answers.failures
+
+    @property
+    def complete(self) -> bool:
+        """Whether the fleet is known to be as desired."""
+        return self.agreed and not self.unreachable and (self.result is None or self.result.complete)
+
+
+def apply(
+    ports: Ports,
+    desired: Desired,
+    *,
+    hooks: Mapping[HostName, Hook],
+    wait: timedelta,
+    agree: Callable[[Prepared], bool],
+    digest: str | None = None,
+    new_key: bool = False,
+) -> Applied:
+    """Plan, ask for agreement, and hand over.
+
+    Args:
+        ports: the outside things.
+        desired: the playbook over the inventory.
+        hooks: what servers run after a switch.
+        wait: how long to wait for the soak and for messages in flight.
+        agree: is shown the plan, unless there is nothing to do.
+        digest: the plan that was agreed to before; any other is refused.
+        new_key: make new keys, due or not.
+
+    Raises:
+        ConflictError: the plan is not the one agreed to, or another controller writes.
+        RefusedError: the plan would not be safe.
+    """
+    prepared = prepare(
+        desired,
+        ledger=ports.ledger,
+        fleet=ports.fleet,
+        clock=ports.clock,
+        entropy=ports.entropy,
+        progress=ports.progress,
+        new_key=new_key,
+    )
+    plan = prepared.plan
+    if digest is not None and not plan.digest.startswith(digest):
+        raise ConflictError(
+            f"the plan has changed: it is {plan.digest} now, and {digest} was agreed to",
+            hint="Look at the new plan with: keyrelay plan",
+        )
+    if plan.start is None and plan.resumes is None:
+        record(prepared, ports.ledger, ports.clock)
+        return Applied(prepared=prepared, result=None)
+    if not agree(prepared):
+        return Applied(prepared=prepared, result=None, agreed=False)
+    result = hand_over(
+        ports,
+        record(prepared, ports.ledger, ports.clock),
+        desired.playbook,
+        aside=prepared.answers.failures,
+        hooks=hooks,
+        wait=wait,
+    )
+    return Applied(prepared=prepared, result=result)

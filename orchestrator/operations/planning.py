@@ -1,0 +1,90 @@
+"""What plan, apply and watch begin with: ask the hosts, and plan from what they answer."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from orchestrator.inventory.model import Endpoint, HostName
+from orchestrator.operations.asking import Answers, survey, taken_in, tells_news
+from orchestrator.policy.desired import Desired
+from orchestrator.ports import Clock, Entropy, Fleet, Ledger, ProgressSink
+from orchestrator.rotation.events import EndpointsChanged, Event
+from orchestrator.rotation.plan import Plan, make_plan
+from orchestrator.rotation.recorded import Recorded
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prepared:
+    """A plan and what it was made from.
+
+    Attributes:
+        recorded: the ledger as it was read, without the answers.
+        answers: what the hosts said.
+    """
+
+    plan: Plan
+    recorded: Recorded
+    answers: Answers
+
+    def events(self) -> Iterator[Event]:
+        """What has to be written for the plan to begin."""
+        known = self.recorded.endpoints
+        desired = self.plan.desired.endpoints
+        if self.plan.start is not None:
+            yield self.plan.start
+        elif any(known.get(host) != endpoint for host, endpoint in desired.items()):
+            yield EndpointsChanged(endpoints=desired)
+
+
+def prepare(
+    desired: Desired,
+    *,
+    ledger: Ledger,
+    fleet: Fleet,
+    clock: Clock,
+    entropy: Entropy,
+    progress: ProgressSink,
+    new_key: bool = False,
+) -> Prepared:
+    """Survey the playbook's hosts, those that have left it included, and plan; changes nothing.
+
+    Raises:
+        RefusedError: the plan would not be safe (``rotation.plan.make_plan``).
+        LedgerError: the ledger cannot be read.
+    """
+    recorded = ledger.read()
+    answers = survey(fleet, _endpoints(desired, recorded).values(), progress)
+    now = clock.now()
+    plan = make_plan(
+        desired,
+        taken_in(recorded, answers, at=now),
+        answers.surveys,
+        now=now,
+        random=entropy,
+        new_key=new_key,
+    )
+    return Prepared(plan=plan, recorded=recorded, answers=answers)
+
+
+def record(prepared: Prepared, ledger: Ledger, clock: Clock) -> Recorded:
+    """Write what was found and what begins, in one go.
+
+    Raises:
+        ConflictError: the ledger has grown since the plan was made.
+    """
+    now = clock.now()
+    events = list(prepared.events())
+    if tells_news(prepared.recorded, prepared.answers, at=now):
+        events.insert(0, prepared.answers.event())
+    return ledger.append(events, onto=prepared.recorded, at=now) if events else prepared.recorded
+
+
+def _endpoints(desired: Desired, recorded: Recorded) -> dict[HostName, Endpoint]:
+    """Whom to ask: the playbook's hosts, and hosts that have left every playbook and are not done with."""
+    elsewhere = {
+        host
+        for name, other in recorded.playbooks.items()
+        if name != desired.playbook
+        for host in other.endpoints
+    }
+    left = {*recorded.servers, *recorded.agents} - elsewhere - desired.endpoints.keys()
+    return {**{host: recorded.endpoints[host] for host in sorted(left)}, **desired.endpoints}

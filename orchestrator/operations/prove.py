@@ -1,0 +1,154 @@
+"""prove: every edge at once, directly: a fresh nonce signed on the server, verified on the agent.
+
+Each server signs once with what it uses now; each agent checks all its servers, a hundred signatures a
+visit. Nothing on a host changes, and nothing is written into the ledger.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from orchestrator.errors import UsageError
+from orchestrator.inventory.model import Endpoint, HostName
+from orchestrator.ports import Entropy, Fleet, Ledger, ProgressSink
+from orchestrator.rotation import visits as vs
+from orchestrator.rotation.proofs import signs
+from orchestrator.rotation.recorded import Recorded
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Edge:
+    """Whether an agent, now, believes what a server signs, now.
+
+    Attributes:
+        holds: proven.
+        asked: False where one of the two could not be reached, so that nothing is known.
+        detail: the verdict, or why there is none.
+    """
+
+    server: HostName
+    agent: HostName
+    holds: bool
+    asked: bool
+    detail: str
+
+
+def prove(
+    endpoints: Mapping[HostName, Endpoint],
+    *,
+    ledger: Ledger,
+    fleet: Fleet,
+    entropy: Entropy,
+    progress: ProgressSink,
+) -> tuple[Edge, ...]:
+    """Prove every edge of every playbook; sorted by server, then agent.
+
+    Args:
+        endpoints: how the inventory says hosts are reached; the ledger's word for hosts it does not name.
+        ledger: is only read.
+        fleet: the hosts.
+        entropy: for nonces.
+        progress: who watches.
+
+    Raises:
+        UsageError: no playbook was ever applied.
+    """
+    recorded = ledger.read()
+    listens = recorded.listens()
+    if not listens:
+        raise UsageError("nothing was applied yet, so there is nothing to prove", hint="Run: keyrelay apply")
+    reach = {**recorded.endpoints, **endpoints}
+    servers = sorted({server for heard in listens.values() for server in heard})
+    claims, unsigned = _signatures(recorded, [reach[s] for s in servers], fleet, entropy, progress)
+    edges: list[Edge] = []
+    todo: dict[HostName, list[vs.Claim]] = {}
+    for agent, heard in sorted(listens.items()):
+        for server in sorted(heard):
+            if server in claims:
+                todo.setdefault(agent, []).append(claims[server])
+            else:
+                asked, reason = unsigned[server]
+                edges.append(Edge(server=server, agent=agent, holds=False, asked=asked, detail=reason))
+    while todo:
+        batch = {agent: waiting[: vs.PROOFS_A_VISIT] for agent, waiting in todo.items()}
+        todo = {a: rest for a, waiting in todo.items() if (rest := waiting[vs.PROOFS_A_VISIT :])}
+        edges.extend(_verdicts(batch, reach, fleet, progress))
+    return tuple(sorted(edges, key=lambda edge: (edge.server, edge.agent)))
+
+
+def _signatures(
+    recorded: Recorded,
+    endpoints: Sequence[Endpoint],
+    fleet: Fleet,
+    entropy: Entropy,
+    progress: ProgressSink,
+) -> tuple[dict[HostName, vs.Claim], dict[HostName, tuple[bool, str]]]:
+    """A claim of each server that signed; for the others, whether they were reached, and why not signed."""
+    challenges = {
+        e.host: vs.Challenge(fleet=recorded.fleet, server=e.host, nonce=entropy(32).hex()) for e in endpoints
+    }
+    visits = [vs.Visit(endpoint=e, orders=(vs.Sign(challenge=challenges[e.host]),)) for e in endpoints]
+    claims: dict[HostName, vs.Claim] = {}
+    unsigned: dict[HostName, tuple[bool, str]] = {}
+    progress.visiting("sign", len(visits))
+    for outcome in fleet.run(visits):
+        progress.visited(outcome)
+        server = outcome.host
+        if isinstance(outcome, vs.Unreachable | vs.Failed):
+            unsigned[server] = (False, f"{server}: {outcome.reason}")
+        elif isinstance(outcome, vs.Refused):
+            unsigned[server] = (True, f"{server}: {outcome.reason}")
+        else:
+            report = next((r for r in outcome.reports if isinstance(r, vs.Signed)), None)
+            known = recorded.credentials.get(report.credential) if report is not None else None
+            public = known.public if known is not None else None
+            if report is None or public is None or not signs(public, challenges[server], report.signature):
+                unsigned[server] = (True, f"{server} signs with a key that the ledger does not know")
+            else:
+                claims[server] = vs.Claim(
+                    challenge=challenges[server],
+                    key=public.spki_digest,
+                    signature=report.signature,
+                )
+    return claims, unsigned
+
+
+def _verdicts(
+    batch: Mapping[HostName, Sequence[vs.Claim]],
+    reach: Mapping[HostName, Endpoint],
+    fleet: Fleet,
+    progress: ProgressSink,
+) -> list[Edge]:
+    visits = [
+        vs.Visit(endpoint=reach[agent], orders=(vs.Check(claims=tuple(claims)),))
+        for agent, claims in batch.items()
+    ]
+    edges: list[Edge] = []
+    progress.visiting("check", len(visits))
+    for outcome in fleet.run(visits):
+        progress.visited(outcome)
+        agent, claims = outcome.host, batch[outcome.host]
+        report = None
+        if not isinstance(outcome, vs.Unreachable):
+            report = next((r for r in outcome.reports if isinstance(r, vs.Checked)), None)
+        if report is not None and len(report.verdicts) == len(claims):
+            edges.extend(
+                Edge(
+                    server=claim.challenge.server,
+                    agent=agent,
+                    holds=verdict is vs.Verdict.VALID,
+                    asked=True,
+                    detail=verdict,
+                )
+                for claim, verdict in zip(claims, report.verdicts, strict=True)
+            )
+            continue
+        wordless = isinstance(outcome, vs.Changed | vs.Unchanged)
+        reason = "it did not answer" if wordless else outcome.reason
+        asked = isinstance(outcome, vs.Refused)
+        edges.extend(
+            Edge(
+                server=c.challenge.server, agent=agent, holds=False, asked=asked, detail=f"{agent}: {reason}"
+            )
+            for c in claims
+        )
+    return edges

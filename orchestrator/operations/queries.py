@@ -1,0 +1,154 @@
+"""What the ledger answers by itself: who holds which key, which keys a host holds, what ran."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from orchestrator.errors import UsageError
+from orchestrator.inventory.model import HostName
+from orchestrator.rotation.recorded import Credential, Evidence, Recorded, Rollout
+
+CONTROLLER = HostName("controller")
+"""How the vault is called among the hosts that hold keys."""
+
+
+class Half(StrEnum):
+    """Which half of a key is held."""
+
+    PRIVATE = "private"
+    PUBLIC = "public"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Holding:
+    """A host holds a key, or may.
+
+    Attributes:
+        host: or ``controller``, for the vault.
+        half: what it holds.
+        standing: on servers where it lies; on agents for which servers it is trusted.
+        since: None: not known, since nothing confirmed it yet.
+        evidence: how we know.
+    """
+
+    credential: Credential
+    host: HostName
+    half: Half
+    standing: str
+    since: datetime | None
+    evidence: Evidence
+
+
+def credential_named(recorded: Recorded, key: str) -> Credential:
+    """The credential whose thumbprint (or id) is or begins with ``key``.
+
+    Raises:
+        UsageError: none, or several.
+    """
+    found = [
+        credential
+        for credential in recorded.credentials.values()
+        if credential.id.startswith(key)
+        or (credential.public is not None and credential.public.thumbprint.startswith(key))
+    ]
+    if len(found) == 1 and key:
+        return found[0]
+    if not found:
+        raise UsageError(
+            f"the ledger knows no key whose thumbprint begins with {key!r}",
+            hint="List the keys with: keyrelay cert list",
+        )
+    raise UsageError(f"{len(found)} keys begin with {key!r}", hint="Give more of the thumbprint.")
+
+
+def holders(recorded: Recorded, key: str) -> tuple[Holding, ...]:
+    """Every host that holds, or may hold, a key; sorted by half and host.
+
+    Raises:
+        UsageError: no such key, or several.
+    """
+    wanted = credential_named(recorded, key)
+    found = [holding for holding in _all(recorded) if holding.credential.id == wanted.id]
+    return tuple(sorted(found, key=lambda h: (h.half, h.host, h.standing)))
+
+
+def holdings(recorded: Recorded, host: str) -> tuple[Holding, ...]:
+    """Every key that a host (or ``controller``) holds, or may hold.
+
+    Raises:
+        UsageError: the ledger does not know the host.
+    """
+    known = {*recorded.servers, *recorded.agents, *recorded.endpoints, CONTROLLER}
+    if host not in known:
+        raise UsageError(
+            f"the ledger knows no host {host!r}",
+            hint="Hosts are known once a playbook with them was applied.",
+        )
+    found = [holding for holding in _all(recorded) if holding.host == host]
+    return tuple(sorted(found, key=lambda h: (h.half, h.credential.created, h.standing)))
+
+
+def rollout_named(recorded: Recorded, name: str) -> Rollout:
+    """The rollout whose id is or begins with ``name``.
+
+    Raises:
+        UsageError: none, or several.
+    """
+    found = [rollout for rollout in recorded.rollouts.values() if rollout.id.startswith(name)]
+    if len(found) == 1 and name:
+        return found[0]
+    count = "no rollout begins" if not found else f"{len(found)} rollouts begin"
+    raise UsageError(f"{count} with {name!r}", hint="List them with: keyrelay rollout list")
+
+
+def _all(recorded: Recorded) -> Iterator[Holding]:
+    for credential in recorded.credentials.values():
+        if credential.in_vault:
+            yield Holding(
+                credential=credential,
+                host=CONTROLLER,
+                half=Half.PRIVATE,
+                standing="vault",
+                since=credential.created,
+                evidence=Evidence.REPORTED if credential.public is not None else Evidence.INTENDED,
+            )
+    for server, record in recorded.servers.items():
+        for name, placement in record.placements.items():
+            yield Holding(
+                credential=recorded.credentials[name],
+                host=server,
+                half=Half.PRIVATE,
+                standing=placement.standing,
+                since=placement.since,
+                evidence=placement.evidence,
+            )
+        for name in recorded.may_hold(server) - record.placements.keys():
+            yield Holding(
+                credential=recorded.credentials[name],
+                host=server,
+                half=Half.PRIVATE,
+                standing="not known",
+                since=None,
+                evidence=Evidence.INTENDED,
+            )
+    for agent in sorted({*recorded.agents, *recorded.pending}):
+        yield from _trusted(recorded, agent)
+
+
+def _trusted(recorded: Recorded, agent: HostName) -> Iterator[Holding]:
+    """The keys an agent trusts, or may trust; the bundle it is known to have is told first."""
+    told: set[object] = set()
+    for bundle in recorded.bundles(agent):
+        for line in bundle.lines:
+            if line in told:
+                continue
+            told.add(line)
+            yield Holding(
+                credential=recorded.credentials[line.credential],
+                host=agent,
+                half=Half.PUBLIC,
+                standing=f"trusted for {line.server}",
+                since=line.since,
+                evidence=bundle.evidence,
+            )

@@ -1,0 +1,51 @@
+"""watch: redistribute what has come due, unattended.
+
+It only goes on with what was agreed to before: keys that come due, hosts that drifted, rollouts that wait. A
+playbook or an inventory that asks for something else than when it was last applied needs a person.
+"""
+
+from collections.abc import Mapping
+from datetime import timedelta
+
+from orchestrator.errors import RefusedError
+from orchestrator.inventory.model import HostName
+from orchestrator.operations.apply import Applied
+from orchestrator.operations.handover import hand_over
+from orchestrator.operations.planning import prepare, record
+from orchestrator.policy.desired import Desired
+from orchestrator.ports import Ports
+from orchestrator.rotation.visits import Hook
+
+
+def watch_once(ports: Ports, desired: Desired, *, hooks: Mapping[HostName, Hook]) -> Applied:
+    """Do for one playbook all that is due now, without waiting for anything.
+
+    Raises:
+        RefusedError: the playbook or the inventory has changed since it was applied, or never was.
+        ConflictError: another controller writes.
+    """
+    prepared = prepare(
+        desired,
+        ledger=ports.ledger,
+        fleet=ports.fleet,
+        clock=ports.clock,
+        entropy=ports.entropy,
+        progress=ports.progress,
+    )
+    if not prepared.plan.renews_only:
+        raise RefusedError(
+            f"playbook {desired.playbook!r} asks for something else than when it was last applied",
+            hint="Look at the changes with keyrelay plan, then agree to them with keyrelay apply.",
+        )
+    recorded = record(prepared, ports.ledger, ports.clock)
+    if prepared.plan.start is None and prepared.plan.resumes is None:
+        return Applied(prepared=prepared, result=None)
+    result = hand_over(
+        ports,
+        recorded,
+        desired.playbook,
+        aside=prepared.answers.failures,
+        hooks=hooks,
+        wait=timedelta(0),
+    )
+    return Applied(prepared=prepared, result=result)
