@@ -7,6 +7,7 @@ rendered or executed. Hosts stand in the order in which they first appear in the
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
+from itertools import islice
 from typing import Any
 
 from orchestrator.errors import InputError, Place, UsageError
@@ -35,6 +36,9 @@ __all__ = [
     "Written",
     "graph",
 ]
+
+_COMPARED_NAMES = 20_000
+"""Among more names a likely one is not looked for; it would take long."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,7 +157,7 @@ class Inventory:
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """A hint with the names most like ``name``, or empty."""
-    close = get_close_matches(name, list(known), n=3)
+    close = get_close_matches(name, list(islice(known, _COMPARED_NAMES)), n=3)
     return f"did you mean {' or '.join(close)}?" if close else ""
 
 
