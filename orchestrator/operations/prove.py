@@ -6,6 +6,7 @@ visit. Nothing on a host changes, and nothing is written into the ledger.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import assert_never
 
 from orchestrator.errors import UsageError
 from orchestrator.inventory.model import Endpoint, HostName
@@ -142,13 +143,20 @@ def _verdicts(
                 for claim, verdict in zip(claims, report.verdicts, strict=True)
             )
             continue
-        wordless = isinstance(outcome, vs.Changed | vs.Unchanged)
-        reason = "it did not answer" if wordless else outcome.reason
+        why = f"{agent}: {_reason(outcome)}"
         asked = isinstance(outcome, vs.Refused)
         edges.extend(
-            Edge(
-                server=c.challenge.server, agent=agent, holds=False, asked=asked, detail=f"{agent}: {reason}"
-            )
-            for c in claims
+            Edge(server=claim.challenge.server, agent=agent, holds=False, asked=asked, detail=why)
+            for claim in claims
         )
     return edges
+
+
+def _reason(outcome: vs.Outcome) -> str:
+    match outcome:
+        case vs.Changed() | vs.Unchanged():
+            return "it did not answer what it was asked"
+        case vs.Refused() | vs.Unreachable() | vs.Failed():
+            return outcome.reason
+        case _:
+            assert_never(outcome)
