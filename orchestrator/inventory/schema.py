@@ -24,7 +24,7 @@ _OWN: dict[str, dict[str, Any]] = {
     },
     "keyrelay_servers": {
         **_TEXT,
-        "description": "The pattern of servers that this agent listens to; without it, the playbook's servers.",
+        "description": "The servers that this agent listens to, a pattern; without it, the playbook's.",
     },
 }
 
@@ -46,13 +46,16 @@ _ANSIBLE: dict[str, dict[str, Any]] = {
 }
 
 
+_UNKNOWN = f"^keyrelay_(?!({'|'.join(name.removeprefix('keyrelay_') for name in OWN_VARIABLES)})$)"
+
+
 def inventory_schema() -> dict[str, Any]:
     """The schema as plain JSON values (JSON Schema 2020-12)."""
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "keyrelay inventory",
         "description": "Groups by name, as in Ansible's YAML inventories.",
-        "type": ["object", "null"],
+        "type": "object",
         "additionalProperties": {"$ref": "#/$defs/Group"},
         "$defs": {
             "Group": {
@@ -61,13 +64,13 @@ def inventory_schema() -> dict[str, Any]:
                 "additionalProperties": False,
                 "properties": {
                     "hosts": {
-                        "description": "Hosts by name, each with its variables; ranges such as web[01:20] unfold.",
-                        "type": ["object", "null"],
+                        "description": "Hosts by name, with variables; ranges such as web[01:20] unfold.",
+                        "type": ["object", "string", "null"],
                         "additionalProperties": {"$ref": "#/$defs/Variables"},
                     },
                     "children": {
                         "description": "Groups below this one.",
-                        "type": ["object", "null"],
+                        "type": ["object", "string", "null"],
                         "additionalProperties": {"$ref": "#/$defs/Group"},
                     },
                     "vars": {"$ref": "#/$defs/Variables"},
@@ -81,6 +84,3 @@ def inventory_schema() -> dict[str, Any]:
             },
         },
     }
-
-
-_UNKNOWN = f"^keyrelay_(?!({'|'.join(name.removeprefix('keyrelay_') for name in OWN_VARIABLES)})$)"

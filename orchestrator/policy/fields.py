@@ -1,0 +1,186 @@
+"""The kinds of value that stand in a playbook's fields: text, a choice, a duration, a fraction.
+
+Each kind says what it allows, refuses everything else in the same words, and describes itself in JSON
+Schema. A scalar that YAML did not read as text (``yes``, ``007``) is never taken for text.
+
+A refusal is a ``PydanticCustomError`` of type ``refused`` whose context has a ``hint`` and a ``tail``: what
+follows "<field> is <what was found>" in the sentence that ``refusals.py`` completes.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from enum import StrEnum
+from fractions import Fraction
+from typing import Any
+
+from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, PydanticCustomError
+from pydantic_core.core_schema import (
+    no_info_plain_validator_function,
+    plain_serializer_function_ser_schema,
+)
+
+from orchestrator.policy.durations import (
+    DURATION_FORM,
+    FRACTION_FORM,
+    format_duration,
+    parse_duration,
+    parse_fraction,
+)
+
+
+def refused(tail: str, *, hint: str = "") -> PydanticCustomError:
+    """The refusal of a field's value; see the module for its words."""
+    return PydanticCustomError("refused", "{tail}", {"tail": tail, "hint": hint})
+
+
+def _plain(read: Callable[[Any], Any], write: Callable[[Any], Any]) -> CoreSchema:
+    return no_info_plain_validator_function(read, serialization=plain_serializer_function_ser_schema(write))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Text:
+    """Printable text, neither blank nor framed by blanks.
+
+    Attributes:
+        most: characters.
+        what: what the text is, for "allowed: …".
+        lines: whether it may have several lines; then blanks may frame it too.
+    """
+
+    most: int
+    what: str
+    lines: bool = False
+
+    @property
+    def allowed(self) -> str:
+        """For an error."""
+        return f"{self.what}, 1 to {self.most} characters" + ("" if self.lines else " on one line")
+
+    def __get_pydantic_core_schema__(self, _source: Any, _handler: GetCoreSchemaHandler) -> CoreSchema:
+        return _plain(self._read, str)
+
+    def __get_pydantic_json_schema__(
+        self, _schema: CoreSchema, _handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        return self.json_schema()
+
+    def json_schema(self) -> JsonSchemaValue:
+        """The same in JSON Schema, as near as it can say it."""
+        return {"type": "string", "minLength": 1, "maxLength": self.most}
+
+    def _read(self, value: Any) -> str:
+        text = _text(value, self.allowed)
+        shape = text.replace("\n", "").replace("\t", "") if self.lines else text
+        framed = not self.lines and text != text.strip()
+        if not text.strip() or framed or not shape.isprintable() or len(text) > self.most:
+            raise refused(f"; allowed: {self.allowed}")
+        return text
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OneOf:
+    """One of a few words."""
+
+    choices: type[StrEnum]
+
+    @property
+    def allowed(self) -> str:
+        """For an error."""
+        return ", ".join(self.choices)
+
+    def __get_pydantic_core_schema__(self, _source: Any, _handler: GetCoreSchemaHandler) -> CoreSchema:
+        return _plain(self._read, str)
+
+    def __get_pydantic_json_schema__(
+        self, _schema: CoreSchema, _handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        return {"type": "string", "enum": [str(choice) for choice in self.choices]}
+
+    def _read(self, value: Any) -> StrEnum:
+        text = _text(value, self.allowed)
+        try:
+            return self.choices(text)
+        except ValueError:
+            raise refused(f"; allowed: {self.allowed}") from None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Duration:
+    """A duration between two bounds, both included."""
+
+    least: timedelta
+    most: timedelta
+
+    @property
+    def allowed(self) -> str:
+        """For an error."""
+        least, most = format_duration(self.least), format_duration(self.most)
+        return f"a duration such as 30d, 12h or 1h30m, from {least} to {most}"
+
+    def __get_pydantic_core_schema__(self, _source: Any, _handler: GetCoreSchemaHandler) -> CoreSchema:
+        return _plain(self._read, format_duration)
+
+    def __get_pydantic_json_schema__(
+        self, _schema: CoreSchema, _handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        return {"type": "string", "pattern": DURATION_FORM}
+
+    def _read(self, value: Any) -> timedelta:
+        if isinstance(value, (int, float)) and not isinstance(value, bool):
+            raise refused(
+                f", a number without a unit; allowed: {self.allowed}",
+                hint="add the unit: d days, h hours, m minutes, s seconds",
+            )
+        text = _text(value, self.allowed)
+        try:
+            duration = parse_duration(text)
+        except ValueError:
+            raise refused(
+                f"; allowed: {self.allowed}",
+                hint="units are d, h, m and s, the largest first and without blanks",
+            ) from None
+        if not self.least <= duration <= self.most:
+            raise refused(f"; allowed: {self.allowed}")
+        return duration
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PartOfWhole:
+    """A fraction between 0 and 1, neither included; kept exactly."""
+
+    @property
+    def allowed(self) -> str:
+        """For an error."""
+        return "a fraction between 0 and 1, such as 2/3 or 0.5"
+
+    def __get_pydantic_core_schema__(self, _source: Any, _handler: GetCoreSchemaHandler) -> CoreSchema:
+        return _plain(self._read, str)
+
+    def __get_pydantic_json_schema__(
+        self, _schema: CoreSchema, _handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        return {
+            "anyOf": [
+                {"type": "string", "pattern": FRACTION_FORM},
+                {"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 1},
+            ]
+        }
+
+    def _read(self, value: Any) -> Fraction:
+        # YAML reads 0.1 as a float; its shortest decimal form is what was written.
+        text = str(value) if isinstance(value, float) else _text(value, self.allowed)
+        try:
+            return parse_fraction(text)
+        except ValueError:
+            raise refused(f"; allowed: {self.allowed}") from None
+
+
+def _text(value: Any, allowed: str) -> str:
+    if isinstance(value, str):
+        return value
+    if value is None or isinstance(value, (dict, list)):
+        raise refused(f"; allowed: {allowed}")
+    raise refused(f", which YAML did not read as text; allowed: {allowed}", hint="write it quoted: {quoted}")

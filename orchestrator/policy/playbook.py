@@ -1,0 +1,312 @@
+"""The playbook: a YAML list of plays, each of which says which servers sign, who listens, and with what keys.
+
+The file's words are checked as far as they can be without an inventory, so that everything after it may
+rely on them. A field that does not exist is an error, never ignored.
+"""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from enum import StrEnum
+from fractions import Fraction
+from pathlib import Path
+from typing import Annotated, Any, Self
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    ValidationError,
+    WithJsonSchema,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
+
+from orchestrator.documents import Document, read_document, read_file
+from orchestrator.errors import InputError, Place
+from orchestrator.inventory.names import shown
+from orchestrator.keys.material import Algorithm
+from orchestrator.policy.desired import CertificateSpec, KeySpec, MessageSpec, Origin, PlaybookName, Policy
+from orchestrator.policy.durations import format_duration
+from orchestrator.policy.expiry import part_of
+from orchestrator.policy.fields import Duration, OneOf, PartOfWhole, Text, refused
+from orchestrator.policy.hooks import MAX_CHARACTERS, check_hook
+from orchestrator.policy.refusals import Problem, problems_of, refuse
+
+_SECOND = timedelta(seconds=1)
+_DAY = timedelta(days=1)
+_PATTERN = Text(most=1000, what="a pattern of inventory hosts, such as servers or web*:!web9")
+_GROUP = Text(most=253, what="the name of an inventory group")
+
+
+class Service(StrEnum):
+    """How the service that signs comes to use a new key."""
+
+    FOLLOWS = "follows"
+    """It reads ``current`` afresh for each use."""
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class KeySection(_Section):
+    """What kind of key, and where it is made."""
+
+    algorithm: Annotated[Algorithm, OneOf(choices=Algorithm)] = Algorithm.ED25519
+    """The kind of key pair."""
+    origin: Annotated[Origin, OneOf(choices=Origin)] = Origin.CONTROLLER
+    """Where it is made. A key made on its server never leaves it, so no other server can share it."""
+
+    def spec(self) -> KeySpec:
+        """The same as plain values."""
+        return KeySpec(algorithm=self.algorithm, origin=self.origin)
+
+
+class CertificateSection(_Section):
+    """How long a key is used, and when its successor is due."""
+
+    lifetime: Annotated[timedelta, Duration(least=10 * _SECOND, most=3650 * _DAY)] = timedelta(days=365)
+    """From the key's making to the certificate's end."""
+    renew_at: Annotated[Fraction, PartOfWhole()] = Fraction(2, 3)
+    """The part of the lifetime after which a successor is due."""
+    grace: Annotated[timedelta, Duration(least=timedelta(), most=3650 * _DAY)] = timedelta(days=30)
+    """How long agents accept the key beyond its certificate's end, for the case that a handover is late."""
+
+    def spec(self) -> CertificateSpec:
+        """The same as plain values."""
+        return CertificateSpec(lifetime=self.lifetime, renew_at=self.renew_at, grace=self.grace)
+
+
+class MessagesSection(_Section):
+    """How long a signed message is valid; agents keep an old key for as long as that."""
+
+    validity: Annotated[timedelta, Duration(least=_SECOND, most=7 * _DAY)] = timedelta(minutes=5)
+    """How long after its signing an agent may accept a message."""
+    clock_skew: Annotated[timedelta, Duration(least=_SECOND, most=timedelta(hours=1))] = timedelta(seconds=30)
+    """How far a host's clock may be off."""
+
+    def spec(self) -> MessageSpec:
+        """The same as plain values."""
+        return MessageSpec(validity=self.validity, clock_skew=self.clock_skew)
+
+
+class RolloutSection(_Section):
+    """How a handover goes."""
+
+    soak: Annotated[timedelta, Duration(least=timedelta(), most=30 * _DAY)] = timedelta(minutes=10)
+    """How long the new key is watched in use before the old one is put beyond reach."""
+
+
+class HooksSection(_Section):
+    """Commands that run on hosts at named points."""
+
+    activated: Annotated[str, Text(most=MAX_CHARACTERS, what="a command for sh", lines=True)]
+    """Runs on a server when it has switched keys; a Jinja2 template over the host's variables."""
+
+
+def _one_or_more(value: Any) -> Any:
+    if isinstance(value, str):
+        return (value,)
+    if isinstance(value, list) and value:
+        return tuple(value)
+    raise refused(f"; allowed: {_GROUP.what}, or a list of names")
+
+
+def _given(value: Any) -> Any:
+    """Refuse an empty field where leaving it out means something."""
+    if value is None:
+        raise refused("; leave it out, or give it a value")
+    return value
+
+
+def _rules(schema: dict[str, Any]) -> None:
+    """The rules between fields, for editors that check a playbook by its schema."""
+    schema["allOf"] = [
+        {
+            "if": {"properties": {"policy": {"const": Policy.PER_GROUP}}},
+            "then": {"required": ["group_by"]},
+        },
+        {
+            "if": {"properties": {"policy": {"const": Policy.SHARED}}},
+            "then": {"properties": {"key": {"properties": {"origin": {"const": Origin.CONTROLLER}}}}},
+        },
+        {"anyOf": [{"required": ["service"]}, {"required": ["hooks"]}]},
+    ]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Source:
+    """Where a play was read."""
+
+    document: Document
+    position: int
+    digest: str
+
+
+class Playbook(_Section):
+    """One play: servers that sign, agents that verify, and the policy that cuts servers into key scopes."""
+
+    model_config = ConfigDict(json_schema_extra=_rules)
+
+    name: Annotated[str, Text(most=100, what="a name")]
+    """Names the play in the ledger. Files of one name are one play: to edit its policy is a policy change."""
+    servers: Annotated[str, _PATTERN]
+    """The inventory pattern of the hosts that sign."""
+    agents: Annotated[str, _PATTERN]
+    """The inventory pattern of the hosts that verify; keyrelay_servers says which servers one listens to."""
+    policy: Annotated[Policy, OneOf(choices=Policy)]
+    """Who shares a key: all servers, the servers of a group, or nobody."""
+    group_by: Annotated[
+        tuple[Annotated[str, _GROUP], ...],
+        Field(strict=False),
+        BeforeValidator(_one_or_more),
+        WithJsonSchema(
+            {"anyOf": [_GROUP.json_schema(), {"type": "array", "items": _GROUP.json_schema(), "minItems": 1}]}
+        ),
+    ] = ()
+    """The inventory groups that policy per-group cuts servers by: every server is in exactly one of them."""
+    key: KeySection = Field(default_factory=KeySection)
+    certificate: CertificateSection = Field(default_factory=CertificateSection)
+    messages: MessagesSection = Field(default_factory=MessagesSection)
+    service: Annotated[Annotated[Service, OneOf(choices=Service)] | None, BeforeValidator(_given)] = None
+    """How the service that signs comes to use a new key; without it, hooks.activated has to make it."""
+    rollout: RolloutSection = Field(default_factory=RolloutSection)
+    hooks: Annotated[HooksSection | None, BeforeValidator(_given)] = None
+
+    _source: _Source | None = PrivateAttr(default=None)
+
+    @property
+    def playbook_name(self) -> PlaybookName:
+        """The name under which the ledger knows it."""
+        return PlaybookName(self.name)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 (hex) of the bytes of the file it was read from; empty if it was read from none."""
+        return self._source.digest if self._source else ""
+
+    def place(self, *path: str | int) -> Place:
+        """Where a field is written, or the nearest thing around it that is."""
+        if self._source is None:
+            return Place(file=f"playbook {self.name}")
+        return self._source.document.place((self._source.position, *path))
+
+    @model_validator(mode="after")
+    def _check_policy(self) -> Self:
+        if self.policy is Policy.PER_GROUP and not self.group_by:
+            raise _contradiction(
+                "group_by is missing; policy per-group cuts servers by the inventory groups it names",
+                at=("policy",),
+                hint="add for example group_by: [site_a, site_b]",
+            )
+        twice = next((name for name in self.group_by if self.group_by.count(name) > 1), None)
+        if twice is not None:
+            raise _contradiction(f"group_by names {shown(twice)} twice", at=("group_by",))
+        if self.policy is Policy.SHARED and self.key.origin is Origin.SERVER:
+            raise _contradiction(
+                "key.origin is server, but with policy shared all servers have one key; "
+                "a key that never leaves its server cannot be shared",
+                at=("key", "origin"),
+                hint="use policy per-server, or origin: controller",
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _check_service(self) -> Self:
+        if self.service is None and self.hooks is None:
+            raise _contradiction(
+                "nothing says how the service comes to use a new key; allowed: service: follows, or "
+                "hooks.activated with a command that reloads it",
+                at=(),
+                hint="service: follows is for a service that reads current afresh for each use",
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _check_times(self) -> Self:
+        certificate, messages, soak = self.certificate, self.messages, self.rollout.soak
+        before = part_of(certificate.lifetime, certificate.renew_at)
+        windows = {
+            "from renew_at to the certificate's end": certificate.lifetime - before,
+            "until the next successor is due": before,
+        }
+        needed = soak + messages.spec().in_flight
+        for meaning, window in windows.items():
+            if needed >= window:
+                raise _contradiction(
+                    f"a handover waits {_words(needed)} (rollout.soak {_words(soak)} + messages.validity "
+                    f"{_words(messages.validity)} + 2 x messages.clock_skew {_words(messages.clock_skew)}), "
+                    f"which does not fit into the {_words(window)} {meaning} (certificate.lifetime "
+                    f"{_words(certificate.lifetime)}, renew_at {certificate.renew_at})",
+                    at=("certificate",),
+                    hint="make the lifetime longer, or the waits shorter",
+                )
+        return self
+
+
+def load_playbooks(path: Path) -> tuple[Playbook, ...]:
+    """The plays of the playbook file at ``path``, in their order; at least one.
+
+    Raises:
+        InputError: the file cannot be read, is no YAML, or breaks a rule of the format. One error names all
+            that is wrong, the first with its place, what was found and what is allowed.
+    """
+    return read_playbooks(read_file(path), file=str(path))
+
+
+def read_playbooks(content: bytes, *, file: str) -> tuple[Playbook, ...]:
+    """The plays of a playbook file whose bytes are ``content``; ``file`` is the name that errors show.
+
+    Raises:
+        InputError: as ``load_playbooks``.
+    """
+    document = read_document(content, file=file)
+    if not isinstance(document.value, list) or not document.value:
+        found = {dict: "a mapping", list: "an empty list", type(None): "nothing"}.get(
+            type(document.value), "a scalar"
+        )
+        raise InputError(
+            f"a playbook is a list of plays, found {found}; allowed: one or more plays",
+            place=document.place(()),
+            hint="begin each play with a dash: - name: …",
+        )
+    digest = hashlib.sha256(content).hexdigest()
+    plays: list[Playbook] = []
+    problems: list[Problem] = []
+    for position, value in enumerate(document.value):
+        try:
+            play = Playbook.model_validate(value)
+        except ValidationError as error:
+            problems.extend(problems_of(error, Playbook, document, (position,)))
+            continue
+        play._source = _Source(document=document, position=position, digest=digest)  # noqa: SLF001 - set once, here
+        problems.extend(_problems_between(play, plays))
+        plays.append(play)
+    if problems:
+        raise refuse(problems)
+    return tuple(plays)
+
+
+def _problems_between(play: Playbook, earlier: Sequence[Playbook]) -> Iterator[Problem]:
+    if any(other.name == play.name for other in earlier):
+        message = f"two plays of this file are named {shown(play.name)}; allowed: a name for each"
+        yield Problem(place=play.place("name"), message=message)
+    if play.hooks is not None:
+        try:
+            check_hook(play.hooks.activated, place=play.place("hooks", "activated"))
+        except InputError as error:
+            yield Problem.of(error)
+
+
+def _contradiction(message: str, *, at: tuple[str, ...], hint: str = "") -> PydanticCustomError:
+    """Two fields that do not fit together; ``at`` is the path of the one to show."""
+    return PydanticCustomError("contradiction", "{message}", {"message": message, "at": at, "hint": hint})
+
+
+def _words(duration: timedelta) -> str:
+    """For an error: rounded down to seconds."""
+    return format_duration(timedelta(seconds=duration // _SECOND))
