@@ -79,7 +79,12 @@ class Database:
         except OSError as error:
             raise LedgerError(f"{path}: {error.strerror}") from error
         database = cls(_engine(path), path)
-        database._migrate(new=True)
+        try:
+            database._migrate(new=True)
+        except KeyrelayError:
+            database.close()
+            path.unlink()
+            raise
         return database
 
     @classmethod
