@@ -18,8 +18,9 @@ from pathlib import Path
 from orchestrator.errors import InputError
 from orchestrator.inventory.model import Endpoint
 from orchestrator.ports import Entropy
-from orchestrator.remote.connection import Connection, NotReachedError, Peer
+from orchestrator.remote.connection import Connection
 from orchestrator.remote.deadlines import Watch
+from orchestrator.remote.handshake import NotReachedError, Peer
 from orchestrator.remote.known_hosts import DEFAULT_FILES, KnownHosts
 from orchestrator.remote.login_keys import LoginKeyError, LoginKeys
 

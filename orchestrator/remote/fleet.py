@@ -21,9 +21,11 @@ from typing import Self
 
 from orchestrator.inventory.model import Endpoint
 from orchestrator.ports import Clock, Entropy
-from orchestrator.remote.connection import Answer, Connection, NotReachedError
+from orchestrator.remote.answer_lines import plain
+from orchestrator.remote.connection import Answer, Connection
 from orchestrator.remote.deadlines import Watch, Watchdog
 from orchestrator.remote.dial import DEFAULT_PATIENCE, Dialer, Patience
+from orchestrator.remote.handshake import NotReachedError
 from orchestrator.remote.wire import ANSWER_LIMIT_BYTES, BOOTSTRAP, decode, encode, time_needed
 from orchestrator.rotation.visits import Failed, Outcome, Unreachable, Visit
 
@@ -32,7 +34,8 @@ _SLOW_S = 1.0
 _LOOK_S = 0.25
 _MOST_THREADS = 256
 _ENDING_S = 5.0
-_STDERR_SHOWN = 200
+_LEASE_SPARE = timedelta(seconds=30)
+_TAIL_BYTES = 65536
 
 
 class SshFleet:
@@ -103,8 +106,7 @@ class SshFleet:
             sent_at=heard.sent_at,
             received_at=heard.received_at,
         )
-        why = _why_cut(heard.answer)
-        return replace(outcome, reason=why) if isinstance(outcome, Failed) and why else outcome
+        return _explained(outcome, heard.answer) if isinstance(outcome, Failed) else outcome
 
     def _talk(self, visit: Visit, marker: str, watch: Watch) -> "_Heard":
         """Over the kept connection if there is one and it still stands, else over a new one."""
@@ -120,10 +122,11 @@ class SshFleet:
     def _ask(self, connection: Connection, visit: Visit, marker: str, watch: Watch) -> "_Heard":
         answer = None
         try:
-            message = encode(visit, marker=marker, lease=timedelta(seconds=watch.left_s))
+            # The host keeps its lock longer than anybody waits for it here.
+            message = encode(visit, marker=marker, lease=timedelta(seconds=watch.left_s) + _LEASE_SPARE)
             sent_at = self._clock.now()
             answer = connection.ask(
-                BOOTSTRAP, message, watch, limit_bytes=ANSWER_LIMIT_BYTES, complete=lambda _: False
+                BOOTSTRAP, message, watch, limit_bytes=ANSWER_LIMIT_BYTES, complete=_end_of(marker)
             )
             return _Heard(answer=answer, sent_at=sent_at, received_at=self._clock.now())
         finally:
@@ -252,13 +255,18 @@ class _Crew:
             return self._waiting.popleft()
 
 
-def _why_cut(answer: Answer) -> str:
-    """Why an answer was cut, as far as the connection knows; empty: it does not."""
+def _end_of(marker: str) -> Callable[[bytearray], bool]:
+    """Whether an answer has come to its end marker, which stands in its last few bytes then."""
+    end = f"\nkeyrelay {marker} end\n".encode()
+    return lambda stdout: stdout.find(end, max(0, len(stdout) - _TAIL_BYTES)) >= 0
+
+
+def _explained(outcome: Failed, answer: Answer) -> Failed:
+    """The outcome of an answer that may have been cut, with what the connection knows of the cause."""
     if answer.broken is not None:
-        return answer.broken
+        return replace(outcome, reason=answer.broken)
     if answer.exit_status is None:
-        return ""
-    said = " ".join(answer.stderr.decode("utf-8", errors="replace").split())
-    shown = "".join(sign if sign.isprintable() else "?" for sign in said)[:_STDERR_SHOWN]
-    reason = f"the host's program ended with status {answer.exit_status} before it had answered"
-    return f"{reason}: {shown}" if shown else reason
+        return outcome
+    said = plain(" ".join(answer.stderr.decode(errors="replace").split()))
+    words = f"status {answer.exit_status}: {said}" if said else f"status {answer.exit_status}"
+    return replace(outcome, reason=f"{outcome.reason} ({words})")

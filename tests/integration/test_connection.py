@@ -16,9 +16,10 @@ import pytest
 from orchestrator.inventory.model import Endpoint, HostName
 from orchestrator.keys.secret import Secret
 from orchestrator.lab import HostOptions, Lab
-from orchestrator.remote.connection import Answer, NotReachedError
+from orchestrator.remote.connection import Answer
 from orchestrator.remote.deadlines import Watch, Watchdog
 from orchestrator.remote.dial import Dialer, Patience
+from orchestrator.remote.handshake import NotReachedError
 
 MakeLab = Callable[..., Lab]
 HOST = "server-01"
@@ -142,7 +143,7 @@ def test_an_answer_without_end_is_cut_and_so_are_last_words_without_end(
     started = monotonic()
 
     endless = ask(dialer, endpoint(lab), watch, "yes", b"x" * 5_000_000, limit=100_000)
-    chatty = ask(dialer, endpoint(lab), watch, "seq 1 2000000 >&2; exit 3")
+    chatty = ask(dialer, endpoint(lab), watch, "seq 1 200000 >&2; exit 3")
 
     assert endless.broken is not None
     assert len(endless.stdout) < 200_000
@@ -322,7 +323,7 @@ def test_a_host_that_freezes_in_the_middle_ends_at_the_deadline(
 ) -> None:
     connection = dialer.connect(endpoint(lab), watchdog.watch(LONG_S))
 
-    def freeze_when_begun(stdout: bytes) -> bool:
+    def freeze_when_begun(stdout: bytearray) -> bool:
         if stdout:
             lab.freeze(HOST)
         return False
@@ -341,7 +342,7 @@ def test_a_host_that_is_switched_off_in_the_middle_is_noticed_at_once(
 ) -> None:
     connection = dialer.connect(endpoint(lab), watch)
 
-    def switch_off(stdout: bytes) -> bool:
+    def switch_off(stdout: bytearray) -> bool:
         if stdout:
             lab.stop(HOST)
         return False
