@@ -1,0 +1,101 @@
+"""Whatever goes wrong in whatever order: nobody is orphaned meanwhile, and the end is reached once it stops."""
+
+from datetime import timedelta
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from orchestrator.inventory.model import HostName
+from orchestrator.policy.desired import Desired, Origin, Policy
+from orchestrator.rotation.lifecycle import Step
+from orchestrator.rotation.recorded import TrustLine
+from orchestrator.rotation.standing import View
+from tests.world import AGENTS, SERVERS, Violation, World, desired
+
+HOSTS = (*SERVERS[:2], *AGENTS[:2])
+
+
+def wanted(policy: Policy, *, origin: Origin, servers: int, agents: int) -> Desired:
+    narrow = Origin.CONTROLLER if policy is not Policy.PER_SERVER else origin
+    return desired(policy, servers=SERVERS[:servers], agents=AGENTS[:agents], origin=narrow)
+
+
+FAULTS = st.one_of(
+    st.fixed_dictionaries({"unreachable": st.just("connection refused")}),
+    st.fixed_dictionaries({"breaks_after": st.integers(0, 2)}),
+    st.fixed_dictionaries({"refuses": st.just("locked")}),
+    st.fixed_dictionaries({"skew": st.sampled_from([timedelta(hours=1), timedelta(days=-1)])}),
+    st.just("heal"),
+    st.just("wipe"),
+)
+EVENTS = st.lists(
+    st.tuples(
+        st.lists(st.tuples(st.sampled_from(HOSTS), FAULTS), max_size=3),
+        st.sampled_from(list(Policy)),
+        st.sampled_from(list(Origin)),
+        st.integers(1, 2),
+        st.integers(0, 2),
+        st.booleans(),
+        st.sampled_from([timedelta(0), timedelta(minutes=11), timedelta(hours=1)]),
+    ),
+    max_size=6,
+)
+
+
+@settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow])
+@given(EVENTS)
+def test_no_order_of_faults_orphans_an_agent_and_the_end_is_reached(events: list[object]) -> None:
+    world = World()
+    for faults, policy, origin, servers, agents, new_key, wait in events:  # type: ignore[misc]  # as drawn
+        for host, fault in faults:
+            _befall(world, host, fault)
+        world.apply(wanted(policy, origin=origin, servers=servers, agents=agents), new_key=new_key, wait=wait)
+    for host in HOSTS:
+        world.fleet.heal(host)
+    last = wanted(Policy.PER_SERVER, origin=Origin.CONTROLLER, servers=2, agents=2)
+    for _ in range(3):
+        applied = world.apply(last, wait=timedelta(hours=2))
+    assert applied.result is None
+    assert applied.complete
+    assert world.orphans() == []
+    assert not world.recorded.pending
+    for agent in AGENTS[:2]:
+        for server in SERVERS[:2]:
+            assert world.trusted(agent, server) == {world.live_key(server)}
+    assert world.ledger.verify() == world.recorded.version
+
+
+def _befall(world: World, host: HostName, fault: object) -> None:
+    if fault == "heal":
+        world.fleet.heal(host)
+    elif fault == "wipe":
+        world.wipe(host)
+    else:
+        assert isinstance(fault, dict)
+        world.fleet.heal(host)
+        world.fleet.trouble(host, **fault)
+
+
+def test_activating_without_proof_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The eye of these tests is not blind: an engine that skips the proof is caught."""
+    monkeypatch.setattr(View, "unproven", lambda _self, _server: iter(()))
+    world = World()
+    world.apply(desired())
+    world.fleet.trouble(AGENTS[0], unreachable="off")
+    with pytest.raises(Violation, match="S1"):
+        world.apply(desired(), new_key=True)
+
+
+def test_dropping_before_the_switch_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So is one that lets agents drop a key that its server still uses."""
+    world = World()
+    world.apply(desired())
+
+    def target_only(view: View, agent: HostName, _steps: dict[HostName, Step]) -> frozenset[TrustLine]:
+        targets = {server: view.target(server) for server in view.listens[agent] if view.staged(server)}
+        return frozenset(TrustLine(server=s, credential=c) for s, c in targets.items() if c is not None)
+
+    monkeypatch.setattr("orchestrator.rotation.engine.wanted_lines", target_only)
+    with pytest.raises(Violation, match="S1"):
+        world.apply(desired(), new_key=True)
