@@ -104,7 +104,7 @@ def endpoint(host: HostName) -> Endpoint:
     )
 
 
-class Violation(AssertionError):
+class ViolationError(AssertionError):
     """An invariant was broken on the hosts."""
 
 
@@ -212,17 +212,17 @@ class World:
     def look(self, when: str) -> None:
         orphaned = set(self.orphans())
         for agent, server in sorted(orphaned & self.held):
-            raise Violation(f"S1 {when}: {agent} distrusts the key {server} uses")
+            raise ViolationError(f"S1 {when}: {agent} distrusts the key {server} uses")
         self.held |= {edge for edge in self.edges() - orphaned if self.live_key(edge[1]) is not None}
         for host, state in self.fleet.hosts.items():
             if state.bundle is None:
                 self.positions.pop(host, None)
                 continue
             if state.bundle.position < self.positions.get(host, state.bundle.position):
-                raise Violation(f"S2 {when}: the bundle of {host} went back")
+                raise ViolationError(f"S2 {when}: the bundle of {host} went back")
             self.positions[host] = state.bundle.position
             if state.credentials and host in AGENTS:
-                raise Violation(f"S4 {when}: {host} holds a private key")
+                raise ViolationError(f"S4 {when}: {host} holds a private key")
 
     def wipe(self, host: HostName) -> None:
         """The host was installed anew; what it knew is gone, and that is nobody's fault here."""

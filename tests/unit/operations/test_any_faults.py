@@ -1,6 +1,8 @@
-"""Whatever goes wrong in whatever order: nobody is orphaned meanwhile, and the end is reached once it stops."""
+"""Whatever goes wrong, in whatever order: nobody is orphaned, and the end is reached once it stops."""
 
+from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -11,7 +13,7 @@ from orchestrator.policy.desired import Desired, Origin, Policy
 from orchestrator.rotation.lifecycle import Step
 from orchestrator.rotation.recorded import TrustLine
 from orchestrator.rotation.standing import View
-from tests.world import AGENTS, SERVERS, Violation, World, desired
+from tests.world import AGENTS, SERVERS, ViolationError, World, desired
 
 HOSTS = (*SERVERS[:2], *AGENTS[:2])
 
@@ -29,28 +31,45 @@ FAULTS = st.one_of(
     st.just("heal"),
     st.just("wipe"),
 )
-EVENTS = st.lists(
-    st.tuples(
-        st.lists(st.tuples(st.sampled_from(HOSTS), FAULTS), max_size=3),
-        st.sampled_from(list(Policy)),
-        st.sampled_from(list(Origin)),
-        st.integers(1, 2),
-        st.integers(0, 2),
-        st.booleans(),
-        st.sampled_from([timedelta(0), timedelta(minutes=11), timedelta(hours=1)]),
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """What befalls hosts, and what is applied then."""
+
+    faults: list[tuple[HostName, Any]]
+    policy: Policy
+    origin: Origin
+    servers: int
+    agents: int
+    new_key: bool
+    wait: timedelta
+
+
+RUNS = st.lists(
+    st.builds(
+        Run,
+        faults=st.lists(st.tuples(st.sampled_from(HOSTS), FAULTS), max_size=3),
+        policy=st.sampled_from(list(Policy)),
+        origin=st.sampled_from(list(Origin)),
+        servers=st.integers(1, 2),
+        agents=st.integers(0, 2),
+        new_key=st.booleans(),
+        wait=st.sampled_from([timedelta(0), timedelta(minutes=11), timedelta(hours=1)]),
     ),
     max_size=6,
 )
 
 
 @settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow])
-@given(EVENTS)
-def test_no_order_of_faults_orphans_an_agent_and_the_end_is_reached(events: list[object]) -> None:
+@given(RUNS)
+def test_no_order_of_faults_orphans_an_agent_and_the_end_is_reached(runs: list[Run]) -> None:
     world = World()
-    for faults, policy, origin, servers, agents, new_key, wait in events:  # type: ignore[misc]  # as drawn
-        for host, fault in faults:
+    for run in runs:
+        for host, fault in run.faults:
             _befall(world, host, fault)
-        world.apply(wanted(policy, origin=origin, servers=servers, agents=agents), new_key=new_key, wait=wait)
+        asked = wanted(run.policy, origin=run.origin, servers=run.servers, agents=run.agents)
+        world.apply(asked, new_key=run.new_key, wait=run.wait)
     for host in HOSTS:
         world.fleet.heal(host)
     last = wanted(Policy.PER_SERVER, origin=Origin.CONTROLLER, servers=2, agents=2)
@@ -66,13 +85,12 @@ def test_no_order_of_faults_orphans_an_agent_and_the_end_is_reached(events: list
     assert world.ledger.verify() == world.recorded.version
 
 
-def _befall(world: World, host: HostName, fault: object) -> None:
+def _befall(world: World, host: HostName, fault: Any) -> None:
     if fault == "heal":
         world.fleet.heal(host)
     elif fault == "wipe":
         world.wipe(host)
     else:
-        assert isinstance(fault, dict)
         world.fleet.heal(host)
         world.fleet.trouble(host, **fault)
 
@@ -83,7 +101,7 @@ def test_activating_without_proof_is_seen(monkeypatch: pytest.MonkeyPatch) -> No
     world = World()
     world.apply(desired())
     world.fleet.trouble(AGENTS[0], unreachable="off")
-    with pytest.raises(Violation, match="S1"):
+    with pytest.raises(ViolationError, match="S1"):
         world.apply(desired(), new_key=True)
 
 
@@ -97,5 +115,5 @@ def test_dropping_before_the_switch_is_seen(monkeypatch: pytest.MonkeyPatch) -> 
         return frozenset(TrustLine(server=s, credential=c) for s, c in targets.items() if c is not None)
 
     monkeypatch.setattr("orchestrator.rotation.engine.wanted_lines", target_only)
-    with pytest.raises(Violation, match="S1"):
+    with pytest.raises(ViolationError, match="S1"):
         world.apply(desired(), new_key=True)

@@ -8,6 +8,7 @@ import pytest
 from orchestrator.errors import ConflictError, RefusedError
 from orchestrator.inventory.model import HostName
 from orchestrator.keys.material import Algorithm
+from orchestrator.operations.apply import apply
 from orchestrator.policy.desired import Origin, Policy
 from orchestrator.rotation.lifecycle import KeyState, Step
 from orchestrator.rotation.visits import Hook
@@ -330,8 +331,6 @@ def test_a_ledger_older_than_the_fleet_is_refused(world: World) -> None:
 
 
 def test_a_plan_that_changed_since_it_was_agreed_to_is_refused(world: World) -> None:
-    from orchestrator.operations.apply import apply
-
     with pytest.raises(ConflictError, match="the plan has changed"):
         apply(
             world.ports,
