@@ -87,7 +87,7 @@ def encode(visit: Visit, *, marker: str, lease: timedelta | None = None) -> Secr
         raise ValueError("a marker is 32 lowercase hexadecimal digits")
     if sum(len(order.claims) for order in visit.orders if isinstance(order, Trust | Check)) > PROOFS_A_VISIT:
         raise ValueError(f"a visit has at most {PROOFS_A_VISIT} claims")
-    seconds = math.ceil((lease or time_needed(visit) + _SPARE).total_seconds())
+    seconds = max(1, math.ceil((lease or time_needed(visit) + _SPARE).total_seconds()))
     fence = f"{seconds} - -"
     if not all(isinstance(order, READING) for order in visit.orders):
         if visit.fence is None:

@@ -1,0 +1,385 @@
+"""What ``host.sh`` refuses, and that it then leaves everything as it was."""
+
+import os
+import subprocess
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from orchestrator.keys.material import Algorithm
+from orchestrator.rotation.visits import (
+    Activate,
+    Check,
+    Disarm,
+    Erase,
+    Fence,
+    Generate,
+    Order,
+    Refused,
+    Revert,
+    Sign,
+    Stage,
+    Staged,
+    Survey,
+    Surveyed,
+    Trust,
+)
+from tests.integration.program import (
+    CERTIFICATE,
+    ED25519,
+    ONE,
+    P256,
+    SERVER,
+    SHELLS,
+    THREE,
+    TWO,
+    Machine,
+    bundle,
+    challenge,
+    claim,
+    programs,
+    stage,
+)
+
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root to give files away")
+
+
+@pytest.fixture(scope="module", params=SHELLS[:2])
+def path(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return programs(tmp_path_factory.mktemp("programs") / "bin", request.param)
+
+
+@pytest.fixture
+def machine(path: Path, tmp_path: Path) -> Machine:
+    return Machine(base=tmp_path / "base", path=path)
+
+
+@pytest.fixture
+def settled(machine: Machine) -> Machine:
+    """A machine on which ONE is in use, TWO is staged, THREE is disarmed, and bundle 1.5 is trusted."""
+    machine.report(stage(ONE), activate(ONE))
+    machine.report(stage(TWO, P256), stage(THREE), Disarm(credentials=(THREE,), in_use=ONE))
+    machine.report(Trust(bundle=bundle(5, ED25519)))
+    return machine
+
+
+def activate(credential: str) -> Activate:
+    chosen = {str(one): one for one in (ONE, TWO, THREE)}[credential]
+    return Activate(credential=chosen, challenge=challenge(), algorithm=Algorithm.ED25519)
+
+
+def generate(credential: str) -> Generate:
+    chosen = {str(one): one for one in (ONE, TWO, THREE)}[credential]
+    return Generate(credential=chosen, algorithm=Algorithm.ED25519, names=(SERVER,))
+
+
+def keyless(credential: str) -> Stage:
+    chosen = {str(one): one for one in (ONE, TWO, THREE)}[credential]
+    return replace(stage(chosen), private_key=None)
+
+
+UNKNOWN = type(ONE)("f" * 32)
+
+REFUSALS: dict[str, tuple[Callable[[], Order], str]] = {
+    "a credential that is here with another key": (
+        lambda: stage(ONE, P256),
+        "another credential is here under the id",
+    ),
+    "a credential that is here with another certificate": (
+        lambda: stage(ONE, certificate=CERTIFICATE.replace("bm9", "bm8")),
+        "another credential is here under the id",
+    ),
+    "staging what is disarmed": (lambda: stage(THREE), "is disarmed here"),
+    "a certificate for a key that was never made": (
+        lambda: replace(stage(UNKNOWN), private_key=None),
+        "no key was made here for credential",
+    ),
+    "another certificate for a key that has one": (
+        lambda: replace(keyless(ONE), chain_pem=CERTIFICATE * 2),
+        "another credential is here under the id",
+    ),
+    "a certificate for a disarmed key": (lambda: keyless(THREE), "is disarmed here"),
+    "making a key where one was brought": (lambda: generate(ONE), "its key was not made here"),
+    "making a key that is disarmed": (lambda: generate(THREE), "is disarmed here"),
+    "activating what is disarmed": (lambda: activate(THREE), "is disarmed here"),
+    "activating what is not staged": (
+        lambda: replace(activate(ONE), credential=UNKNOWN),
+        "is not staged here",
+    ),
+    "reverting to what is disarmed": (
+        lambda: Revert(credential=THREE, challenge=challenge(), algorithm=Algorithm.ED25519),
+        "is disarmed here",
+    ),
+    "disarming what is in use": (
+        lambda: Disarm(credentials=(TWO, ONE), in_use=ONE),
+        f"credential {ONE} is in use",
+    ),
+    "disarming when another credential is in use": (
+        lambda: Disarm(credentials=(ONE,), in_use=TWO),
+        f"credential {ONE} is in use, expected {TWO}",
+    ),
+    "erasing what is in use": (lambda: Erase(credentials=(TWO, ONE)), f"credential {ONE} is in use"),
+    "an earlier sequence": (lambda: Trust(bundle=bundle(4, ED25519)), "1.4 would be a step back"),
+    "an earlier epoch": (lambda: Trust(bundle=bundle(9, ED25519, epoch=0)), "0.9 would be a step back"),
+    "another bundle under the same number": (
+        lambda: Trust(bundle=bundle(5, P256)),
+        "another bundle is installed under the number 1.5",
+    ),
+}
+
+
+@pytest.mark.parametrize(("make", "reason"), REFUSALS.values(), ids=REFUSALS.keys())
+def test_refused_and_nothing_touched(settled: Machine, make: Callable[[], Order], reason: str) -> None:
+    before = settled.without_fence()
+    outcome = settled.run(make())
+
+    assert isinstance(outcome, Refused), outcome
+    assert reason in outcome.reason
+    assert settled.without_fence() == before
+
+
+def test_a_machine_without_anything_has_nothing_to_sign_or_check_with(machine: Machine) -> None:
+    machine.base.mkdir()
+    signing, checking = machine.run(Sign(challenge=challenge())), machine.run(Check(claims=(claim(ED25519),)))
+
+    assert isinstance(signing, Refused)
+    assert signing.reason == "no credential is in use"
+    assert isinstance(checking, Refused)
+    assert checking.reason == "no bundle is in use"
+
+
+def test_a_refused_order_keeps_the_reports_of_those_before_it(machine: Machine) -> None:
+    outcome = machine.run(stage(ONE), activate(TWO), Survey())
+
+    assert isinstance(outcome, Refused)
+    assert [type(report) for report in outcome.reports] == [Staged]
+
+
+@pytest.mark.parametrize(
+    ("low", "high"),
+    [
+        (Fence(generation=1, counter=9), Fence(generation=1, counter=10)),
+        (Fence(generation=1, counter=10), Fence(generation=2, counter=0)),
+        (Fence(generation=1, counter=2**53 - 2), Fence(generation=1, counter=2**53 - 1)),
+    ],
+    ids=["counter", "generation", "the largest numbers"],
+)
+def test_a_lower_fence_is_refused_for_good(machine: Machine, low: Fence, high: Fence) -> None:
+    assert machine.run(stage(ONE), fence=high).kind == "changed"
+    before = machine.snapshot()
+    outcome = machine.run(stage(TWO), fence=low)
+
+    assert isinstance(outcome, Refused)
+    assert outcome.reason.startswith(f"fenced: a controller at {high.generation}.{high.counter} was here")
+    assert machine.snapshot() == before
+
+
+def test_reading_needs_no_fence(settled: Machine) -> None:
+    visit = replace(settled.visit(Survey(), Sign(challenge=challenge())), fence=None)
+
+    assert settled.send(visit).kind == "unchanged"
+
+
+def test_a_damaged_fence_lets_nobody_write(settled: Machine) -> None:
+    (settled.base / "fence").write_text("many\n")
+    outcome = settled.run(stage(TWO, P256))
+
+    assert isinstance(outcome, Refused)
+    assert outcome.reason.endswith("/fence is damaged")
+
+
+def test_a_held_lock_names_its_visit_and_its_end(settled: Machine) -> None:
+    (settled.base / "lock").mkdir(mode=0o700)
+    (settled.base / "lock" / "owner").write_text(f"{'a' * 32} 4102444800\n")
+    before = settled.snapshot()
+    outcome = settled.run(stage(TWO, P256))
+
+    assert isinstance(outcome, Refused)
+    assert outcome.reason == f"visit {'a' * 32} holds the lock until 2100-01-01T00:00:00Z"
+    assert settled.snapshot() == before
+    assert settled.run(Survey()).kind == "unchanged"
+
+
+def test_a_lock_past_its_end_is_taken_over_and_what_it_left_removed(settled: Machine) -> None:
+    left = settled.base / "lock" / ("a" * 32) / "1"
+    left.mkdir(parents=True)
+    (left / "key.pem").write_text("left by a visit that died")
+    (settled.base / "lock" / "owner").write_text(f"{'a' * 32} 1000000000\n")
+    older = settled.base / f"lock.dead.{'b' * 32}"
+    older.mkdir()
+
+    assert settled.run(stage(TWO, P256)).kind == "unchanged"
+    assert not left.exists()
+    assert not (settled.base / "lock").exists()
+    assert not older.exists()
+
+
+def test_a_lock_without_an_owner_is_taken_over_once_it_is_a_minute_old(settled: Machine) -> None:
+    lock = settled.base / "lock"
+    lock.mkdir(mode=0o700)
+    young = settled.run(stage(TWO, P256))
+    os.utime(lock, (1_000_000_000, 1_000_000_000))
+    old = settled.run(stage(TWO, P256))
+
+    assert isinstance(young, Refused)
+    assert young.reason.startswith("visit unknown holds the lock until ")
+    assert old.kind == "unchanged"
+    assert not lock.exists()
+
+
+def unsafe(outcome: object) -> str:
+    assert isinstance(outcome, Refused), outcome
+    return outcome.reason
+
+
+def test_a_base_that_is_a_symbolic_link_is_refused(machine: Machine) -> None:
+    elsewhere = machine.base.parent / "elsewhere"
+    elsewhere.mkdir()
+    machine.base.symlink_to(elsewhere)
+
+    assert unsafe(machine.run(stage())) == f"{machine.base} has a symbolic link, expected a folder"
+    assert not list(elsewhere.iterdir())
+
+
+def test_a_symbolic_link_above_the_base_is_refused(machine: Machine) -> None:
+    real = machine.base.parent / "real"
+    real.mkdir()
+    link = machine.base.parent / "link"
+    link.symlink_to(real)
+    visit = machine.visit(stage(), base=link / "base")
+
+    assert unsafe(machine.send(visit)) == f"{link} has a symbolic link, expected a folder"
+    assert not list(real.iterdir())
+
+
+@pytest.mark.parametrize("bits", [0o775, 0o757])
+def test_a_folder_above_that_others_may_write_is_refused_unless_sticky(machine: Machine, bits: int) -> None:
+    above = machine.base.parent / "above"
+    above.mkdir()
+    above.chmod(bits)
+    visit = machine.visit(stage(), base=above / "base")
+
+    reason = unsafe(machine.send(visit))
+    assert reason == f"{above} has mode {bits:o}, expected writable by its owner only, or sticky"
+    assert not list(above.iterdir())
+    above.chmod(bits | 0o1000)
+    assert machine.send(visit).kind == "changed"
+
+
+def test_a_base_that_others_may_write_is_refused_even_when_sticky(machine: Machine) -> None:
+    machine.base.mkdir()
+    machine.base.chmod(0o1777)
+
+    assert unsafe(machine.run(stage())) == (
+        f"{machine.base} has mode 1777, expected writable by its owner only"
+    )
+
+
+def test_a_base_without_a_folder_above_it_is_refused(machine: Machine) -> None:
+    visit = machine.visit(stage(), base=machine.base / "further")
+
+    assert unsafe(machine.send(visit)) == f"{machine.base} does not exist"
+
+
+def test_a_base_that_is_a_file_is_refused(machine: Machine) -> None:
+    machine.base.write_text("")
+
+    assert unsafe(machine.run(stage())) == f"{machine.base} has no folder, expected a folder"
+
+
+@as_root
+def test_a_base_of_somebody_else_is_refused(machine: Machine) -> None:
+    machine.base.mkdir()
+    os.chown(machine.base, 12345, 12345)
+
+    assert unsafe(machine.run(stage())) == (
+        f"{machine.base} has owner 12345, expected the managing user as owner"
+    )
+
+
+def test_a_server_folder_that_others_may_read_is_refused_for_signing_too(settled: Machine) -> None:
+    (settled.base / "server").chmod(0o755)
+    wanted = f"{settled.base}/server has mode 755, expected mode 700"
+
+    assert unsafe(settled.run(stage(TWO, P256))) == wanted
+    assert unsafe(settled.run(Sign(challenge=challenge()))) == wanted
+
+
+@as_root
+def test_a_server_folder_on_another_filesystem_is_refused(settled: Machine) -> None:
+    credentials = settled.base / "server" / "disarmed"
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k,mode=700", "none", credentials], check=True)
+    try:
+        outcome = settled.run(stage(TWO, P256))
+    finally:
+        subprocess.run(["umount", credentials], check=True)
+
+    assert unsafe(outcome) == f"{credentials} has another filesystem, expected the filesystem of the base"
+
+
+def test_a_survey_names_every_wrong_place(settled: Machine) -> None:
+    base = settled.base
+    (base / "server" / "credentials" / ONE / "key.pem").chmod(0o644)
+    (base / "server" / "credentials").chmod(0o755)
+    (base / "agent" / "bundles" / "1.5" / "keys" / f"{ED25519.public.spki_digest}.pem").chmod(0o666)
+    (base / "agent" / "bundles" / "1.5").chmod(0o775)
+    (base / "agent" / "bundles" / "1.5" / "edges").unlink()
+    (base / "agent" / "bundles" / "1.5" / "edges").mkdir(mode=0o755)
+    base.chmod(0o777)
+    report = settled.report(Survey())
+
+    assert isinstance(report, Surveyed)
+    found = {Path(one.path).relative_to(base): (one.found, one.wanted) for one in report.survey.problems}
+    assert found == {
+        Path(): ("mode 777", "writable by its owner only"),
+        Path("server/credentials"): ("mode 755", "mode 700"),
+        Path("server/credentials") / ONE / "key.pem": ("mode 644", "mode 600"),
+        Path("agent/bundles/1.5"): ("mode 775", "mode 755"),
+        Path("agent/bundles/1.5/edges"): ("a folder", "a file"),
+        Path("agent/bundles/1.5/keys") / f"{ED25519.public.spki_digest}.pem": ("mode 666", "mode 644"),
+    }
+
+
+def test_a_survey_tells_a_changed_bundle_by_its_digest(settled: Machine) -> None:
+    current = settled.base / "agent" / "current"
+    with (current / "edges").open("a") as edges:
+        edges.write("a line that is none\n")
+    (current / "keys" / f"{'0' * 64}.pem").write_text(P256.public.pem)
+    report = settled.report(Survey())
+
+    assert isinstance(report, Surveyed)
+    held = report.survey.bundle
+    assert held is not None
+    assert held.digest != bundle(5, ED25519).digest
+    assert set(held.keys) == {ED25519.public.spki_digest, P256.public.spki_digest}
+    assert [edge.key for edge in held.edges] == [ED25519.public.spki_digest]
+    assert [problem.found for problem in report.survey.problems if problem.path.endswith("edges")] == [
+        "line 2: a line that is none"
+    ]
+
+
+def test_a_survey_tells_links_that_lead_astray(settled: Machine) -> None:
+    for link, target in (("server/current", "/etc"), ("agent/current", "bundles/9.9")):
+        (settled.base / link).unlink()
+        (settled.base / link).symlink_to(target)
+    report = settled.report(Survey())
+
+    assert isinstance(report, Surveyed)
+    assert (report.survey.current, report.survey.bundle) == (None, None)
+    assert [(problem.path, problem.found) for problem in report.survey.problems] == [
+        (f"{settled.base}/agent/current", "a link that leads nowhere"),
+        (f"{settled.base}/server/current", "a link to /etc"),
+    ]
+
+
+def test_strange_folders_among_the_credentials_do_not_confuse_a_survey(settled: Machine) -> None:
+    (settled.base / "server" / "credentials" / "two\nlines").mkdir(mode=0o700)
+    (settled.base / "server" / "credentials" / "old copy").mkdir(mode=0o700)
+    (settled.base / "server" / "credentials" / "backup").mkdir(mode=0o700)
+    report = settled.report(Survey())
+
+    assert isinstance(report, Surveyed)
+    assert [held.name for held in report.survey.credentials] == [ONE, TWO, THREE, "backup"]
+    assert any("another name" in problem.found for problem in report.survey.problems)
