@@ -1,0 +1,226 @@
+"""How fast a fleet is visited, beside a loop of OpenSSH clients that only log in.
+
+64 real hosts of the lab on this machine. One visit stages a credential: private key, certificate and chain,
+written beside what is in use, read back, synced, signed with. The loop beside it runs ``ssh … true``, 16 at
+once. Both log in anew each time and hang up; rounds alternate, so that whatever else the machine does meets
+both. With ``--kept``, visits over connections that are open already are measured too.
+
+    python benchmarks/push.py [--hosts 64] [--rounds 5] [--kept]
+"""
+
+import argparse
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from time import perf_counter
+
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import NameOID
+from rich.console import Console
+from rich.table import Table
+
+from orchestrator.inventory.model import Endpoint, HostName
+from orchestrator.keys.material import Algorithm, generate, open_signer
+from orchestrator.lab import Lab
+from orchestrator.remote.fleet import SshFleet
+from orchestrator.rotation.visits import Challenge, Changed, CredentialId, Fence, Stage, Visit
+
+CONCURRENCY = 16
+AIM = 0.8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Round:
+    """One pass over all hosts.
+
+    Attributes:
+        hosts_per_s: hosts visited a second.
+        client_cpu_ms: CPU time of the client for one host; the hosts' own is not in it.
+    """
+
+    hosts_per_s: float
+    client_cpu_ms: float
+
+
+class SystemClock:
+    """The machine's time."""
+
+    def now(self) -> datetime:
+        """The present, in UTC."""
+        return datetime.now(UTC)  # noqa: TID251 - this is the clock
+
+    def wait_until(self, instant: datetime) -> None:
+        """Not used here."""
+        raise NotImplementedError
+
+
+def entropy(size_bytes: int) -> bytes:
+    """Random bytes of the system."""
+    return os.urandom(size_bytes)  # noqa: TID251 - this is the source
+
+
+def endpoints(lab: Lab) -> list[Endpoint]:
+    """How the lab's hosts are reached."""
+    return [
+        Endpoint(
+            host=HostName(host.name),
+            address=host.address,
+            port=host.port,
+            user=lab.user,
+            key_file=str(lab.key_file),
+            known_hosts=str(lab.known_hosts),
+            base=str(host.base),
+        )
+        for host in lab.hosts
+    ]
+
+
+def visits(hosts: Sequence[Endpoint], fence: int) -> list[Visit]:
+    """One ``stage`` for each host, each with a credential of its own that the host has never seen."""
+    return [
+        Visit(endpoint=host, orders=(stage(host.host),), fence=Fence(generation=1, counter=fence))
+        for host in hosts
+    ]
+
+
+def stage(host: HostName) -> Stage:
+    """A new ed25519 key, its certificate and a chain of one."""
+    pair = generate(Algorithm.ED25519, random=entropy)
+    signer = open_signer(pair.private)
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, host)])
+    now = SystemClock().now()
+    certificate = x509.CertificateBuilder(
+        issuer_name=name,
+        subject_name=name,
+        public_key=signer.public_key(),
+        serial_number=x509.random_serial_number(),
+        not_valid_before=now,
+        not_valid_after=now + timedelta(days=365),
+    ).sign(signer, None)
+    pem = certificate.public_bytes(Encoding.PEM).decode()
+    return Stage(
+        credential=CredentialId(entropy(16).hex()),
+        certificate_pem=pem,
+        chain_pem=pem,
+        challenge=Challenge(fleet="benchmark", server=host, nonce=entropy(32).hex()),
+        algorithm=Algorithm.ED25519,
+        private_key=pair.private,
+    )
+
+
+def push(fleet: SshFleet, asked: Sequence[Visit]) -> None:
+    """Makes the visits; every host must have changed."""
+    for outcome in fleet.run(asked):
+        if not isinstance(outcome, Changed):
+            sys.exit(f"{outcome.host} ended as {outcome}")
+
+
+def log_in_and_out(lab: Lab, hosts: Sequence[Endpoint]) -> None:
+    """``ssh … true`` on every host."""
+
+    def run(host: Endpoint) -> None:
+        subprocess.run(
+            [
+                "ssh", "-F", "/dev/null", "-o", "KexAlgorithms=curve25519-sha256", "-o", "BatchMode=yes",
+                "-o", f"UserKnownHostsFile={lab.known_hosts}", "-o", "GlobalKnownHostsFile=none",
+                "-o", "IdentitiesOnly=yes", "-i", str(lab.key_file), "-p", str(host.port),
+                f"{host.user}@{host.address}", "true",
+            ],
+            check=True,
+        )  # fmt: skip
+
+    with ThreadPoolExecutor(CONCURRENCY) as pool:
+        list(pool.map(run, hosts))
+
+
+def measure(work: Callable[[], None], count: int, *, who: int) -> Round:
+    """Runs ``work``, which visits ``count`` hosts; ``who`` says whose CPU time the client's is."""
+    cpu, started = _cpu_s(who), perf_counter()
+    work()
+    took_s = perf_counter() - started
+    return Round(hosts_per_s=count / took_s, client_cpu_ms=(_cpu_s(who) - cpu) * 1000 / count)
+
+
+def _cpu_s(who: int) -> float:
+    usage = resource.getrusage(who)
+    return usage.ru_utime + usage.ru_stime
+
+
+def report(rows: dict[str, list[Round]]) -> None:
+    """Prints a line for each way of visiting, and the ratio that counts."""
+    console = Console()
+    table = Table("", *(f"round {number}" for number in range(1, len(next(iter(rows.values()))) + 1)))
+    table.add_column("median hosts/s", justify="right")
+    table.add_column("client CPU ms/host", justify="right")
+    for name, rounds in rows.items():
+        speeds = [one.hosts_per_s for one in rounds]
+        cpu = statistics.median(one.client_cpu_ms for one in rounds)
+        table.add_row(
+            name, *(f"{speed:.1f}" for speed in speeds), f"{statistics.median(speeds):.1f}", f"{cpu:.2f}"
+        )
+    console.print(table)
+    ours, theirs = (statistics.median(one.hosts_per_s for one in rows[name]) for name in (PUSH, NO_OP))
+    ratio = ours / theirs
+    console.print(f"ratio: {ratio:.2f} (aim: at least {AIM}, {'met' if ratio >= AIM else 'missed'})")
+
+
+PUSH = "keyrelay, stage"
+KEPT = "keyrelay, stage, connected before"
+NO_OP = "ssh, true"
+
+
+def main() -> None:
+    """Brings the lab up, measures, prints, and takes the lab down."""
+    arguments = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    arguments.add_argument("--hosts", type=int, default=64)
+    arguments.add_argument("--rounds", type=int, default=5)
+    arguments.add_argument("--concurrency", type=int, default=CONCURRENCY)
+    arguments.add_argument("--kept", action="store_true")
+    options = arguments.parse_args()
+    with tempfile.TemporaryDirectory(prefix="keyrelay-", ignore_cleanup_errors=True) as folder:
+        servers = min(8, options.hosts)
+        lab = Lab.up(Path(folder).resolve() / "lab", servers=servers, agents=options.hosts - servers)
+        try:
+            report(rounds(lab, options.rounds, options.concurrency, kept=options.kept))
+        finally:
+            lab.down()
+
+
+def rounds(lab: Lab, count: int, concurrency: int, *, kept: bool) -> dict[str, list[Round]]:
+    """Alternates; a round before the first, not counted, warms every cache there is."""
+    hosts = endpoints(lab)
+    rows: dict[str, list[Round]] = {PUSH: [], NO_OP: [], **({KEPT: []} if kept else {})}
+    for number in range(count + 1):
+        for name, done in rows.items():
+            if name == NO_OP:
+                one = measure(lambda: log_in_and_out(lab, hosts), len(hosts), who=resource.RUSAGE_CHILDREN)
+            else:
+                one = pushed(hosts, number, concurrency, kept=name == KEPT)
+            if number:
+                done.append(one)
+    return rows
+
+
+def pushed(hosts: Sequence[Endpoint], number: int, concurrency: int, *, kept: bool) -> Round:
+    """One round of visits: each over a connection of its own, or each over one that is there already."""
+    room = len(hosts) if kept else 0
+    with SshFleet(
+        clock=SystemClock(), entropy=entropy, concurrency=concurrency, open_connections=room
+    ) as fleet:
+        if kept:
+            push(fleet, visits(hosts, number + 1))
+        asked = visits(hosts, number + 1)
+        return measure(lambda: push(fleet, asked), len(hosts), who=resource.RUSAGE_SELF)
+
+
+if __name__ == "__main__":
+    main()
