@@ -25,7 +25,7 @@ MAX_GROUP_SHARE = Fraction(1, 2)
 """The part of all edges that the worst leak of a group's key may cost; above it, groups gain too little."""
 
 
-_HOURS_FROM = 3
+_IN_HOURS_FROM = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,9 +103,14 @@ def _in_favour(row: Row, *, edges: int, servers: int, group_by: Sequence[GroupNa
         f"one leaked key costs at most {row.leak.servers:,} of {servers:,} servers and opens "
         f"{row.leak.edges:,} of {edges:,} edges; with shared it is all of them"
     )
-    hours = row.apart.work_hours
-    work = f"{hours:,.0f} hours" if hours > _HOURS_FROM else f"{hours * 60:,.0f} minutes"
     yield (
         f"its upkeep is bearable even if each key comes due on its own: up to {row.held_at_rest.most:,} keys "
-        f"an agent, {row.apart.visits:,.0f} visits and {work} of work a year"
+        f"an agent, {row.apart.visits:,.0f} visits and {_words(row.apart.work_hours)} of work a year"
     )
+
+
+def _words(hours: float) -> str:
+    if hours >= _IN_HOURS_FROM:
+        return f"{hours:,.0f} hours"
+    minutes = round(hours * 60)
+    return f"{minutes} minutes" if minutes > 1 else "a minute"

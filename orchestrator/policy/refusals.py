@@ -7,7 +7,7 @@ others in a line each.
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
@@ -128,10 +128,15 @@ def _allowed(field: Path, model: type[BaseModel]) -> str:
 
 
 def _model_at(field: Path, model: type[BaseModel]) -> type[BaseModel] | None:
-    found: Any = model
+    found = model
     for part in field:
         info = found.model_fields.get(part) if isinstance(part, str) else None
-        found = info.annotation if info else None
-        if not (isinstance(found, type) and issubclass(found, BaseModel)):
+        # A section that may be left out is a union with None.
+        kinds = (get_args(info.annotation) or (info.annotation,)) if info else ()
+        section = next(
+            (kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)), None
+        )
+        if section is None:
             return None
-    return found  # type: ignore[no-any-return]  # a model, by the test above
+        found = section
+    return found

@@ -27,7 +27,7 @@ def accepts(schema: Any, value: Any, root: Any = None) -> bool:
     )
 
 
-def _holds(keyword: str, wanted: Any, value: Any, *, schema: Any, root: Any) -> bool:  # noqa: C901, PLR0911, PLR0912 - one case a keyword
+def _holds(keyword: str, wanted: Any, value: Any, *, schema: Any, root: Any) -> bool:
     def ok(part: Any, of: Any) -> bool:
         return accepts(part, of, root)
 

@@ -1,0 +1,343 @@
+import hashlib
+from datetime import timedelta
+from fractions import Fraction
+from pathlib import Path
+
+import pytest
+
+from orchestrator.errors import InputError, Place
+from orchestrator.keys.material import Algorithm
+from orchestrator.policy.desired import Origin, Policy
+from orchestrator.policy.playbook import Playbook, Service, load_playbooks, read_playbooks
+from tests.unit.policy.worlds import playbook_of
+
+SHIPPED = sorted((Path(__file__).parents[3] / "playbooks").glob("*.yml"))
+
+GOOD = """\
+- name: Test
+  servers: servers
+  agents: agents
+  policy: per-server
+  service: follows
+"""
+
+
+def read(text: str) -> tuple[Playbook, ...]:
+    return read_playbooks(text.encode(), file="p.yml")
+
+
+def error_of(text: str) -> InputError:
+    with pytest.raises(InputError) as refused:
+        read(text)
+    return refused.value
+
+
+def with_line(line: str) -> str:
+    """The good playbook with one more line, the sixth; a field that it replaces is left out."""
+    field = line.split(":", maxsplit=1)[0].strip()
+    rest = [there for there in GOOD.splitlines() if there[2:].split(":")[0] != field]
+    text = "\n".join([*rest, *["  # a line to count"] * (5 - len(rest)), line]) + "\n"
+    return text.replace("  ", "- ", 1) if field == "name" else text
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.name)
+def test_a_shipped_playbook_is_read(path: Path) -> None:
+    (play,) = load_playbooks(path)
+    assert play.name == "Server-to-agent authentication"
+
+
+def test_the_shipped_playbooks_are_the_three_policies_and_one_for_the_timer() -> None:
+    policies = {path.stem: load_playbooks(path)[0].policy for path in SHIPPED}
+    assert policies == {
+        "shared": Policy.SHARED,
+        "per-group": Policy.PER_GROUP,
+        "per-server": Policy.PER_SERVER,
+        "redistribute-on-expiry": Policy.PER_SERVER,
+    }
+
+
+def test_what_is_left_out_has_a_safe_default() -> None:
+    (play,) = read(GOOD)
+    assert play.key.spec().algorithm is Algorithm.ED25519
+    assert play.key.spec().origin is Origin.CONTROLLER
+    certificate = play.certificate.spec()
+    assert certificate.lifetime == timedelta(days=365)
+    assert certificate.renew_at == Fraction(2, 3)
+    assert certificate.grace == timedelta(days=30)
+    assert play.messages.spec().in_flight == timedelta(minutes=6)
+    assert play.rollout.soak == timedelta(minutes=10)
+    assert play.service is Service.FOLLOWS
+    assert play.hooks is None
+    assert play.group_by == ()
+
+
+def test_a_section_may_give_some_of_its_fields() -> None:
+    (play,) = read(with_line("  certificate: {lifetime: 30d, renew_at: 0.1}"))
+    assert play.certificate.lifetime == timedelta(days=30)
+    assert play.certificate.renew_at == Fraction(1, 10)
+    assert play.certificate.grace == timedelta(days=30)
+
+
+@pytest.mark.parametrize(("written", "groups"), [("paris", ("paris",)), ("[paris, oslo]", ("paris", "oslo"))])
+def test_group_by_is_a_name_or_a_list_of_names(written: str, groups: tuple[str, ...]) -> None:
+    (play,) = read(with_line(f"  group_by: {written}"))
+    assert play.group_by == groups
+
+
+def test_a_file_may_have_several_plays() -> None:
+    plays = read(GOOD + GOOD.replace("Test", "Other"))
+    assert [play.name for play in plays] == ["Test", "Other"]
+    assert plays[1].place("servers") == Place(file="p.yml", line=7, column=12)
+
+
+def test_a_play_knows_its_file_and_its_places() -> None:
+    (play,) = read(GOOD)
+    assert play.digest == hashlib.sha256(GOOD.encode()).hexdigest()
+    assert play.place("policy") == Place(file="p.yml", line=4, column=11)
+    assert play.place("rollout", "soak") == Place(file="p.yml", line=1, column=3)
+
+
+def test_a_play_that_was_never_written_has_no_digest_and_names_itself() -> None:
+    play = playbook_of()
+    assert play.digest == ""
+    assert str(play.place("policy")) == "playbook Test"
+
+
+def test_a_hook_replaces_service_follows() -> None:
+    (play,) = read(GOOD.replace("service: follows", 'hooks: {activated: "systemctl reload {{ unit }}"}'))
+    assert play.hooks is not None
+    assert play.service is None
+
+
+A_DURATION = "allowed: a duration such as 30d, 12h or 1h30m, from "
+A_PATTERN = (
+    "allowed: a pattern of inventory hosts, such as servers or web*:!web9, 1 to 1000 characters on one line"
+)
+WAITS = "a handover waits 16m (rollout.soak 10m + messages.validity 5m + 2 x messages.clock_skew 30s), "
+NOT_TEXT = "which YAML did not read as text; allowed: "
+FIELDS = "name, servers, agents, policy, group_by, key, certificate, messages, service, rollout, hooks"
+
+
+@pytest.mark.parametrize(
+    ("line", "message", "hint"),
+    [
+        ("  polcy: shared", f"6:3: unknown field 'polcy'; allowed here: {FIELDS}", "did you mean policy?"),
+        ("  install: []", f"6:3: unknown field 'install'; allowed here: {FIELDS}", ""),
+        ("  1: 2", f"6:3: unknown field 1; allowed here: {FIELDS}", ""),
+        ("  rollout: {waves: [1]}", "6:13: unknown field 'waves' in rollout; allowed here: soak", ""),
+        (
+            "  key: {algoritm: ed25519}",
+            "6:9: unknown field 'algoritm' in key; allowed here: algorithm, origin",
+            "did you mean algorithm?",
+        ),
+        ("  policy: delegated", "6:11: policy is 'delegated'; allowed: shared, per-group, per-server", ""),
+        (
+            "  policy: on",
+            f"6:11: policy is on, {NOT_TEXT}shared, per-group, per-server",
+            'write it quoted: policy: "on"',
+        ),
+        ("  policy:", "policy is empty; allowed: shared, per-group, per-server", ""),
+        (
+            "  name: yes",
+            f"6:9: name is yes, {NOT_TEXT}a name, 1 to 100 characters on one line",
+            'write it quoted: name: "yes"',
+        ),
+        ("  name: 007", f"6:9: name is 007, {NOT_TEXT}a name", 'write it quoted: name: "007"'),
+        (
+            "  name: 2026-01-01",
+            f"6:9: name is 2026-01-01, {NOT_TEXT}a name",
+            'write it quoted: name: "2026-01-01"',
+        ),
+        ('  name: " x"', "6:9: name is ' x'; allowed: a name, 1 to 100 characters on one line", ""),
+        ('  name: ""', "6:9: name is ''; allowed: a name", ""),
+        ('  name: "a\\nb"', "6:9: name is 'a\\nb'; allowed: a name", ""),
+        (f"  name: {'x' * 101}", "…; allowed: a name, 1 to 100 characters on one line", ""),
+        ("  servers: [a, b]", "6:12: servers is a list; allowed: a pattern of inventory hosts", ""),
+        ("  agents: {a: b}", "6:11: agents is a mapping; allowed: a pattern of inventory hosts", ""),
+        ("  key: ed25519", "6:8: key is 'ed25519'; allowed: a mapping of algorithm, origin", ""),
+        ("  key:", "key is empty; allowed: a mapping of algorithm, origin", ""),
+        (
+            "  key: {algorithm: rsa-3072}",
+            "6:20: key.algorithm is 'rsa-3072'; allowed: ed25519, ecdsa-p256",
+            "",
+        ),
+        ("  key: {origin: here}", "6:17: key.origin is 'here'; allowed: controller, server", ""),
+        (
+            "  certificate: {lifetime: 365}",
+            f"6:27: certificate.lifetime is 365, a number without a unit; {A_DURATION}10s to 3650d",
+            "add the unit",
+        ),
+        (
+            "  certificate: {lifetime: 5:00}",
+            "6:27: certificate.lifetime is 5:00, a number without a unit",
+            "add the unit",
+        ),
+        (
+            "  certificate: {lifetime: 1y}",
+            "6:27: certificate.lifetime is '1y'; allowed: a duration",
+            "units are d, h, m and s",
+        ),
+        (
+            "  certificate: {lifetime: 9s}",
+            f"6:27: certificate.lifetime is '9s'; {A_DURATION}10s to 3650d",
+            "",
+        ),
+        ("  certificate: {lifetime: 3651d}", "6:27: certificate.lifetime is '3651d'; allowed", ""),
+        (
+            "  certificate: {lifetime: true}",
+            f"6:27: certificate.lifetime is true, {NOT_TEXT}a duration",
+            "write it quoted",
+        ),
+        ("  certificate: {lifetime: }", "certificate.lifetime is empty; allowed: a duration", ""),
+        (
+            "  certificate: {renew_at: 1.0}",
+            "6:27: certificate.renew_at is 1.0; allowed: a fraction between 0 and 1, such as 2/3 or 0.5",
+            "",
+        ),
+        ("  certificate: {renew_at: 3/2}", "6:27: certificate.renew_at is '3/2'; allowed: a fraction", ""),
+        ("  certificate: {renew_at: 1}", "6:27: certificate.renew_at is 1, ", ""),
+        ("  certificate: {renew_at: .inf}", "6:27: certificate.renew_at is .inf; allowed: a fraction", ""),
+        ("  certificate: {grace: -1d}", "6:24: certificate.grace is '-1d'; allowed: a duration", ""),
+        ("  messages: {validity: 0s}", f"6:24: messages.validity is '0s'; {A_DURATION}1s to 7d", ""),
+        ("  messages: {clock_skew: 2h}", f"6:26: messages.clock_skew is '2h'; {A_DURATION}1s to 1h", ""),
+        ("  rollout: {soak: 31d}", "6:19: rollout.soak is '31d'; allowed: a duration", ""),
+        ("  service: reload", "6:12: service is 'reload'; allowed: follows", ""),
+        ("  service: no", f"6:12: service is no, {NOT_TEXT}follows", 'write it quoted: service: "no"'),
+        ("  service:", "service is empty; leave it out, or give it a value", ""),
+        (
+            "  hooks: {}",
+            "6:10: hooks.activated is missing; allowed: a command for sh, 1 to 4000 characters",
+            "",
+        ),
+        ("  hooks: {staged: x}", "hooks.activated is missing", ""),
+        ("  hooks: {activated: [x]}", "6:22: hooks.activated is a list; allowed: a command for sh", ""),
+        (
+            "  hooks: {activated: \"x '{{ y }}'\"}",
+            "6:22: the hook is refused: a value or a condition stands inside '…'",
+            "put a longer command into a script",
+        ),
+        ("  hooks:", "hooks is empty; leave it out, or give it a value", ""),
+        (
+            "  group_by: []",
+            "6:13: group_by is an empty list; allowed: the name of an inventory group, or a list of names",
+            "",
+        ),
+        (
+            "  group_by: {a: b}",
+            "6:13: group_by is a mapping; allowed: the name of an inventory group, or a list",
+            "",
+        ),
+        (
+            "  group_by: [a, 7]",
+            f"6:17: group_by[1] is 7, {NOT_TEXT}the name of an inventory group",
+            'write it quoted: "7"',
+        ),
+        ("  group_by: [a, b, a]", "6:13: group_by names 'a' twice", ""),
+        (
+            "  policy: per-group",
+            "6:11: group_by is missing; policy per-group cuts servers by the inventory groups it names",
+            "add for example group_by: [site_a, site_b]",
+        ),
+        (
+            "  certificate: {lifetime: 30m, renew_at: 1/2}",
+            (
+                f"6:16: {WAITS}which does not fit into the 15m from renew_at to the certificate's end "
+                "(certificate.lifetime 30m, renew_at 1/2)"
+            ),
+            "make the lifetime longer, or the waits shorter",
+        ),
+        (
+            "  certificate: {lifetime: 60m, renew_at: 1/4}",
+            "which does not fit into the 15m until the next successor is due",
+            "",
+        ),
+    ],
+)
+def test_a_wrong_field_is_refused_at_its_place_with_what_is_allowed(
+    line: str, message: str, hint: str
+) -> None:
+    error = error_of(with_line(line))
+    assert message in error.message
+    assert error.message.startswith("p.yml:6:")
+    assert error.hint.startswith(hint)
+
+
+def test_a_handover_that_just_fits_is_accepted() -> None:
+    read(with_line("  certificate: {lifetime: 1921s, renew_at: 0.5}"))
+    assert "does not fit" in error_of(with_line("  certificate: {lifetime: 1920s, renew_at: 0.5}")).message
+
+
+def test_shared_keys_made_on_a_server_are_refused_with_the_reason() -> None:
+    error = error_of(GOOD.replace("per-server", "shared") + "  key: {origin: server}\n")
+    assert error.message == (
+        "p.yml:6:17: key.origin is server, but with policy shared all servers have one key; "
+        "a key that never leaves its server cannot be shared"
+    )
+    assert error.hint == "use policy per-server, or origin: controller"
+
+
+def test_a_play_that_does_not_say_how_the_service_takes_a_new_key_is_refused_with_the_choices() -> None:
+    error = error_of(GOOD.replace("  service: follows\n", ""))
+    assert error.message == (
+        "p.yml:1:3: nothing says how the service comes to use a new key; allowed: service: follows, or "
+        "hooks.activated with a command that reloads it"
+    )
+
+
+@pytest.mark.parametrize("field", ["name", "servers", "agents", "policy"])
+def test_a_field_without_a_default_must_be_there(field: str) -> None:
+    lines = [line for line in GOOD.replace("- ", "  ").splitlines() if not line.startswith(f"  {field}:")]
+    error = error_of("- " + "\n".join(lines).lstrip())
+    assert error.message.startswith(f"p.yml:1:3: {field} is missing; allowed: ")
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("", "found nothing"),
+        ("# nothing\n", "found nothing"),
+        ("[]", "found an empty list"),
+        (GOOD.replace("- ", "  "), "found a mapping"),
+        ("shared", "found a scalar"),
+    ],
+)
+def test_a_file_that_is_no_list_of_plays_is_refused(text: str, found: str) -> None:
+    error = error_of(text)
+    assert f"a playbook is a list of plays, {found}" in error.message
+    assert error.hint == "begin each play with a dash: - name: …"
+
+
+@pytest.mark.parametrize(
+    ("item", "found"), [("- 3", "3"), ("- [1]", "a list"), ("-", "empty"), ("- x", "'x'")]
+)
+def test_a_list_of_something_else_is_refused(item: str, found: str) -> None:
+    assert f"a play is {found}; allowed: a mapping of {FIELDS}" in error_of(item).message
+
+
+def test_two_plays_of_one_name_are_refused_at_the_second() -> None:
+    assert error_of(GOOD + GOOD).message.startswith("p.yml:6:9: two plays of this file are named 'Test'")
+
+
+def test_all_errors_of_a_file_are_told_at_once_the_first_in_front() -> None:
+    text = GOOD.replace("per-server", "nobody").replace("follows", "x") + GOOD.replace("agents: ", "agent: ")
+    error = error_of(text)
+    assert error.place == Place(file="p.yml", line=4, column=11)
+    assert error.message.splitlines() == [
+        "p.yml:4:11: policy is 'nobody'; allowed: shared, per-group, per-server",
+        "and 3 more:",
+        "  p.yml:5:12: service is 'x'; allowed: follows",
+        f"  p.yml:6:3: agents is missing; {A_PATTERN}",
+        f"  p.yml:8:3: unknown field 'agent'; allowed here: {FIELDS}",
+    ]
+
+
+def test_of_very_many_errors_some_are_shown_and_all_are_counted() -> None:
+    lines = error_of("- 1\n" * 50).message.splitlines()
+    assert lines[1] == "and 49 more:"
+    assert lines[-1] == "  …"
+    assert len(lines) == 23
+
+
+def test_a_file_that_does_not_exist_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no such file"):
+        load_playbooks(tmp_path / "none.yml")

@@ -1,0 +1,91 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from orchestrator.policy.playbook import Playbook
+from orchestrator.policy.schema import playbook_schema
+from tests.unit.policy.json_schema import accepts
+
+SHIPPED = sorted((Path(__file__).parents[3] / "playbooks").glob("*.yml"))
+GOOD = {"name": "a", "servers": "s", "agents": "b", "policy": "per-server", "service": "follows"}
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.name)
+def test_the_schema_accepts_a_shipped_playbook(path: Path) -> None:
+    assert accepts(playbook_schema(), yaml.safe_load(path.read_text()))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"group_by": "a"},
+        {"group_by": ["a", "b"]},
+        {"certificate": {"lifetime": "1d12h", "renew_at": 0.5}},
+        {"certificate": {"renew_at": "1/2"}},
+        {"hooks": {"activated": "x"}},
+        {"key": {"origin": "server"}},
+    ],
+)
+def test_the_schema_accepts_what_the_models_accept(change: dict[str, Any]) -> None:
+    Playbook.model_validate({**GOOD, **change})
+    assert accepts(playbook_schema(), [{**GOOD, **change}])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"install": []},
+        {"policy": "delegated"},
+        {"policy": "per-group"},
+        {"policy": "shared", "key": {"origin": "server"}},
+        {"name": 7},
+        {"name": ""},
+        {"group_by": []},
+        {"group_by": [7]},
+        {"key": None},
+        {"key": {"algorithm": "rsa-3072"}},
+        {"certificate": {"lifetime": 365}},
+        {"certificate": {"lifetime": "1y"}},
+        {"certificate": {"lifetime": ""}},
+        {"certificate": {"renew_at": 1}},
+        {"certificate": {"renew_at": "half"}},
+        {"rollout": {"waves": [1]}},
+        {"service": "reload"},
+        {"service": None},
+        {"hooks": {}},
+    ],
+)
+def test_the_schema_refuses_what_the_models_refuse(change: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="validation error"):
+        Playbook.model_validate({**GOOD, **change})
+    assert not accepts(playbook_schema(), [{**GOOD, **change}])
+
+
+@pytest.mark.parametrize("field", GOOD)
+def test_the_schema_requires_what_the_models_require(field: str) -> None:
+    assert not accepts(playbook_schema(), [{key: value for key, value in GOOD.items() if key != field}])
+
+
+@pytest.mark.parametrize("value", [[], {}, None, "x", [1]])
+def test_the_schema_refuses_what_is_no_list_of_plays(value: Any) -> None:
+    assert not accepts(playbook_schema(), value)
+
+
+def test_the_schema_is_plain_json_and_describes_every_field() -> None:
+    schema = json.loads(json.dumps(playbook_schema()))
+    sections = schema["$defs"].values()
+    described = [
+        "description" in field or "description" in schema["$defs"][field["$ref"].removeprefix("#/$defs/")]
+        for section in sections
+        for field in section["properties"].values()
+    ]
+    assert all(described)
+    assert all(section["additionalProperties"] is False for section in sections)
+
+
+def test_the_schema_names_defaults_as_a_playbook_writes_them() -> None:
+    certificate = playbook_schema()["$defs"]["CertificateSection"]["properties"]
+    assert [field["default"] for field in certificate.values()] == ["365d", "2/3", "30d"]
