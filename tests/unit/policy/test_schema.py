@@ -89,3 +89,15 @@ def test_the_schema_is_plain_json_and_describes_every_field() -> None:
 def test_the_schema_names_defaults_as_a_playbook_writes_them() -> None:
     certificate = playbook_schema()["$defs"]["CertificateSection"]["properties"]
     assert [field["default"] for field in certificate.values()] == ["365d", "2/3", "30d"]
+
+
+def test_the_reference_page_tells_every_field_and_every_default() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "reference" / "playbook.md").read_text()
+    schema = playbook_schema()
+    for name, field in schema["$defs"]["Playbook"]["properties"].items():
+        if "$ref" not in field:
+            assert f"`{name}" in page
+            continue
+        for inner, told in schema["$defs"][field["$ref"].removeprefix("#/$defs/")]["properties"].items():
+            (row,) = (line for line in page.splitlines() if line.startswith(f"| `{name}.{inner}` |"))
+            assert f"| `{told['default']}` |" in row if "default" in told else True

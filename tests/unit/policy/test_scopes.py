@@ -1,3 +1,4 @@
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -8,7 +9,7 @@ from orchestrator.errors import InputError, RefusedError
 from orchestrator.inventory.model import HostName
 from orchestrator.inventory.patterns import select
 from orchestrator.policy.desired import Desired, Policy
-from orchestrator.policy.playbook import Playbook, read_playbooks
+from orchestrator.policy.playbook import Playbook, load_playbooks, read_playbooks
 from orchestrator.policy.scopes import cut, refuse_overlap
 from tests.unit.policy.worlds import inventory_of, playbook_of
 
@@ -250,3 +251,21 @@ def test_a_hundred_thousand_agents_share_the_work_of_a_few_patterns() -> None:
     fleet = inventory_of({"servers": [f"s{number}" for number in range(5)], "agents": agents}, variables)
     desired = cut(playbook_of(), fleet, digest="d")
     assert [len(trust_set.agents) for trust_set in desired.trust_sets] == [20_000] * 5
+
+
+@pytest.mark.parametrize(
+    "path", sorted((Path(__file__).parents[3] / "playbooks").glob("*.yml")), ids=lambda path: path.name
+)
+def test_a_shipped_playbook_fits_a_fleet_of_two_sites(path: Path) -> None:
+    fleet = inventory_of(
+        {
+            "servers": ["s1", "s2", "s3"],
+            "agents": ["a1", "a2"],
+            "site_a": ["s1", "s3", "a1"],
+            "site_b": ["s2", "a2"],
+        }
+    )
+    (play,) = load_playbooks(path)
+    desired = cut(play, fleet, digest=play.digest)
+    assert sorted(desired.servers()) == ["s1", "s2", "s3"]
+    assert len(desired.scopes) == {"shared": 1, "per-group": 2, "per-server": 3}[play.policy]
