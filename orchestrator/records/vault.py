@@ -108,14 +108,21 @@ class SqlVault:
     def destroy(self, record: str) -> None:
         """Removes what is kept under ``record`` from every file of the database.
 
-        Where it fails after the row is gone, it is to be called again: only its end proves that nothing
-        is left.
+        ``secure_delete`` alone is not enough: rows that SQLite has moved between pages can leave copies behind,
+        in the unused part of pages that are still in use. So the table is emptied, which zeroes all of its
+        pages, and the other records are put back, in one transaction. Where this fails after the commit, it
+        is to be called again: only its end proves that nothing is left.
 
         Raises:
             VaultError: the database cannot be written, or another process is reading it.
         """
         with self.database.writing(failing_as=VaultError) as connection:
-            connection.execute(delete(vault_records).where(vault_records.c.record == record))
+            rows = connection.execute(select(vault_records).order_by(vault_records.c.record)).mappings().all()
+            others = [dict(row) for row in rows if row["record"] != record]
+            if len(others) < len(rows):
+                connection.execute(delete(vault_records))
+                if others:
+                    connection.execute(insert(vault_records), others)
         self.database.scrub(failing_as=VaultError)
 
 
