@@ -79,10 +79,8 @@ def decode(visit: Visit, *, marker: str, stdout: bytes, sent_at: datetime, recei
     reading = _Reading(visit)
     skew = timedelta(0)
     try:
-        lines = list(answer.lines)
-        if lines:
-            skew = _skew(lines.pop(0), sent_at, received_at)
-        stopped = reading.take(lines)
+        skew = _skew(answer.lines, sent_at, received_at)
+        stopped = reading.take(answer.lines)
     except GarbledError as error:
         return Failed(host=host, reason=str(error), reports=tuple(reading.reports), skew=skew)
     reports = tuple(reading.reports)
@@ -214,10 +212,10 @@ def _request(said: Sequence[str]) -> str:
     return text
 
 
-def _skew(line: str, sent_at: datetime, received_at: datetime) -> timedelta:
+def _skew(lines: Sequence[str], sent_at: datetime, received_at: datetime) -> timedelta:
     """How far the host's second lies outside the visit; it covers all instants from its start to its end."""
-    word, _, seconds = line.partition(" ")
-    if word == "refused":
+    word, _, seconds = lines[0].partition(" ") if lines else ("", "", "")
+    if word in ("refused", ""):
         return timedelta(0)
     if word != "time" or not _SECONDS.fullmatch(seconds) or int(seconds) > _LAST_SECOND:
         raise GarbledError("the answer is garbled: it does not begin with the host's time")

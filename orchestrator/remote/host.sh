@@ -18,7 +18,7 @@ nl='
 '
 blanks=" 	$nl"
 IFS=$blanks
-base='' here='' work='' scratch='' held='' made='' raise='' touched='' guarded='' writing=''
+base='' here='' work='' scratch='' held='' made='' raise='' touched='' guarded='' writing='' device=''
 server='' nonce='' fleet='' why='' number=0
 # Children find an empty standard input and an unheard standard output; only `line` reads 3, `say` writes 4.
 exec 3<&0 </dev/null 4>&1 >/dev/null
@@ -171,6 +171,7 @@ inspect() {
   set -- "$@" "$base/server" "$base/server/credentials" "$base/server/disarmed" "$base/agent" \
     "$base/agent/bundles"
   places=$(stat -c '%u %a %f %d %n' "$@" 2>/dev/null)
+  [ "$places" ] || stop 'stat does not work'
   # The base's characters were checked: nothing here is split or expanded by surprise.
   set -- $places
   while [ $# -ge 5 ]; do
@@ -185,6 +186,7 @@ refuse_place() { stop "$1 has $found, expected $wanted"; }
 guard() {
   [ -z "$guarded" ] || return 0
   inspect refuse_place
+  [ ! -e "$base" ] || [ "$device" ] || stop "$base cannot be examined"
   guarded=1
 }
 

@@ -122,6 +122,10 @@ class Machine:
         path: what its PATH names.
         answer: what the last visit wrote to standard output.
         noise: what it wrote to standard error.
+        environment: what its environment holds beside PATH.
+        user: the uid it runs as; None: this one.
+        login: the login shell that gets the bootstrap with ``-c``, as its argument 0 names it; empty: ``sh``.
+        executable: the login shell's program, where argument 0 is not its path.
     """
 
     base: Path
@@ -130,6 +134,9 @@ class Machine:
     answer: bytes = b""
     noise: bytes = b""
     environment: Mapping[str, str] = field(default_factory=dict)
+    user: int | None = None
+    login: tuple[str, ...] = ()
+    executable: Path | None = None
 
     def visit(self, *orders: Order, fence: Fence | None = None, base: Path | None = None) -> Visit:
         """A visit with these orders, under a fence that rises each time."""
@@ -140,21 +147,23 @@ class Machine:
             fence=fence or Fence(generation=1, counter=next(self.counters)),
         )
 
-    def run(self, *orders: Order, fence: Fence | None = None, cut_at: int | None = None) -> Outcome:
-        """Makes a visit; ``cut_at`` cuts what is sent."""
-        return self.send(self.visit(*orders, fence=fence), cut_at=cut_at)
+    def run(self, *orders: Order, fence: Fence | None = None) -> Outcome:
+        """Makes a visit."""
+        return self.send(self.visit(*orders, fence=fence))
 
     def send(self, visit: Visit, *, cut_at: int | None = None) -> Outcome:
-        """Makes ``visit``."""
+        """Makes ``visit``; ``cut_at`` says after how many bytes the connection breaks."""
         marker = f"{next(_markers):032x}"
         sent_at = _now()
         done = subprocess.run(
-            [self.path / "sh", "-c", BOOTSTRAP],
+            [*(self.login or (str(self.path / "sh"),)), "-c", BOOTSTRAP],
+            executable=self.executable,
             input=encode(visit, marker=marker).reveal()[:cut_at],
             capture_output=True,
             check=False,
             env={"PATH": str(self.path), **self.environment},
             timeout=TIMEOUT_S,
+            user=self.user,
         )
         self.answer, self.noise = done.stdout, done.stderr
         return decode(visit, marker=marker, stdout=done.stdout, sent_at=sent_at, received_at=_now())
