@@ -1,0 +1,1 @@
+"""How hosts are reached and what they run there: SSH, the wire, ``host.sh``."""

@@ -45,6 +45,9 @@ def between_markers(stdout: bytes, marker: str) -> AnswerLines:
 
 
 def plain(text: str, *, limit: int = PLAIN_CHARACTERS) -> str:
-    """``text`` as printable ASCII: anything else becomes ``?``, blanks at the ends go, the end is cut."""
-    kept = "".join(letter if " " <= letter <= "~" else "?" for letter in text[:limit])
-    return kept.strip() + ("..." if len(text) > limit else "")
+    """``text`` in one line of at most ``limit`` printable ASCII characters; others become ``?``."""
+    text = text.strip()
+    kept = "".join(
+        letter if " " <= letter <= "~" else " " if letter.isspace() else "?" for letter in text[:limit]
+    )
+    return kept + ("..." if len(text) > limit else "")

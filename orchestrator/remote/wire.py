@@ -51,8 +51,9 @@ _SIGNATURE = re.compile(r"([0-9a-f]{2}){1,512}")
 
 
 def _program() -> bytes:
+    """``host.sh`` without indentation and whole-line comments; none of its texts has any."""
     text = resources.files(__package__).joinpath("host.sh").read_bytes()
-    return re.sub(rb"(?m)^[ \t]+|^[ \t]*#.*\n", b"", text)
+    return re.sub(rb"(?m)^[ \t]*(#.*\n)?", b"", text)
 
 
 _PROGRAM = _program()
@@ -177,8 +178,6 @@ def _challenge(challenge: Challenge) -> Iterator[bytes]:
 
 def _claims(claims: tuple[Claim, ...]) -> Iterator[bytes]:
     for claim in claims:
-        if not _SIGNATURE.fullmatch(claim.signature):
-            raise ValueError("a claim's signature is 1 to 512 bytes in lowercase hexadecimal")
         yield from _challenge(claim.challenge)
         yield _line(claim.key)
         yield _line("".join(f"\\0{byte:03o}" for byte in bytes.fromhex(claim.signature)))
@@ -187,6 +186,8 @@ def _claims(claims: tuple[Claim, ...]) -> Iterator[bytes]:
 def _with_decoy(claims: tuple[Claim, ...]) -> tuple[Claim, ...]:
     if not claims:
         return ()
+    if not all(_SIGNATURE.fullmatch(claim.signature) for claim in claims):
+        raise ValueError("a claim's signature is 1 to 512 bytes in lowercase hexadecimal")
     first = claims[0]
     # The last byte belongs to S of ed25519 and to s of ECDSA: the encoding stays sound, the signature breaks.
     broken = f"{first.signature[:-2]}{int(first.signature[-2:], 16) ^ 1:02x}"

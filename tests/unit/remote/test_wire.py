@@ -1,0 +1,195 @@
+"""What a visit becomes on the wire."""
+
+import re
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from orchestrator.inventory.model import Endpoint, HostName
+from orchestrator.keys.bundle import Position, TrustBundle, TrustedKey
+from orchestrator.keys.material import Algorithm, generate
+from orchestrator.keys.secret import Secret
+from orchestrator.remote.wire import BOOTSTRAP, encode, time_needed
+from orchestrator.rotation.visits import (
+    Activate,
+    Challenge,
+    Check,
+    Claim,
+    CredentialId,
+    Disarm,
+    Erase,
+    Fence,
+    Generate,
+    Hook,
+    Order,
+    Revert,
+    Sign,
+    Stage,
+    Survey,
+    Trust,
+    Visit,
+)
+from tests.fakes import SeededEntropy
+
+MARKER = "0123456789abcdef" * 2
+ONE = CredentialId("1" * 32)
+PAIR = generate(Algorithm.ED25519, random=SeededEntropy("wire"))
+CHALLENGE = Challenge(fleet="fleet 1", server=HostName("server-01"), nonce="ab" * 32)
+CLAIM = Claim(challenge=CHALLENGE, key=PAIR.public.spki_digest, signature="00ff")
+BUNDLE = TrustBundle(
+    fleet="fleet 1",
+    position=Position(epoch=1, sequence=2),
+    keys=(TrustedKey(public=PAIR.public, servers=("server-01",)),),
+)
+STAGE = Stage(
+    credential=ONE,
+    certificate_pem="certificate\n",
+    chain_pem="",
+    challenge=CHALLENGE,
+    algorithm=Algorithm.ED25519,
+    private_key=PAIR.private,
+)
+
+
+FENCE = Fence(generation=2, counter=7)
+
+
+def visit(*orders: Order, fence: Fence | None = FENCE, base: str = "/base") -> Visit:
+    endpoint = Endpoint(host=HostName("host-01"), address="127.0.0.1", base=base)
+    return Visit(endpoint=endpoint, orders=orders, fence=fence)
+
+
+def frames(*orders: Order, lease: timedelta | None = None) -> list[str]:
+    """The lines after the program."""
+    message = encode(visit(*orders), marker=MARKER, lease=lease).reveal()
+    return message[program_size() :].decode().split("\n")
+
+
+def program_size() -> int:
+    found = re.fullmatch(
+        r"exec sh -c 'eval \"\$\(dd bs=([0-9]+) count=1 iflag=fullblock 2>/dev/null\)\"'", BOOTSTRAP
+    )
+    assert found is not None
+    return int(found[1])
+
+
+def test_every_message_begins_with_the_same_program_of_the_size_that_the_bootstrap_reads() -> None:
+    one = encode(visit(Survey()), marker=MARKER).reveal()
+    other = encode(visit(STAGE, base="/other"), marker="f" * 32).reveal()
+
+    size = program_size()
+    assert one[:size] == other[:size]
+    assert one[:size].endswith(b"\nmain\n")
+    assert one[size:].startswith(f"keyrelay 1 {MARKER}\n".encode())
+    assert not [row for row in one[:size].splitlines() if row.startswith((b"#", b" "))]
+
+
+def test_a_visit_of_readings_shows_no_fence() -> None:
+    assert frames(Survey(), lease=timedelta(seconds=1.2)) == [
+        f"keyrelay 1 {MARKER}",
+        "/base",
+        "2 - -",
+        "survey",
+        ".",
+        "end",
+        "",
+    ]
+
+
+def test_orders_follow_each_other_with_an_end_each() -> None:
+    hook = Hook(command="systemctl reload\ntrue", timeout=timedelta(seconds=9))
+    orders = (
+        Generate(credential=ONE, algorithm=Algorithm.ECDSA_P256, names=("a.example", "b.example")),
+        Activate(credential=ONE, challenge=CHALLENGE, algorithm=Algorithm.ED25519, hook=hook),
+        Revert(credential=ONE, challenge=CHALLENGE, algorithm=Algorithm.ED25519),
+        Disarm(credentials=(ONE,), in_use=None),
+        Erase(credentials=(ONE,)),
+        Sign(challenge=CHALLENGE),
+    )
+    asked = ["fleet 1", "server-01", "ab" * 32]
+    assert frames(*orders, lease=timedelta(seconds=60))[2:] == [
+        "60 2 7",
+        *[f"generate {ONE} ecdsa-p256 2", "a.example", "b.example", "."],
+        *[f"activate {ONE} 2l 9", *asked, "systemctl reload", "true", "."],
+        *[f"revert {ONE} - 0", *asked, "."],
+        *["disarm - 1", ONE, "."],
+        *["erase 1", ONE, "."],
+        *["sign", *asked, "."],
+        "end",
+        "",
+    ]
+
+
+def test_a_private_key_goes_as_counted_bytes_and_texts_as_lines_or_bytes() -> None:
+    key = PAIR.private.reveal()
+    long = "x" * 5000 + "\n"
+    first, *rest = frames(replace(STAGE, chain_pem=long))[3:]
+
+    words = first.split(" ")
+    assert words[:3] == ["stage", ONE, f"{len(key)}b"]
+    assert words[4] == "1l"
+    assert words[6] == "5001b"
+    assert "\n".join(rest).encode() == b"".join(
+        [b"fleet 1\nserver-01\n", b"ab" * 32, b"\n", key, b"certificate\n", long.encode(), b".\nend\n"]
+    )
+    assert frames(replace(STAGE, private_key=None))[3].split(" ")[2:4] == ["-", "-"]
+
+
+def test_a_bundle_goes_with_its_keys_once_and_a_broken_copy_of_the_first_claim() -> None:
+    files = BUNDLE.files()
+    sent = frames(Trust(bundle=BUNDLE, claims=(CLAIM, replace(CLAIM, signature="0102"))))
+
+    key = PAIR.public.spki_digest
+    asked = ["fleet 1", "server-01", "ab" * 32, key]
+    assert sent[3] == f"trust 1 2 {BUNDLE.digest} 1l 1l 3l 1 3"
+    after = (
+        "\n".join(sent[4:]).encode().removeprefix(files["edges"] + files["trust.jwks"] + files["trust.pem"])
+    )
+    assert after.decode().split("\n") == [
+        *[key],
+        *[*asked, r"\0000\0377"],
+        *[*asked, r"\0001\0002"],
+        *[*asked, r"\0000\0376"],
+        *[".", "end", ""],
+    ]
+
+
+def test_no_claims_have_no_decoy() -> None:
+    assert frames(Check(claims=()))[3:] == ["check 0", ".", "end", ""]
+
+
+def test_a_message_is_a_secret() -> None:
+    assert isinstance(encode(visit(STAGE), marker=MARKER), Secret)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "marker", "words"),
+    [
+        (visit(Survey()), "short", "a marker is"),
+        (visit(STAGE, fence=None), MARKER, "shows a fence"),
+        (visit(Check(claims=(CLAIM,) * 101)), MARKER, "at most 100 claims"),
+        (
+            visit(Trust(bundle=BUNDLE, claims=(CLAIM,) * 60), Check(claims=(CLAIM,) * 60)),
+            MARKER,
+            "at most 100",
+        ),
+        (visit(Survey(), base="/base\nend"), MARKER, "does not fit a line"),
+        (visit(Survey(), base=""), MARKER, "does not fit a line"),
+        (visit(Sign(challenge=replace(CHALLENGE, fleet="a\nb"))), MARKER, "does not fit a line"),
+        (visit(Check(claims=(replace(CLAIM, signature="xy"),))), MARKER, "lowercase hexadecimal"),
+        (visit(Check(claims=(replace(CLAIM, signature=""),))), MARKER, "lowercase hexadecimal"),
+    ],
+)
+def test_what_is_no_visit_is_a_programming_error(wrong: Visit, marker: str, words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        encode(wrong, marker=marker)
+
+
+def test_a_visit_may_take_as_long_as_its_hooks_when_they_run_twice() -> None:
+    hook = Hook(command="true", timeout=timedelta(seconds=100))
+    order = Activate(credential=ONE, challenge=CHALLENGE, algorithm=Algorithm.ED25519, hook=hook)
+
+    assert time_needed(visit(Survey())) == timedelta(seconds=60)
+    assert time_needed(visit(order)) == timedelta(seconds=270)
+    assert frames(order)[2] == "300 2 7"
