@@ -1,25 +1,25 @@
 """``keyrelay lab``: a fleet of real sshds on this machine, to try keyrelay on."""
 
-import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
+from orchestrator.cli.context import Context
+from orchestrator.cli.options import AsJson
 from orchestrator.lab import MAX_HOSTS, Lab
+from orchestrator.views.screen import Answer, Grid, grid
 
 app = typer.Typer(
     name="lab", help="A fleet of real sshds on this machine, to try keyrelay on.", no_args_is_help=True
 )
 
 Directory = Annotated[Path, typer.Argument(metavar="DIR", help="The lab's folder.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 @app.command()
 def up(
+    context: typer.Context,
     directory: Directory,
     *,
     servers: Annotated[int, typer.Option(min=0, help="How many servers.")] = 3,
@@ -34,53 +34,64 @@ def up(
 ) -> None:
     """Start one sshd for each host, on loopback addresses, and write DIR/inventory.yml."""
     lab = Lab.up(directory, servers=servers, agents=agents, sites=sites, port=port)
-    if as_json:
-        typer.echo(json.dumps(_described(lab), indent=2))
-    elif not lab.started_now:
-        typer.echo(f"The lab was up already: {lab.size}. Nothing changed.")
+    body: tuple[str, ...]
+    if lab.started_now:
+        body = (
+            f"The lab is up: {lab.size}; {len(lab.started_now)} hosts started.",
+            f"Inventory: {lab.inventory_file}",
+            f"Log in:    ssh -F {lab.ssh_config} {lab.hosts[0].name}",
+        )
     else:
-        typer.echo(f"The lab is up: {lab.size}; {len(lab.started_now)} hosts started.")
-        typer.echo(f"Inventory: {lab.inventory_file}\nLog in:    ssh -F {lab.ssh_config} {lab.hosts[0].name}")
+        body = (f"The lab was up already: {lab.size}. Nothing changed.",)
+    Context.of(context).screen.answer(_described(lab, body), as_json=as_json)
 
 
 @app.command()
-def down(directory: Directory) -> None:
+def down(context: typer.Context, directory: Directory, *, as_json: AsJson = False) -> None:
     """End the sshds that `up` started, and the sessions on them; files stay."""
     lab = Lab(directory)
     ended = lab.down()
-    typer.echo(f"The lab is down: {len(ended)} of {len(lab.hosts)} hosts were running.")
+    body = f"The lab is down: {len(ended)} of {len(lab.hosts)} hosts were running."
+    answer = Answer(data={"directory": str(lab.directory), "ended": list(ended)}, body=(body,))
+    Context.of(context).screen.answer(answer, as_json=as_json)
 
 
 @app.command()
-def status(directory: Directory, *, as_json: AsJson = False) -> None:
+def status(context: typer.Context, directory: Directory, *, as_json: AsJson = False) -> None:
     """Show for each host whether it runs, and where."""
     lab = Lab(directory)
-    if as_json:
-        typer.echo(json.dumps(_described(lab), indent=2))
-        return
-    table = Table("host", "state", "pid", "address", "port", "groups", box=None)
-    for host in lab.hosts:
-        state = "stopped" if host.pid is None else "running"
-        table.add_row(
-            host.name, state, str(host.pid or "-"), host.address, str(host.port), " ".join(host.groups)
+    rows = [
+        (
+            host.name,
+            "stopped" if host.pid is None else "running",
+            host.pid or "-",
+            host.address,
+            host.port,
+            " ".join(host.groups),
         )
-    Console().print(table)
+        for host in lab.hosts
+    ]
+    answer = _described(lab, (grid(("host", "state", "pid", "address", "port", "groups"), rows),))
+    Context.of(context).screen.answer(answer, as_json=as_json)
 
 
-def _described(lab: Lab) -> dict[str, Any]:
-    """The lab as JSON: its files, and each host with its process."""
-    return {
-        "directory": str(lab.directory),
-        "inventory": str(lab.inventory_file),
-        "known_hosts": str(lab.known_hosts),
-        "user": lab.user,
-        "started": list(lab.started_now),
-        "hosts": [
-            {
-                "name": host.name, "running": host.pid is not None, "pid": host.pid,
-                "address": host.address, "port": host.port, "groups": list(host.groups),
-                "base": str(host.base),
-            }
-            for host in lab.hosts
-        ],
-    }  # fmt: skip
+def _described(lab: Lab, body: tuple[str | Grid, ...]) -> Answer:
+    """The lab: its files, and each host with its process."""
+    return Answer(
+        data={
+            "directory": str(lab.directory),
+            "inventory": str(lab.inventory_file),
+            "known_hosts": str(lab.known_hosts),
+            "user": lab.user,
+            "started": list(lab.started_now),
+            "hosts": [
+                {
+                    "name": host.name, "running": host.pid is not None, "pid": host.pid,
+                    "address": host.address, "port": host.port, "groups": list(host.groups),
+                    "base": str(host.base),
+                }
+                for host in lab.hosts
+            ],
+        },
+        body=body,
+    )  # fmt: skip

@@ -1,0 +1,1 @@
+"""What people look at: tables, progress, and the JSON that programs read."""

@@ -1,0 +1,5 @@
+"""``python -m orchestrator.cli``: keyrelay where it is not installed."""
+
+from orchestrator.cli.main import run
+
+run()

@@ -1,0 +1,190 @@
+"""The composition root: the one place that names the classes behind the ports.
+
+Each command takes only what it needs, and what it takes is closed when it ends. Only commands that need
+private keys unlock the vault.
+"""
+
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import typer
+
+from orchestrator.cli import passphrases
+from orchestrator.cli.machine import SystemClock, system_entropy
+from orchestrator.errors import UsageError
+from orchestrator.issuers.embedded import EmbeddedIssuer
+from orchestrator.keys.authority import Authority
+from orchestrator.keys.certificate import parse_certificate
+from orchestrator.keys.secret import Secret
+from orchestrator.operations.found import ISSUER_RECORD, found
+from orchestrator.ports import Ports
+from orchestrator.records.database import Database
+from orchestrator.records.home import Home
+from orchestrator.records.ledger import SqlLedger
+from orchestrator.records.sealed_file import seal_file
+from orchestrator.records.vault import SqlVault
+from orchestrator.remote.fleet import SshFleet
+from orchestrator.views.progress import Bars
+from orchestrator.views.screen import Screen
+
+LOCAL_HOME = Path(".keyrelay")
+ROOT_PURPOSE = "root"
+"""What the root's sealed file is for."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Context:
+    """What every command has.
+
+    Attributes:
+        chosen_home: from ``--home`` or ``$KEYRELAY_HOME``.
+    """
+
+    chosen_home: Path | None
+    screen: Screen
+
+    @classmethod
+    def of(cls, context: typer.Context) -> "Context":
+        """The context that the command line began with."""
+        found = context.find_object(cls)
+        if found is None:
+            raise TypeError("the command was called without a context")
+        return found
+
+    @property
+    def home(self) -> Path:
+        """Where the home is looked for."""
+        if self.chosen_home is not None:
+            return self.chosen_home
+        if LOCAL_HOME.exists():
+            return LOCAL_HOME
+        data = os.environ.get("XDG_DATA_HOME", "")
+        return (Path(data) if data.startswith("/") else Path.home() / ".local" / "share") / "keyrelay"
+
+    @property
+    def has_home(self) -> bool:
+        """Whether there is a home; for what can do without."""
+        return self.home.exists()
+
+    @property
+    def clock(self) -> SystemClock:
+        """The machine's."""
+        return SystemClock()
+
+    def progress(self) -> Bars:
+        """Bars on stderr."""
+        return Bars(self.screen.err)
+
+    @contextmanager
+    def ledger(self) -> Iterator[SqlLedger]:
+        """The ledger of the home.
+
+        Raises:
+            UsageError: there is no home.
+            LedgerError: it cannot be read.
+        """
+        with closing(Database.open(Home.open(self.home).database_url)) as database:
+            yield SqlLedger(database)
+
+    @contextmanager
+    def fleet(self) -> Iterator[SshFleet]:
+        """The hosts, over SSH."""
+        with SshFleet(clock=self.clock, entropy=system_entropy) as fleet:
+            yield fleet
+
+    @contextmanager
+    def ports(self, passphrase_file: Path | None) -> Iterator[tuple[Ports, Bars]]:
+        """Everything a handover needs, the vault unlocked.
+
+        Raises:
+            UsageError: there is no home, or no passphrase.
+            VaultError: the passphrase is wrong.
+        """
+        with ExitStack() as stack:
+            database = stack.enter_context(closing(Database.open(Home.open(self.home).database_url)))
+            ledger = SqlLedger(database)
+            passphrase = passphrases.obtain(passphrase_file, what="the vault", option="--passphrase-file")
+            vault = SqlVault.unlock(database, passphrase, random=system_entropy)
+            certificate = parse_certificate(ledger.read().issuer)
+            authority = Authority(certificate=certificate, private=vault.open(ISSUER_RECORD, ISSUER_RECORD))
+            progress = stack.enter_context(self.progress())
+            fleet = stack.enter_context(self.fleet())
+            yield (
+                Ports(
+                    clock=self.clock,
+                    entropy=system_entropy,
+                    fleet=fleet,
+                    ledger=ledger,
+                    vault=vault,
+                    issuer=EmbeddedIssuer(authority=authority, random=system_entropy),
+                    progress=progress,
+                ),
+                progress,
+            )
+
+
+def found_home(path: Path, *, passphrase: Secret, root_passphrase: Secret, clock: SystemClock) -> str:
+    """Make a home and found its fleet; the folder appears under its name only when all of it is there.
+
+    Returns:
+        The fleet's id.
+
+    Raises:
+        UsageError: there is something at ``path`` already.
+        VaultError, LedgerError: the home cannot be written.
+    """
+    target = path.absolute()
+    refuse_taken(target)
+    home = Home.create(target.with_name(f"{target.name}.new-{system_entropy(4).hex()}"))
+    try:
+        with closing(Database.create(home.database_url)) as database:
+            vault = SqlVault.create(database, passphrase, random=system_entropy)
+            ledger = SqlLedger(database)
+            root = found(ledger, vault, clock=clock, entropy=system_entropy)
+            seal_file(home.root_key, root, root_passphrase, purpose=ROOT_PURPOSE, random=system_entropy)
+            fleet = ledger.read().fleet
+        _put_in_place(home.path, target)
+    except BaseException:
+        shutil.rmtree(home.path, ignore_errors=True)
+        raise
+    return fleet
+
+
+def refuse_taken(target: Path) -> None:
+    """Refuse a path at which a new home cannot stand.
+
+    Raises:
+        UsageError: there is a home, or anything else but an empty folder.
+    """
+    if not target.exists() and not target.is_symlink():
+        return
+    if target.is_dir() and not target.is_symlink() and not any(target.iterdir()):
+        return
+    if (target / Home(path=target).root_key.name).exists():
+        raise UsageError(
+            f"there is a home at {target} already", hint="a home is one fleet: choose another folder"
+        )
+    raise UsageError(f"{target} is there already, and is no empty folder", hint="choose another folder")
+
+
+def _put_in_place(made: Path, target: Path) -> None:
+    """Rename, durably; onto an empty folder too."""
+    try:
+        made.rename(target)
+        descriptor = os.open(target.parent, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError as error:
+        raise UsageError(f"{target}: {error.strerror}", hint="choose another folder") from error
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def new_context(chosen_home: Path | None) -> Context:
+    """The context of this process."""
+    return Context(chosen_home=chosen_home, screen=Screen(sys.stdout, sys.stderr))

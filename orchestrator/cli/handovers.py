@@ -1,0 +1,159 @@
+"""``keyrelay plan``, ``apply`` and ``watch``: what changes hosts, and what would."""
+
+import re
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from orchestrator.cli.context import Context
+from orchestrator.cli.exits import Code, gravest, leave
+from orchestrator.cli.machine import system_entropy
+from orchestrator.cli.options import AsJson, Inventories, PassphraseFile, PlaybookFile, duration
+from orchestrator.cli.plays import Play, load_plays
+from orchestrator.errors import RefusedError, UsageError
+from orchestrator.operations.apply import Applied, apply
+from orchestrator.operations.planning import Prepared, prepare
+from orchestrator.operations.watch import watch_once
+from orchestrator.views.plans import SHOWN_DIGEST, applied_answer, plan_answer
+from orchestrator.views.progress import Bars
+from orchestrator.views.screen import Screen, together
+
+_DIGEST = re.compile(r"[0-9a-f]{8,64}")
+
+NewKey = Annotated[bool, typer.Option("--new-key", help="Make new keys, due or not.")]
+
+
+def plan(
+    context: typer.Context,
+    playbook: PlaybookFile,
+    *,
+    inventory: Inventories,
+    new_key: NewKey = False,
+    as_json: AsJson = False,
+) -> None:
+    """Ask every host, and show what apply would change on which, and why; changes nothing."""
+    here, plays = Context.of(context), load_plays([playbook], inventory)
+    with here.ledger() as ledger, here.fleet() as fleet, here.progress() as progress:
+        found = [
+            prepare(
+                play.desired, ledger=ledger, fleet=fleet, clock=here.clock, entropy=system_entropy,
+                progress=progress, new_key=new_key,
+            )
+            for play in plays
+        ]  # fmt: skip
+    here.screen.answer(together("plays", [plan_answer(one) for one in found]), as_json=as_json)
+    leave(Code.PARTLY if any(one.answers.failures for one in found) else Code.DONE)
+
+
+def apply_(
+    context: typer.Context,
+    playbook: PlaybookFile,
+    *,
+    inventory: Inventories,
+    yes: Annotated[bool, typer.Option("--yes", help="Agree to whatever the plan is.")] = False,
+    plan: Annotated[
+        list[str] | None,
+        typer.Option(metavar="DIGEST", help="Agree to this plan alone; once for each play of the file."),
+    ] = None,
+    new_key: NewKey = False,
+    wait: Annotated[str, typer.Option(metavar="TIME", help="How long to wait for time to pass.")] = "10m",
+    passphrase_file: PassphraseFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make the fleet as the playbook asks, and go on with what an earlier run left unfinished."""
+    here, waiting = Context.of(context), duration(wait, "--wait")
+    plays = load_plays([playbook], inventory)
+    digests = _agreed_digests(plan, plays, yes=yes, interactive=here.screen.interactive)
+    applied: list[Applied] = []
+    with here.ports(passphrase_file) as (ports, bars):
+        agree = _agreement(here.screen, bars, agreed=yes or plan is not None)
+        for play, digest in zip(plays, digests, strict=True):
+            one = apply(
+                ports,
+                play.desired,
+                hooks=play.hooks,
+                wait=waiting,
+                agree=agree,
+                digest=digest,
+                new_key=new_key,
+            )
+            applied.append(one)
+    _conclude(here.screen, applied, as_json=as_json)
+
+
+def watch(
+    context: typer.Context,
+    playbooks: Annotated[list[Path], typer.Argument(metavar="PLAYBOOK…", help="Playbook files.")],
+    *,
+    inventory: Inventories,
+    once: Annotated[bool, typer.Option("--once", help="Do all that is due now, and return at once.")] = False,
+    passphrase_file: PassphraseFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Redistribute the keys that have come due; for cron and systemd timers."""
+    if not once:
+        raise UsageError(
+            "watch runs once at a time: --once is missing", hint="let cron or a systemd timer repeat it"
+        )
+    here, plays = Context.of(context), load_plays(playbooks, inventory)
+    applied: list[Applied] = []
+    refused: list[RefusedError] = []
+    with here.ports(passphrase_file) as (ports, _):
+        for play in plays:
+            try:
+                applied.append(watch_once(ports, play.desired, hooks=play.hooks))
+            except RefusedError as error:
+                refused.append(error)
+    for one in refused:
+        here.screen.error(one.message, one.hint)
+    _conclude(here.screen, applied, as_json=as_json, failed=bool(refused))
+
+
+def _agreed_digests(
+    given: list[str] | None, plays: Sequence[Play], *, yes: bool, interactive: bool
+) -> Sequence[str | None]:
+    """A digest for each play, or none; refuses what could never be agreed to before a host is asked."""
+    if given is None:
+        if not yes and not (interactive and sys.stdin.isatty()):
+            raise UsageError(
+                "apply changes hosts, and there is no terminal to ask on",
+                hint="look at the plan with keyrelay plan, then give --plan DIGEST, or --yes for any plan",
+            )
+        return [None] * len(plays)
+    wrong = next((digest for digest in given if not _DIGEST.fullmatch(digest)), None)
+    if wrong is not None:
+        raise UsageError(
+            f"--plan {wrong!r} is no digest", hint=f"give the first {SHOWN_DIGEST} digits that plan shows"
+        )
+    if len(given) != len(plays):
+        raise UsageError(
+            f"{len(given)} digests for {len(plays)} plays",
+            hint="give --plan once for each play of the file, in their order",
+        )
+    return given
+
+
+def _agreement(screen: Screen, bars: Bars, *, agreed: bool) -> Callable[[Prepared], bool]:
+    def agree(prepared: Prepared) -> bool:
+        if agreed:
+            return True
+        bars.pause()
+        screen.note(*plan_answer(prepared).body)
+        return screen.ask("Do this?")
+
+    return agree
+
+
+def _conclude(screen: Screen, applied: Sequence[Applied], *, as_json: bool, failed: bool = False) -> None:
+    screen.answer(together("plays", [applied_answer(one) for one in applied]), as_json=as_json)
+    codes = [_code(one) for one in applied]
+    leave(gravest([*codes, Code.FAILED] if failed else codes))
+
+
+def _code(applied: Applied) -> Code:
+    if not applied.agreed:
+        return Code.FAILED
+    return Code.DONE if applied.complete else Code.PARTLY

@@ -1,0 +1,73 @@
+"""``keyrelay due``, ``holders``, ``holdings``, ``cert``: what the ledger says of keys; no host is asked."""
+
+from typing import Annotated
+
+import typer
+
+from orchestrator.cli.context import Context
+from orchestrator.cli.exits import Code, leave
+from orchestrator.cli.options import AsJson, duration
+from orchestrator.operations import queries
+from orchestrator.operations.due import due as due_keys
+from orchestrator.views.keys import due_answer, holders_answer, holdings_answer, key_answer, keys_answer
+
+app = typer.Typer(name="cert", help="The keys and their certificates.")
+
+DASHES = {"ignore_unknown_options": True}
+"""A thumbprint may begin with a dash."""
+
+Key = Annotated[str, typer.Argument(metavar="KEY", help="A thumbprint, or an unambiguous beginning of one.")]
+
+
+def due(
+    context: typer.Context,
+    *,
+    within: Annotated[str, typer.Option(metavar="TIME", help="Look ahead so far, e.g. 30d.")] = "0s",
+    as_json: AsJson = False,
+) -> None:
+    """Name the keys that want a successor; exit 4 if there is one."""
+    here, ahead = Context.of(context), duration(within, "--within")
+    with here.ledger() as ledger:
+        found = due_keys(ledger, here.clock, within=ahead)
+    here.screen.answer(due_answer(found, now=here.clock.now()), as_json=as_json)
+    leave(Code.DUE if found else Code.DONE)
+
+
+def holders(context: typer.Context, key: Key, *, as_json: AsJson = False) -> None:
+    """Name every host that holds a key, or may hold it, and how we know."""
+    here = Context.of(context)
+    with here.ledger() as ledger:
+        recorded = ledger.read()
+    found = queries.holders(recorded, key)
+    here.screen.answer(holders_answer(queries.credential_named(recorded, key), found), as_json=as_json)
+
+
+def holdings(
+    context: typer.Context,
+    host: Annotated[str, typer.Argument(metavar="HOST", help="A host's name, or controller for the vault.")],
+    *,
+    as_json: AsJson = False,
+) -> None:
+    """Name every key that a host holds, or may hold."""
+    here = Context.of(context)
+    with here.ledger() as ledger:
+        found = queries.holdings(ledger.read(), host)
+    here.screen.answer(holdings_answer(host, found), as_json=as_json)
+
+
+@app.command(name="list")
+def list_(context: typer.Context, *, as_json: AsJson = False) -> None:
+    """Show every key and how it stands."""
+    here = Context.of(context)
+    with here.ledger() as ledger:
+        credentials = ledger.read().credentials.values()
+    here.screen.answer(keys_answer(sorted(credentials, key=lambda one: one.created)), as_json=as_json)
+
+
+@app.command(context_settings=DASHES)
+def show(context: typer.Context, key: Key, *, as_json: AsJson = False) -> None:
+    """Show one key and its certificates."""
+    here = Context.of(context)
+    with here.ledger() as ledger:
+        found = queries.credential_named(ledger.read(), key)
+    here.screen.answer(key_answer(found), as_json=as_json)

@@ -1,0 +1,129 @@
+"""``keyrelay``: the commands put together, and the one place where the program ends.
+
+Whatever goes wrong becomes a line ``error: …``, a line ``hint: …`` where there is one, and an exit code. Only
+a fault of this program itself is told otherwise, and its traceback only with ``--debug``.
+"""
+
+import sys
+import traceback
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from typer.exceptions import Abort, TyperException
+
+from orchestrator.cli import handovers, inventory, keys, lab, policy, records, start, visits
+from orchestrator.cli.context import new_context
+from orchestrator.cli.exits import Code
+from orchestrator.errors import InputError, KeyrelayError, UsageError
+from orchestrator.views.screen import Screen
+
+app = typer.Typer(
+    name="keyrelay",
+    help="Hands authentication keys over across a fleet without ever orphaning an agent.",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    no_args_is_help=True,
+)
+
+
+def _show_version(asked: bool) -> None:  # noqa: FBT001 - typer calls it so
+    if asked:
+        typer.echo(f"keyrelay {_version()}")
+        raise typer.Exit
+
+
+@app.callback()
+def keyrelay(
+    context: typer.Context,
+    *,
+    home: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            envvar="KEYRELAY_HOME",
+            help="The fleet's home; without it ./.keyrelay if that exists, else the user data folder.",
+        ),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, whatever the command.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show where a fault in keyrelay happened.")] = False,
+    version_: Annotated[
+        bool, typer.Option("--version", help="Show the version.", is_eager=True, callback=_show_version)
+    ] = False,
+) -> None:
+    """Hands authentication keys over across a fleet without ever orphaning an agent."""
+    # The flags act elsewhere: options.AsJson looks --json up, _run looks for --debug.
+    del as_json, debug, version_
+    context.obj = new_context(home)
+
+
+app.command()(start.init)
+app.add_typer(inventory.app)
+app.add_typer(policy.app)
+app.command()(handovers.plan)
+app.command(name="apply")(handovers.apply_)
+app.add_typer(records.rollout_app)
+app.command()(keys.due)
+app.command()(handovers.watch)
+app.command()(visits.audit)
+app.command(context_settings=keys.DASHES)(keys.holders)
+app.command()(keys.holdings)
+app.command()(visits.prove)
+app.add_typer(keys.app)
+app.add_typer(records.ledger_app)
+app.command()(start.schema)
+app.add_typer(lab.app)
+
+
+def run() -> None:
+    """The program ``keyrelay``; ends the process."""
+    sys.exit(int(_run(sys.argv[1:])))
+
+
+def _run(arguments: list[str]) -> Code:
+    """Run one command line and tell what went wrong."""
+    screen = Screen(sys.stdout, sys.stderr)
+    try:
+        return Code(app(args=arguments, prog_name="keyrelay", standalone_mode=False) or Code.DONE)
+    except TyperException as error:
+        return _told_usage(screen, error)
+    except (Abort, KeyboardInterrupt):
+        screen.error("interrupted", "what was done is recorded; the same command goes on from there")
+        return Code.PARTLY
+    except KeyrelayError as error:
+        screen.error(error.message, error.hint)
+        return Code.WRONG if isinstance(error, UsageError | InputError) else Code.FAILED
+    except Exception as error:  # noqa: BLE001 - the last place where a fault can be told in words
+        return _told_fault(screen, error, debug="--debug" in arguments)
+
+
+def _told_usage(screen: Screen, error: TyperException) -> Code:
+    message = error.format_message()
+    if message.startswith("Usage: "):
+        sys.stderr.write(f"{message}\n")
+        return Code.WRONG
+    path = getattr(getattr(error, "ctx", None), "command_path", "keyrelay")
+    screen.error(message, f"see: {path} --help")
+    return Code.WRONG
+
+
+def _told_fault(screen: Screen, error: Exception, *, debug: bool) -> Code:
+    """A fault's own words may quote anything, so only its kind and its place are told."""
+    frames = traceback.extract_tb(error.__traceback__)
+    place = f"{Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else "an unknown place"
+    if debug:
+        sys.stderr.write("".join(traceback.format_exception(error)))
+    screen.error(
+        f"this is a fault in keyrelay: {type(error).__name__} at {place}",
+        "" if debug else "what was done is recorded; --debug before the command shows where it happened",
+    )
+    return Code.FAILED
+
+
+def _version() -> str:
+    try:
+        return version("keyrelay")
+    except PackageNotFoundError:
+        return "(from a source tree)"

@@ -1,0 +1,47 @@
+"""The options and arguments that several commands share."""
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from orchestrator.cli import passphrases
+from orchestrator.errors import UsageError
+from orchestrator.policy.durations import parse_duration
+
+
+def _here_or_before(context: typer.Context, value: bool) -> bool:  # noqa: FBT001 - typer calls it so
+    """``--json`` counts before the command and after it."""
+    return value or bool(context.find_root().params.get("as_json"))
+
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.", callback=_here_or_before)]
+Inventories = Annotated[
+    list[Path],
+    typer.Option("-i", "--inventory", metavar="FILE", help="An inventory file; may be given several times."),
+]
+PlaybookFile = Annotated[Path, typer.Argument(metavar="PLAYBOOK", help="The playbook file.")]
+PassphraseFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--passphrase-file",
+        metavar="FILE",
+        envvar=passphrases.VARIABLE,
+        help="A file with the vault's passphrase; without it, the terminal is asked.",
+    ),
+]
+
+
+def duration(text: str, option: str) -> timedelta:
+    """The duration that an option gives.
+
+    Raises:
+        UsageError: it is none.
+    """
+    try:
+        return parse_duration(text)
+    except ValueError as error:
+        raise UsageError(
+            f"{option}: {error}", hint="a duration is written as 30d, 12h, 10m, 5s or 1d12h"
+        ) from error

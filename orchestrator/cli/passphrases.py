@@ -1,0 +1,61 @@
+"""Passphrases: from a file or the terminal, never from an argument, which every user of a machine can see."""
+
+import os
+import stat
+import sys
+from getpass import getpass
+from pathlib import Path
+
+from orchestrator.errors import UsageError
+from orchestrator.keys.secret import Secret
+
+VARIABLE = "KEYRELAY_PASSPHRASE_FILE"
+_MAX_BYTES = 4096
+
+
+def obtain(file: Path | None, *, what: str, option: str, twice: bool = False) -> Secret:
+    """A passphrase, from ``file`` if there is one, else asked for on the terminal.
+
+    Args:
+        file: one trailing newline is not part of the passphrase.
+        what: whose it is, for the question, e.g. ``the vault``.
+        option: how a file is named on the command line, for the hint.
+        twice: ask again, since a slip of the hand would lock everything away.
+
+    Raises:
+        UsageError: there is neither a file nor a terminal, the file is missing or open to others, or the
+            passphrase is empty or too long.
+    """
+    if file is not None:
+        return _checked(_from_file(file), str(file))
+    if not sys.stdin.isatty():
+        raise UsageError(
+            f"the passphrase of {what} is needed, and there is no terminal to ask on",
+            hint=f"keep it in a file that only you can read, and name that with {option}",
+        )
+    first = getpass(f"Passphrase of {what}: ")
+    if twice and getpass("Once more: ") != first:
+        raise UsageError("the two passphrases differ", hint="run the command again")
+    return _checked(first.encode(), "the passphrase")
+
+
+def _from_file(file: Path) -> bytes:
+    try:
+        with file.open("rb") as stream:
+            status = os.fstat(stream.fileno())
+            if stat.S_ISREG(status.st_mode) and stat.S_IMODE(status.st_mode) & 0o077:
+                raise UsageError(
+                    f"{file}: others have access to the passphrase (mode {stat.S_IMODE(status.st_mode):04o})",
+                    hint=f"chmod 600 {file}, and choose another passphrase if somebody may have read it",
+                )
+            return stream.read(_MAX_BYTES + 2)
+    except OSError as error:
+        raise UsageError(f"{file}: the passphrase cannot be read: {error.strerror}") from error
+
+
+def _checked(data: bytes, where: str) -> Secret:
+    passphrase = data.removesuffix(b"\n")
+    if not passphrase or len(passphrase) > _MAX_BYTES:
+        found = "empty" if not passphrase else "too long"
+        raise UsageError(f"{where}: a passphrase of 1 to {_MAX_BYTES} bytes is needed, this one is {found}")
+    return Secret(passphrase)

@@ -1,0 +1,86 @@
+"""An inventory: whether it is sound, whom it names, and how its groups lie in each other."""
+
+from collections.abc import Sequence
+
+from orchestrator.errors import InputError
+from orchestrator.inventory.model import HostName, Inventory, graph
+from orchestrator.views.screen import Answer, grid
+from orchestrator.views.text import count
+
+
+def check_answer(inventory: Inventory, problems: Sequence[InputError]) -> Answer:
+    """What is wrong in it; nothing, if all is well."""
+    size = f"{count(len(inventory.hosts), 'host')}, {count(len(inventory.groups), 'group')}"
+    rows = [(problem.message, problem.hint) for problem in problems]
+    return Answer(
+        data={
+            "hosts": len(inventory.hosts),
+            "groups": len(inventory.groups),
+            "problems": [
+                {
+                    "file": problem.place.file,
+                    "line": problem.place.line,
+                    "column": problem.place.column,
+                    "message": problem.message,
+                    "hint": problem.hint,
+                }
+                for problem in problems
+            ],
+        },
+        body=(grid(("problem", "hint"), rows), f"{size}, {count(len(rows), 'problem')}")
+        if rows
+        else (f"{size}: sound",),
+    )
+
+
+def list_answer(inventory: Inventory) -> Answer:
+    """How each host is reached; of variables only those that keyrelay reads, for others may be secret."""
+    endpoints = {name: inventory.endpoint(name) for name in inventory.hosts}
+    listens = {name: inventory.servers_pattern(name) for name in inventory.hosts}
+    rows = [
+        (
+            name,
+            f"{one.user}@{one.address}" if one.user else one.address,
+            one.port,
+            one.base,
+            _groups(inventory, name),
+            listens[name] or "-",
+        )
+        for name, one in endpoints.items()
+    ]
+    return Answer(
+        data={
+            "hosts": [
+                {
+                    "name": name,
+                    "address": one.address,
+                    "port": one.port,
+                    "user": one.user,
+                    "key_file": one.key_file,
+                    "known_hosts": one.known_hosts,
+                    "base": one.base,
+                    "listens_to": listens[name],
+                    "groups": list(inventory.host(name).groups),
+                }
+                for name, one in endpoints.items()
+            ]
+        },
+        body=(grid(("host", "reached at", "port", "base", "groups", "listens to"), rows),),
+    )
+
+
+def graph_answer(inventory: Inventory) -> Answer:
+    """Groups below groups, and their hosts, as ``ansible-inventory --graph`` shows them."""
+    return Answer(
+        data={
+            "groups": [
+                {"name": one.name, "children": list(one.children), "hosts": list(one.hosts)}
+                for one in inventory.groups.values()
+            ]
+        },
+        body=tuple(graph(inventory)),
+    )
+
+
+def _groups(inventory: Inventory, name: HostName) -> str:
+    return " ".join(group for group in inventory.host(name).groups if group != "all") or "-"

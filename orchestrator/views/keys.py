@@ -1,0 +1,183 @@
+"""Keys: which there are, which are due, and who holds them."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from orchestrator.keys.certificate import parse_certificate
+from orchestrator.operations.due import DueKey
+from orchestrator.operations.queries import Holding
+from orchestrator.rotation.lifecycle import KEY_MEANINGS
+from orchestrator.rotation.recorded import Credential
+from orchestrator.views.screen import Answer, grid
+from orchestrator.views.text import count, instant, named, span, stamp
+
+
+def key_of(credential: Credential) -> str:
+    """The name of a key for people and for command lines: its thumbprint (RFC 7638) once it is made."""
+    return credential.public.thumbprint if credential.public is not None else credential.id
+
+
+def due_answer(found: Sequence[DueKey], *, now: datetime) -> Answer:
+    """The keys that want a successor, the most urgent first."""
+    rows = [
+        (
+            key_of(one.credential),
+            one.credential.scope,
+            f"due since {span(now - one.due_at)}" if one.overdue(now) else f"due in {span(one.due_at - now)}",
+            f"ended {span(now - one.ends_at)} ago"
+            if one.ends_at <= now
+            else f"ends in {span(one.ends_at - now)}",
+            named(one.servers),
+        )
+        for one in found
+    ]
+    return Answer(
+        data={
+            "due": [
+                {
+                    **_credential(one.credential),
+                    "due_at": stamp(one.due_at),
+                    "overdue": one.overdue(now),
+                    "ends_at": stamp(one.ends_at),
+                    "servers": list(one.servers),
+                }
+                for one in found
+            ]
+        },
+        body=(grid(("key", "scope", "due", "ends", "servers"), rows),) if rows else ("nothing is due",),
+    )
+
+
+def keys_answer(credentials: Sequence[Credential]) -> Answer:
+    """Every key, as it stands."""
+    rows = [
+        (
+            key_of(one),
+            one.playbook,
+            one.scope,
+            one.state,
+            instant(one.state_since),
+            instant(one.not_after),
+            named(one.servers),
+        )
+        for one in credentials
+    ]
+    return Answer(
+        data={"keys": [_credential(one) for one in credentials]},
+        body=(grid(("key", "playbook", "scope", "state", "since", "ends", "servers"), rows),)
+        if rows
+        else ("there are no keys yet",),
+    )
+
+
+def key_answer(credential: Credential) -> Answer:
+    """One key and its certificates."""
+    facts = [
+        ("key", key_of(credential)),
+        ("id", credential.id),
+        ("host's name", credential.public.spki_digest if credential.public is not None else "-"),
+        ("algorithm", credential.key.algorithm),
+        ("made on", credential.key.origin),
+        ("playbook", credential.playbook),
+        ("scope", credential.scope),
+        ("state", f"{credential.state}: {KEY_MEANINGS[credential.state]}"),
+        ("since", instant(credential.state_since)),
+        ("begins", instant(credential.not_before)),
+        ("ends", instant(credential.not_after)),
+        ("agents refuse it", instant(credential.expires)),
+        ("in the vault", "yes" if credential.in_vault else "no"),
+    ]
+    certificates = {server: parse_certificate(pem) for server, pem in sorted(credential.certificates.items())}
+    rows = [
+        (server, f"{one.serial:x}", instant(one.not_before), instant(one.not_after), one.fingerprint)
+        for server, one in certificates.items()
+    ]
+    columns = ("server", "serial", "begins", "ends", "SHA-256")
+    return Answer(
+        data={
+            **_credential(credential),
+            "expires": stamp(credential.expires),
+            "certificates": [
+                {
+                    "server": server,
+                    "serial": f"{one.serial:x}",
+                    "not_before": stamp(one.not_before),
+                    "not_after": stamp(one.not_after),
+                    "sha256": one.fingerprint,
+                    "pem": one.pem,
+                    "chain_pem": credential.chains.get(server, ""),
+                }
+                for server, one in certificates.items()
+            ],
+        },
+        body=(grid(("", ""), facts), *((grid(columns, rows),) if rows else ())),
+    )
+
+
+def holders_answer(credential: Credential, found: Sequence[Holding]) -> Answer:
+    """Every host that holds a key."""
+    rows = [(one.host, one.half, one.standing, instant(one.since), one.evidence) for one in found]
+    told = f"key {key_of(credential)} of {credential.scope} is {credential.state}"
+    return Answer(
+        data={"key": _credential(credential), "holders": [_holding(one) for one in found]},
+        body=(
+            f"{told}; {count(len(rows), 'holding')}",
+            grid(("host", "half", "where", "since", "known"), rows),
+        )
+        if rows
+        else (f"{told}; nobody holds it",),
+    )
+
+
+def holdings_answer(host: str, found: Sequence[Holding]) -> Answer:
+    """Every key that a host holds."""
+    rows = [
+        (
+            key_of(one.credential),
+            one.credential.scope,
+            one.credential.state,
+            one.half,
+            one.standing,
+            instant(one.since),
+            one.evidence,
+        )
+        for one in found
+    ]
+    columns = ("key", "scope", "state", "half", "where", "since", "known")
+    return Answer(
+        data={"host": host, "holdings": [_holding(one) for one in found]},
+        body=(grid(columns, rows),) if rows else (f"{host} holds no key",),
+    )
+
+
+def _credential(credential: Credential) -> dict[str, Any]:
+    public = credential.public
+    return {
+        "id": credential.id,
+        "thumbprint": public.thumbprint if public is not None else None,
+        "spki_sha256": public.spki_digest if public is not None else None,
+        "algorithm": credential.key.algorithm,
+        "origin": credential.key.origin,
+        "playbook": credential.playbook,
+        "scope": credential.scope,
+        "state": credential.state,
+        "state_since": stamp(credential.state_since),
+        "not_before": stamp(credential.not_before),
+        "not_after": stamp(credential.not_after),
+        "servers": list(credential.servers),
+        "in_vault": credential.in_vault,
+    }
+
+
+def _holding(holding: Holding) -> dict[str, Any]:
+    public = holding.credential.public
+    return {
+        "key": public.thumbprint if public is not None else None,
+        "credential": holding.credential.id,
+        "host": holding.host,
+        "half": holding.half,
+        "standing": holding.standing,
+        "since": stamp(holding.since),
+        "evidence": holding.evidence,
+    }

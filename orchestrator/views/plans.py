@@ -1,0 +1,166 @@
+"""A plan, before and after it was carried out."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from orchestrator.inventory.model import HostName
+from orchestrator.operations.apply import Applied
+from orchestrator.operations.handover import Result
+from orchestrator.operations.planning import Prepared
+from orchestrator.rotation.engine import Block, Wait
+from orchestrator.rotation.plan import Plan
+from orchestrator.views.screen import Answer, Grid, grid
+from orchestrator.views.text import count, instant, named, stamp
+
+SHOWN_DIGEST = 16
+"""So many digits of a digest are told to be typed; 64 bits."""
+
+
+def plan_answer(prepared: Prepared) -> Answer:
+    """What would change on which host, why, and how to agree to exactly that."""
+    plan = prepared.plan
+    body = [*_plan_body(prepared)]
+    if plan.start is not None or plan.resumes is not None:
+        digest = plan.digest
+        body += [f"plan: {digest}", f"To do exactly this: keyrelay apply … --plan {digest[:SHOWN_DIGEST]}"]
+    return Answer(data=plan_data(prepared), body=tuple(body))
+
+
+def plan_data(prepared: Prepared) -> dict[str, Any]:
+    """A plan as JSON."""
+    plan = prepared.plan
+    return {
+        "playbook": plan.desired.playbook,
+        "policy": plan.desired.policy,
+        "digest": plan.digest,
+        "starts": plan.start is not None,
+        "resumes": plan.resumes,
+        "renews_only": plan.renews_only,
+        "reasons": list(plan.reasons),
+        "changes": [
+            {"host": change.host, "role": change.role, "what": list(change.what), "why": change.why}
+            for change in plan.changes
+        ],
+        "unreachable": _unreachable(prepared.answers.failures),
+    }
+
+
+def applied_answer(applied: Applied) -> Answer:
+    """What came of a plan: what changed, what is blocked, and what it waits for."""
+    result = applied.result
+    return Answer(
+        data={
+            "playbook": applied.prepared.plan.desired.playbook,
+            "result": _word(applied),
+            "complete": applied.complete,
+            "changed": sorted(result.changed) if result is not None else [],
+            "visits": result.visits if result is not None else 0,
+            "waits": [_wait(wait) for wait in result.waits] if result is not None else [],
+            "blocks": [_block(block) for block in result.blocks] if result is not None else [],
+            "unreachable": _unreachable(applied.unreachable),
+            "plan": plan_data(applied.prepared),
+        },
+        body=tuple(_applied_body(applied)),
+    )
+
+
+def _word(applied: Applied) -> str:
+    if not applied.agreed:
+        return "declined"
+    if applied.result is None:
+        return "nothing-to-do" if applied.complete else "unreachable"
+    if applied.result.blocks or applied.unreachable:
+        return "blocked"
+    return "waiting" if applied.result.waits else "done"
+
+
+def _plan_body(prepared: Prepared) -> list[str | Grid]:
+    plan = prepared.plan
+    body: list[str | Grid] = [_heading(plan)]
+    if not plan.changes:
+        body.append(_nothing(prepared))
+    else:
+        body += [f"because {reason}" for reason in plan.reasons if not _told(reason, plan)]
+        if plan.resumes is not None:
+            body.append(f"goes on with rollout {plan.resumes}")
+        rows = [(change.host, change.role, "; ".join(change.what), change.why) for change in plan.changes]
+        body.append(grid(("host", "role", "what", "why"), rows))
+    body += _failures(prepared.answers.failures)
+    return body
+
+
+def _told(reason: str, plan: Plan) -> bool:
+    """Whether the table says it anyway."""
+    return any(reason == f"{change.host}: {change.why}" for change in plan.changes)
+
+
+def _heading(plan: Plan) -> str:
+    desired = plan.desired
+    servers, agents = count(len(desired.servers()), "server"), count(len(desired.agents()), "agent")
+    return f"{desired.playbook}: policy {desired.policy}, {servers}, {agents}"
+
+
+def _nothing(prepared: Prepared) -> str:
+    asked = len(prepared.answers.surveys)
+    if not prepared.answers.failures:
+        return f"nothing to do: {count(asked, 'host')} as the playbook asks"
+    return f"nothing to do on the {count(asked, 'host')} that answered"
+
+
+def _applied_body(applied: Applied) -> list[str | Grid]:
+    prepared, result = applied.prepared, applied.result
+    body: list[str | Grid] = [_heading(prepared.plan)]
+    if not applied.agreed:
+        return [*body, "nothing was changed"]
+    if result is None:
+        return [*body, _nothing(prepared), *_failures(applied.unreachable)]
+    body += _changed(prepared.plan, result)
+    if result.blocks:
+        rows = [
+            (block.host, block.reason, instant(block.since), named(block.servers)) for block in result.blocks
+        ]
+        body.append(grid(("blocked by", "reason", "since", "keeps waiting"), rows))
+    blocking = {block.host for block in result.blocks}
+    body += _failures({host: why for host, why in applied.unreachable.items() if host not in blocking})
+    if result.waits:
+        waits = [(wait.server, wait.step, instant(wait.until)) for wait in result.waits]
+        body.append(grid(("server", "waits for", "until"), waits))
+    if applied.complete:
+        return [
+            *body,
+            f"done: {count(len(result.changed), 'host')} changed in {count(result.visits, 'visit')}",
+        ]
+    return [*body, "not finished: the next apply or watch goes on from here"]
+
+
+def _changed(plan: Plan, result: Result) -> list[str | Grid]:
+    """A line for each host that changed; what it was changed to is known where the plan said so."""
+    planned = {(change.host, change.role): "; ".join(change.what) for change in plan.changes}
+    rows: list[tuple[str, str, str]] = [
+        (host, role, what) for (host, role), what in planned.items() if host in result.changed
+    ]
+    known = {host for host, _, _ in rows}
+    rows += [(host, "-", "followed the others") for host in sorted(result.changed - known)]
+    return [grid(("changed", "role", "what"), rows)] if rows else []
+
+
+def _failures(failures: Mapping[HostName, str]) -> list[str | Grid]:
+    return [grid(("unreachable", "reason"), sorted(failures.items()))] if failures else []
+
+
+def _unreachable(failures: Mapping[HostName, str]) -> list[dict[str, str]]:
+    return [{"host": host, "reason": reason} for host, reason in sorted(failures.items())]
+
+
+def _wait(wait: Wait) -> dict[str, Any]:
+    return {"server": wait.server, "step": wait.step, "until": stamp(wait.until)}
+
+
+def _block(block: Block) -> dict[str, Any]:
+    return {
+        "host": block.host,
+        "reason": block.reason,
+        "since": stamp(block.since),
+        "servers": list(block.servers),
+        "steps": list(block.steps),
+    }

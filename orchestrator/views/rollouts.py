@@ -1,0 +1,79 @@
+"""Rollouts: what ran, what runs, and where each server stands."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from orchestrator.rotation.lifecycle import STEPS, Step
+from orchestrator.rotation.plan import name_of
+from orchestrator.rotation.recorded import Recorded, Rollout
+from orchestrator.rotation.standing import View
+from orchestrator.views.screen import Answer, grid
+from orchestrator.views.text import count, instant, stamp
+
+
+def rollouts_answer(recorded: Recorded) -> Answer:
+    """Every rollout, the newest first."""
+    found = sorted(recorded.rollouts.values(), key=lambda rollout: rollout.started, reverse=True)
+    rows = [
+        (one.id, one.playbook, _state(one), instant(one.started), instant(one.ended), len(one.targets))
+        for one in found
+    ]
+    columns = ("rollout", "playbook", "state", "started", "ended", "servers")
+    return Answer(
+        data={"rollouts": [_data(one) for one in found]},
+        body=(grid(columns, rows),) if rows else ("there was no rollout yet",),
+    )
+
+
+def rollout_answer(recorded: Recorded, rollout: Rollout, *, now: datetime) -> Answer:
+    """One rollout, and where its servers stand while it runs."""
+    view = View.of(recorded, now)
+    steps: Mapping[str, Step] = (
+        {server: view.step(server) for server in rollout.targets} if rollout.ended is None else {}
+    )
+    rows = []
+    for server, target in sorted(rollout.targets.items()):
+        step = steps.get(server, Step.DONE)
+        what = f"until {STEPS[step].holds_when}" if step is not Step.DONE else "-"
+        goal = name_of(recorded.credentials[target]) if target is not None else "leaves"
+        rows.append((server, goal, STEPS[step].phase, what))
+    facts = [
+        f"rollout {rollout.id} of {rollout.playbook}: {_state(rollout)}, {count(len(rows), 'server')}",
+        f"started {instant(rollout.started)}, ended {instant(rollout.ended)}",
+        *(f"because {reason}" for reason in rollout.reasons),
+    ]
+    failing = {host: one for host, one in sorted(recorded.contacts.items()) if one.failing_since is not None}
+    trouble = [(host, one.reason, instant(one.failing_since)) for host, one in failing.items()]
+    tables = [grid(("server", "is to have", "phase", "stays there"), rows)]
+    if trouble and rollout.ended is None:
+        tables.append(grid(("failing", "reason", "since"), trouble))
+    return Answer(
+        data={
+            **_data(rollout),
+            "steps": dict(steps),
+            "failing": [
+                {"host": host, "reason": one.reason, "since": stamp(one.failing_since)}
+                for host, one in failing.items()
+            ],
+        },
+        body=(*facts, *tables),
+    )
+
+
+def _state(rollout: Rollout) -> str:
+    if rollout.ended is None:
+        return "under way"
+    return f"replaced by {rollout.replaced_by}" if rollout.replaced_by is not None else "ended"
+
+
+def _data(rollout: Rollout) -> dict[str, Any]:
+    return {
+        "id": rollout.id,
+        "playbook": rollout.playbook,
+        "started": stamp(rollout.started),
+        "ended": stamp(rollout.ended),
+        "replaced_by": rollout.replaced_by,
+        "targets": dict(rollout.targets),
+        "reasons": list(rollout.reasons),
+    }
