@@ -1,238 +1,39 @@
 """What every ``Fleet`` does: the one in memory, and the one that reaches real hosts over SSH."""
 
-import os
-import tempfile
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from itertools import count
-from pathlib import Path
-from typing import Protocol
 
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding
-from cryptography.x509.oid import NameOID
 
-from orchestrator.inventory.model import Endpoint, HostName
-from orchestrator.keys.bundle import Position, TrustBundle, TrustedKey
-from orchestrator.keys.material import Algorithm, KeyPair, PublicKey, generate, open_signer, sign
-from orchestrator.lab import Lab
-from orchestrator.ports import Fleet
-from orchestrator.remote.fleet import SshFleet
+from orchestrator.keys.material import Algorithm, PublicKey
 from orchestrator.rotation import visits
-from orchestrator.rotation.observed import HostSurvey
 from orchestrator.rotation.visits import (
-    Challenge,
     Changed,
-    Claim,
-    CredentialId,
     Failed,
-    Fence,
-    Hook,
-    Order,
-    Outcome,
     Refused,
     Unchanged,
     Unreachable,
-    Verdict,
     Visit,
 )
-from tests.fake_fleet import FakeFleet, counting_random
-
-FLEET = "4f1eaf1e"
-ONE = CredentialId("1" * 32)
-TWO = CredentialId("2" * 32)
-THREE = CredentialId("3" * 32)
-SERVER = HostName("server-01")
-AGENT = HostName("agent-001")
-OTHER = HostName("agent-002")
-random = counting_random("contract")
-
-
-class World(Protocol):
-    """A fleet of three empty hosts and what a test may do to them."""
-
-    fleet: Fleet
-
-    def endpoint(self, host: HostName) -> Endpoint: ...
-    def cut_off(self, host: HostName) -> None:
-        """No visit reaches the host any more."""
-        ...
-
-    def failing_hook(self, host: HostName) -> Hook:
-        """A hook that fails on this host."""
-        ...
-
-
-class InMemory:
-    def __init__(self) -> None:
-        self.fake = FakeFleet(now=lambda: datetime.now(UTC))  # noqa: TID251 - the real hosts live now too
-        self.fleet: Fleet = self.fake
-
-    def endpoint(self, host: HostName) -> Endpoint:
-        return Endpoint(host=host, address="192.0.2.1")
-
-    def cut_off(self, host: HostName) -> None:
-        self.fake.trouble(host, unreachable="connection refused on 192.0.2.1:22")
-
-    def failing_hook(self, host: HostName) -> Hook:
-        self.fake.trouble(host, hook_fails="not today")
-        return Hook(command="echo not today; exit 1")
-
-
-class SystemClock:
-    def now(self) -> datetime:
-        return datetime.now(UTC)  # noqa: TID251 - this is the clock
-
-    def wait_until(self, instant: datetime) -> None:
-        raise NotImplementedError
-
-
-class OverSsh:
-    """Each world has folders of its own on the hosts of one lab."""
-
-    numbers = count(1)
-
-    def __init__(self, lab: Lab) -> None:
-        self.lab = lab
-        self.number = next(self.numbers)
-        self.ssh = SshFleet(clock=SystemClock(), entropy=_entropy)
-        self.fleet: Fleet = self.ssh
-        self.gone: set[HostName] = set()
-
-    def endpoint(self, host: HostName) -> Endpoint:
-        found = self.lab.host(host)
-        return Endpoint(
-            host=host,
-            address=found.address,
-            port=found.port + (1 if host in self.gone else 0),
-            user=self.lab.user,
-            key_file=str(self.lab.key_file),
-            known_hosts=str(self.lab.known_hosts),
-            base=f"{found.base}-{self.number}",
-        )
-
-    def cut_off(self, host: HostName) -> None:
-        self.gone.add(host)
-
-    def failing_hook(self, host: HostName) -> Hook:
-        del host
-        return Hook(command="echo not today; exit 1")
-
-
-def _entropy(size_bytes: int) -> bytes:
-    return os.urandom(size_bytes)  # noqa: TID251 - this is the source
-
-
-@pytest.fixture(scope="module")
-def shared_lab() -> Iterator[Lab]:
-    with tempfile.TemporaryDirectory(prefix="keyrelay-", ignore_cleanup_errors=True) as folder:
-        lab = Lab.up(Path(folder).resolve() / "lab", servers=1, agents=2)
-        yield lab
-        lab.down()
-
-
-@pytest.fixture(params=["in memory", "over ssh"])
-def world(request: pytest.FixtureRequest) -> Iterator[World]:
-    if request.param == "in memory":
-        yield InMemory()
-        return
-    over_ssh = OverSsh(request.getfixturevalue("shared_lab"))
-    with over_ssh.ssh:
-        yield over_ssh
-
-
-@pytest.fixture(params=list(Algorithm))
-def algorithm(request: pytest.FixtureRequest) -> Algorithm:
-    return Algorithm(request.param)
-
-
-def visit(
-    world: World, host: HostName, *orders: Order, generation: int = 1, counter: int = 1, fence: bool = True
-) -> Outcome:
-    asked = Visit(
-        endpoint=world.endpoint(host),
-        orders=orders,
-        fence=Fence(generation=generation, counter=counter) if fence else None,
-    )
-    (outcome,) = world.fleet.run([asked])
-    assert outcome.host == host
-    return outcome
-
-
-def survey(world: World, host: HostName) -> HostSurvey:
-    match visit(world, host, visits.Survey(), fence=False):
-        case Unchanged(reports=(visits.Surveyed(survey=found),)):
-            return found
-        case outcome:
-            pytest.fail(f"a survey ended as {outcome}")
-
-
-def challenge(server: HostName = SERVER) -> Challenge:
-    return Challenge(fleet=FLEET, server=server, nonce=random(32).hex())
-
-
-def claim(pair: KeyPair, *, server: HostName = SERVER, altered: bool = False) -> Claim:
-    asked = challenge(server)
-    text = b"something else" if altered else asked.text()
-    return Claim(challenge=asked, key=pair.public.spki_digest, signature=sign(pair.private, text).hex())
-
-
-def certificate(pair: KeyPair) -> str:
-    """A certificate of the key's own, valid from 2020 to 2040."""
-    signer = open_signer(pair.private)
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, SERVER)])
-    builder = x509.CertificateBuilder(
-        issuer_name=name,
-        subject_name=name,
-        public_key=signer.public_key(),
-        serial_number=1,
-        not_valid_before=datetime(2020, 1, 1, tzinfo=UTC),
-        not_valid_after=datetime(2040, 1, 1, tzinfo=UTC),
-    )
-    digest = hashes.SHA256() if isinstance(signer, ec.EllipticCurvePrivateKey) else None
-    return builder.sign(signer, digest).public_bytes(Encoding.PEM).decode()
-
-
-def stage(pair: KeyPair, credential: CredentialId = ONE, *, own: bool = False) -> visits.Stage:
-    pem = certificate(pair)
-    return visits.Stage(
-        credential=credential,
-        certificate_pem=pem,
-        chain_pem=pem,
-        challenge=challenge(),
-        algorithm=pair.public.algorithm,
-        private_key=None if own else pair.private,
-    )
-
-
-def activate(
-    credential: CredentialId = ONE, algorithm: Algorithm = Algorithm.ED25519, hook: Hook | None = None
-) -> visits.Activate:
-    return visits.Activate(credential=credential, challenge=challenge(), algorithm=algorithm, hook=hook)
-
-
-def revert(credential: CredentialId) -> visits.Revert:
-    return visits.Revert(credential=credential, challenge=challenge(), algorithm=Algorithm.ED25519)
-
-
-def key(algorithm: Algorithm = Algorithm.ED25519) -> KeyPair:
-    return generate(algorithm, random=random)
-
-
-def bundle(sequence: int, *pairs: KeyPair, epoch: int = 1, expires: datetime | None = None) -> TrustBundle:
-    return TrustBundle(
-        fleet=FLEET,
-        position=Position(epoch=epoch, sequence=sequence),
-        keys=tuple(TrustedKey(public=pair.public, servers=(SERVER,), expires=expires) for pair in pairs),
-    )
-
-
-def verified(public: PublicKey, signature: str, asked: Challenge) -> bool:
-    return public.verify(bytes.fromhex(signature), asked.text())
+from tests.fleet_worlds import (
+    AGENT,
+    ONE,
+    OTHER,
+    SERVER,
+    THREE,
+    TWO,
+    World,
+    activate,
+    certificate,
+    challenge,
+    key,
+    revert,
+    stage,
+    survey,
+    verified,
+    visit,
+)
 
 
 def test_no_visits_give_no_outcomes(world: World) -> None:
@@ -454,86 +255,6 @@ def test_what_was_never_there_is_disarmed_and_erased_already(world: World) -> No
 
     assert isinstance(visit(world, SERVER, visits.Disarm(credentials=(THREE,), in_use=ONE)), Unchanged)
     assert isinstance(visit(world, SERVER, visits.Erase(credentials=(THREE,))), Unchanged)
-
-
-def test_an_agent_tells_of_each_claim_what_its_bundle_says(world: World, algorithm: Algorithm) -> None:
-    trusted, unknown = key(algorithm), key(algorithm)
-    claims = (
-        claim(trusted),
-        claim(trusted, altered=True),
-        claim(unknown),
-        claim(trusted, server=HostName("server-02")),
-        claim(trusted),
-    )
-    expected = (Verdict.VALID, Verdict.INVALID, Verdict.UNTRUSTED, Verdict.UNTRUSTED, Verdict.VALID)
-    wanted = bundle(1, trusted, key())
-
-    installed = visit(world, AGENT, visits.Trust(bundle=wanted, claims=claims))
-    checked = visit(world, AGENT, visits.Check(claims=claims), fence=False)
-
-    assert isinstance(installed, Changed)
-    assert installed.reports == (
-        visits.Trusted(position=wanted.position, digest=wanted.digest, verdicts=expected, changed=True),
-    )
-    assert isinstance(checked, Unchanged)
-    assert checked.reports == (visits.Checked(digest=wanted.digest, verdicts=expected),)
-
-
-def test_a_key_is_expired_from_its_last_second_on(world: World) -> None:
-    pair = key()
-    over = bundle(1, pair, expires=datetime(2020, 1, 1, tzinfo=UTC))
-    later = bundle(2, pair, expires=datetime(2040, 1, 1, tzinfo=UTC))
-
-    for wanted, verdict in ((over, Verdict.EXPIRED), (later, Verdict.VALID)):
-        outcome = visit(world, AGENT, visits.Trust(bundle=wanted, claims=(claim(pair),)))
-        assert isinstance(outcome, Changed)
-        (report,) = outcome.reports
-        assert isinstance(report, visits.Trusted)
-        assert report.verdicts == (verdict,)
-
-
-def test_a_bundle_takes_the_place_of_an_earlier_one_and_is_surveyed(world: World) -> None:
-    one, two = key(), key()
-    visit(world, AGENT, visits.Trust(bundle=bundle(1, one)))
-    wanted = bundle(2, two, one, expires=datetime(2040, 1, 1, tzinfo=UTC))
-
-    assert isinstance(visit(world, AGENT, visits.Trust(bundle=wanted)), Changed)
-    assert isinstance(visit(world, AGENT, visits.Trust(bundle=wanted)), Unchanged)
-
-    held = survey(world, AGENT).bundle
-    assert held is not None
-    assert (held.position, held.digest) == (wanted.position, wanted.digest)
-    assert sorted(held.keys) == sorted([one.public.spki_digest, two.public.spki_digest])
-    assert {(edge.server, edge.expires) for edge in held.edges} == {(SERVER, 2208988800)}
-
-
-def test_a_bundle_never_goes_back_nor_changes_under_its_number(world: World) -> None:
-    pair = key()
-    visit(world, AGENT, visits.Trust(bundle=bundle(5, pair, epoch=2)))
-
-    for refused in (bundle(4, pair, epoch=2), bundle(9, pair, epoch=1), bundle(5, key(), epoch=2)):
-        assert isinstance(visit(world, AGENT, visits.Trust(bundle=refused)), Refused)
-    held = survey(world, AGENT).bundle
-    assert held is not None
-    assert held.digest == bundle(5, pair, epoch=2).digest
-    assert isinstance(visit(world, AGENT, visits.Trust(bundle=bundle(0, pair, epoch=3))), Changed)
-
-
-def test_an_agent_that_listens_to_nobody_trusts_nobody(world: World) -> None:
-    wanted = bundle(1)
-
-    outcome = visit(world, AGENT, visits.Trust(bundle=wanted, claims=(claim(key()),)))
-
-    assert isinstance(outcome, Changed)
-    assert outcome.reports == (
-        visits.Trusted(
-            position=wanted.position, digest=wanted.digest, verdicts=(Verdict.UNTRUSTED,), changed=True
-        ),
-    )
-
-
-def test_without_a_bundle_nothing_is_checked(world: World) -> None:
-    assert isinstance(visit(world, AGENT, visits.Check(claims=(claim(key()),)), fence=False), Refused)
 
 
 @pytest.mark.parametrize(("generation", "counter"), [(2, 6), (1, 9)])

@@ -1,0 +1,89 @@
+"""What the agents of every ``Fleet`` do with trust bundles and claims."""
+
+from datetime import UTC, datetime
+
+from orchestrator.inventory.model import HostName
+from orchestrator.keys.material import Algorithm
+from orchestrator.rotation import visits
+from orchestrator.rotation.visits import Changed, Refused, Unchanged, Verdict
+from tests.fleet_worlds import AGENT, SERVER, World, bundle, claim, key, survey, visit
+
+
+def test_an_agent_tells_of_each_claim_what_its_bundle_says(world: World, algorithm: Algorithm) -> None:
+    trusted, unknown = key(algorithm), key(algorithm)
+    claims = (
+        claim(trusted),
+        claim(trusted, altered=True),
+        claim(unknown),
+        claim(trusted, server=HostName("server-02")),
+        claim(trusted),
+    )
+    expected = (Verdict.VALID, Verdict.INVALID, Verdict.UNTRUSTED, Verdict.UNTRUSTED, Verdict.VALID)
+    wanted = bundle(1, trusted, key())
+
+    installed = visit(world, AGENT, visits.Trust(bundle=wanted, claims=claims))
+    checked = visit(world, AGENT, visits.Check(claims=claims), fence=False)
+
+    assert isinstance(installed, Changed)
+    assert installed.reports == (
+        visits.Trusted(position=wanted.position, digest=wanted.digest, verdicts=expected, changed=True),
+    )
+    assert isinstance(checked, Unchanged)
+    assert checked.reports == (visits.Checked(digest=wanted.digest, verdicts=expected),)
+
+
+def test_a_key_is_expired_from_its_last_second_on(world: World) -> None:
+    pair = key()
+    over = bundle(1, pair, expires=datetime(2020, 1, 1, tzinfo=UTC))
+    later = bundle(2, pair, expires=datetime(2040, 1, 1, tzinfo=UTC))
+
+    for wanted, verdict in ((over, Verdict.EXPIRED), (later, Verdict.VALID)):
+        outcome = visit(world, AGENT, visits.Trust(bundle=wanted, claims=(claim(pair),)))
+        assert isinstance(outcome, Changed)
+        (report,) = outcome.reports
+        assert isinstance(report, visits.Trusted)
+        assert report.verdicts == (verdict,)
+
+
+def test_a_bundle_takes_the_place_of_an_earlier_one_and_is_surveyed(world: World) -> None:
+    one, two = key(), key()
+    visit(world, AGENT, visits.Trust(bundle=bundle(1, one)))
+    wanted = bundle(2, two, one, expires=datetime(2040, 1, 1, tzinfo=UTC))
+
+    assert isinstance(visit(world, AGENT, visits.Trust(bundle=wanted)), Changed)
+    assert isinstance(visit(world, AGENT, visits.Trust(bundle=wanted)), Unchanged)
+
+    held = survey(world, AGENT).bundle
+    assert held is not None
+    assert (held.position, held.digest) == (wanted.position, wanted.digest)
+    assert sorted(held.keys) == sorted([one.public.spki_digest, two.public.spki_digest])
+    assert {(edge.server, edge.expires) for edge in held.edges} == {(SERVER, 2208988800)}
+
+
+def test_a_bundle_never_goes_back_nor_changes_under_its_number(world: World) -> None:
+    pair = key()
+    visit(world, AGENT, visits.Trust(bundle=bundle(5, pair, epoch=2)))
+
+    for refused in (bundle(4, pair, epoch=2), bundle(9, pair, epoch=1), bundle(5, key(), epoch=2)):
+        assert isinstance(visit(world, AGENT, visits.Trust(bundle=refused)), Refused)
+    held = survey(world, AGENT).bundle
+    assert held is not None
+    assert held.digest == bundle(5, pair, epoch=2).digest
+    assert isinstance(visit(world, AGENT, visits.Trust(bundle=bundle(0, pair, epoch=3))), Changed)
+
+
+def test_an_agent_that_listens_to_nobody_trusts_nobody(world: World) -> None:
+    wanted = bundle(1)
+
+    outcome = visit(world, AGENT, visits.Trust(bundle=wanted, claims=(claim(key()),)))
+
+    assert isinstance(outcome, Changed)
+    assert outcome.reports == (
+        visits.Trusted(
+            position=wanted.position, digest=wanted.digest, verdicts=(Verdict.UNTRUSTED,), changed=True
+        ),
+    )
+
+
+def test_without_a_bundle_nothing_is_checked(world: World) -> None:
+    assert isinstance(visit(world, AGENT, visits.Check(claims=(claim(key()),)), fence=False), Refused)

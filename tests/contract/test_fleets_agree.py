@@ -1,0 +1,121 @@
+"""The fleet in memory ends every visit as real hosts do, whatever is asked of them in whatever order."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from orchestrator.keys.material import Algorithm
+from orchestrator.lab import Lab
+from orchestrator.rotation import visits
+from orchestrator.rotation.visits import READING, CredentialId, Fence, Hook, Order, Outcome, Report, Visit
+from tests.fleet_worlds import (
+    ONE,
+    SERVER,
+    TWO,
+    InMemory,
+    OverSsh,
+    World,
+    activate,
+    bundle,
+    challenge,
+    claim,
+    key,
+    revert,
+    stage,
+)
+
+PAIRS = {ONE: (key(), key(Algorithm.ECDSA_P256)), TWO: (key(), key())}
+CLAIMS = tuple(claim(pair) for pairs in PAIRS.values() for pair in pairs)
+HOOKS: Mapping[str, Hook | None] = {
+    "none": None,
+    "works": Hook(command="true"),
+    "fails": Hook(command="echo not today; exit 1"),
+}
+
+ids = st.sampled_from([ONE, TWO])
+some_ids = st.sets(ids).map(lambda found: tuple(sorted(found)))
+
+
+def _stage(credential: CredentialId, which: int, *, own: bool) -> visits.Stage:
+    return stage(PAIRS[credential][which], credential, own=own)
+
+
+def _generate(credential: CredentialId) -> visits.Generate:
+    return visits.Generate(credential=credential, algorithm=Algorithm.ED25519, names=(SERVER,))
+
+
+def _trust(sequence: int, which: int) -> visits.Trust:
+    return visits.Trust(bundle=bundle(sequence, PAIRS[ONE][which], PAIRS[TWO][0]), claims=CLAIMS[:2])
+
+
+def orders(hook: Hook | None) -> st.SearchStrategy[Order]:
+    return st.one_of(
+        st.builds(_generate, ids),
+        st.builds(_stage, ids, st.integers(0, 1), own=st.sampled_from([False, False, True])),
+        st.builds(_trust, st.integers(1, 3), st.integers(0, 1)),
+        ids.map(lambda credential: activate(credential, hook=hook)),
+        ids.map(lambda credential: replace(revert(credential), hook=hook)),
+        st.builds(visits.Disarm, credentials=some_ids, in_use=st.none() | ids),
+        st.builds(visits.Erase, credentials=some_ids),
+        st.builds(lambda: visits.Sign(challenge=challenge())),
+        st.just(visits.Check(claims=CLAIMS)),
+    )
+
+
+asked = st.sampled_from(sorted(HOOKS)).flatmap(
+    lambda name: st.tuples(
+        st.just(name), st.lists(orders(HOOKS[name]), min_size=1, max_size=3), st.integers(1, 4)
+    )
+)
+
+
+def make(world: World, name: str, wanted: list[Order], counter: int) -> Outcome:
+    if isinstance(world, InMemory):
+        world.fake.trouble(SERVER, hook_fails="not today" if name == "fails" else None)
+    mutating = any(not isinstance(order, READING) for order in wanted)
+    fence = Fence(generation=1, counter=counter) if mutating else None
+    (outcome,) = world.fleet.run(
+        [Visit(endpoint=world.endpoint(SERVER), orders=(*wanted, visits.Survey()), fence=fence)]
+    )
+    return outcome
+
+
+def told(outcome: Outcome) -> tuple[str, list[object]]:
+    """What must be equal: all but reasons, skews, signatures, and keys made on the host."""
+    reports = () if isinstance(outcome, visits.Unreachable) else outcome.reports
+    return outcome.kind, [_told(report) for report in reports]
+
+
+def _told(report: Report) -> object:
+    match report:
+        case visits.Staged() | visits.Activated() | visits.Reverted() | visits.Signed():
+            return replace(report, signature="")
+        case visits.Generated():
+            return replace(report, request_pem="")
+        case visits.Surveyed(survey=survey):
+            given_keys = {pair.public.spki_digest for pairs in PAIRS.values() for pair in pairs}
+            held = tuple(
+                one if one.key in given_keys else replace(one, key=None) for one in survey.credentials
+            )
+            bundle = survey.bundle and replace(survey.bundle, keys=tuple(sorted(survey.bundle.keys)))
+            return replace(survey, user="", openssl="", credentials=held, bundle=bundle)
+        case _:
+            return report
+
+
+@given(script=st.lists(asked, min_size=1, max_size=6))
+@settings(
+    max_examples=25,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+def test_visits_in_any_order_end_alike_in_memory_and_over_ssh(
+    shared_lab: Lab, script: list[tuple[str, list[Order], int]]
+) -> None:
+    memory, real = InMemory(), OverSsh(shared_lab)
+    with real.ssh:
+        for step in script:
+            assert told(make(memory, *step)) == told(make(real, *step))
+        last: tuple[str, list[Order], int] = ("none", [], 1)
+        assert told(make(memory, *last)) == told(make(real, *last))

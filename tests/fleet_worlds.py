@@ -1,0 +1,224 @@
+"""Fleets of three empty hosts for tests, in memory and over SSH, and what is said to them."""
+
+import os
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from itertools import count
+from typing import Protocol
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import NameOID
+
+from orchestrator.inventory.model import Endpoint, HostName
+from orchestrator.keys.bundle import Position, TrustBundle, TrustedKey
+from orchestrator.keys.material import Algorithm, KeyPair, PublicKey, generate, open_signer, sign
+from orchestrator.lab import Lab
+from orchestrator.ports import Fleet
+from orchestrator.remote.dial import Patience
+from orchestrator.remote.fleet import SshFleet
+from orchestrator.rotation import visits
+from orchestrator.rotation.observed import HostSurvey
+from orchestrator.rotation.visits import (
+    Challenge,
+    Claim,
+    CredentialId,
+    Fence,
+    Hook,
+    Order,
+    Outcome,
+    Unchanged,
+    Visit,
+)
+from tests.fake_fleet import FakeFleet, counting_random
+
+FLEET = "4f1eaf1e"
+ONE = CredentialId("1" * 32)
+TWO = CredentialId("2" * 32)
+THREE = CredentialId("3" * 32)
+SERVER = HostName("server-01")
+AGENT = HostName("agent-001")
+OTHER = HostName("agent-002")
+random = counting_random("contract")
+
+
+class World(Protocol):
+    """A fleet of three empty hosts and what a test may do to them."""
+
+    fleet: Fleet
+
+    def endpoint(self, host: HostName) -> Endpoint: ...
+    def cut_off(self, host: HostName) -> None:
+        """No visit reaches the host any more."""
+        ...
+
+    def failing_hook(self, host: HostName) -> Hook:
+        """A hook that fails on this host."""
+        ...
+
+
+class InMemory:
+    def __init__(self) -> None:
+        self.fake = FakeFleet(now=lambda: datetime.now(UTC))  # noqa: TID251 - the real hosts live now too
+        self.fleet: Fleet = self.fake
+
+    def endpoint(self, host: HostName) -> Endpoint:
+        return Endpoint(host=host, address="192.0.2.1")
+
+    def cut_off(self, host: HostName) -> None:
+        self.fake.trouble(host, unreachable="connection refused on 192.0.2.1:22")
+
+    def failing_hook(self, host: HostName) -> Hook:
+        self.fake.trouble(host, hook_fails="not today")
+        return Hook(command="echo not today; exit 1")
+
+
+class SystemClock:
+    def now(self) -> datetime:
+        return datetime.now(UTC)  # noqa: TID251 - this is the clock
+
+    def wait_until(self, instant: datetime) -> None:
+        raise NotImplementedError
+
+
+def lab_endpoint(lab: Lab, name: str) -> Endpoint:
+    """How a host of a lab is reached."""
+    host = lab.host(name)
+    return Endpoint(
+        host=HostName(name),
+        address=host.address,
+        port=host.port,
+        user=lab.user,
+        key_file=str(lab.key_file),
+        known_hosts=str(lab.known_hosts),
+        base=str(host.base),
+    )
+
+
+def ssh_fleet(*, deadline_s: float = 60.0, concurrency: int = 16, open_connections: int = 8) -> SshFleet:
+    """A fleet over SSH that waits for nothing longer than the deadline."""
+    return SshFleet(
+        clock=SystemClock(),
+        entropy=entropy,
+        concurrency=concurrency,
+        deadline=timedelta(seconds=deadline_s),
+        patience=Patience(connect_s=deadline_s, log_in_s=deadline_s),
+        open_connections=open_connections,
+    )
+
+
+class OverSsh:
+    """Each world has folders of its own on the hosts of one lab."""
+
+    numbers = count(1)
+
+    def __init__(self, lab: Lab) -> None:
+        self.lab = lab
+        self.number = next(self.numbers)
+        self.ssh = ssh_fleet()
+        self.fleet: Fleet = self.ssh
+        self.gone: set[HostName] = set()
+
+    def endpoint(self, host: HostName) -> Endpoint:
+        found = lab_endpoint(self.lab, host)
+        port = found.port + (1 if host in self.gone else 0)
+        return replace(found, port=port, base=f"{found.base}-{self.number}")
+
+    def cut_off(self, host: HostName) -> None:
+        self.gone.add(host)
+
+    def failing_hook(self, host: HostName) -> Hook:
+        del host
+        return Hook(command="echo not today; exit 1")
+
+
+def entropy(size_bytes: int) -> bytes:
+    return os.urandom(size_bytes)  # noqa: TID251 - this is the source
+
+
+def visit(
+    world: World, host: HostName, *orders: Order, generation: int = 1, counter: int = 1, fence: bool = True
+) -> Outcome:
+    asked = Visit(
+        endpoint=world.endpoint(host),
+        orders=orders,
+        fence=Fence(generation=generation, counter=counter) if fence else None,
+    )
+    (outcome,) = world.fleet.run([asked])
+    assert outcome.host == host
+    return outcome
+
+
+def survey(world: World, host: HostName) -> HostSurvey:
+    match visit(world, host, visits.Survey(), fence=False):
+        case Unchanged(reports=(visits.Surveyed(survey=found),)):
+            return found
+        case outcome:
+            pytest.fail(f"a survey ended as {outcome}")
+
+
+def challenge(server: HostName = SERVER) -> Challenge:
+    return Challenge(fleet=FLEET, server=server, nonce=random(32).hex())
+
+
+def claim(pair: KeyPair, *, server: HostName = SERVER, altered: bool = False) -> Claim:
+    asked = challenge(server)
+    text = b"something else" if altered else asked.text()
+    return Claim(challenge=asked, key=pair.public.spki_digest, signature=sign(pair.private, text).hex())
+
+
+def certificate(pair: KeyPair) -> str:
+    """A certificate of the key's own, valid from 2020 to 2040."""
+    signer = open_signer(pair.private)
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, SERVER)])
+    builder = x509.CertificateBuilder(
+        issuer_name=name,
+        subject_name=name,
+        public_key=signer.public_key(),
+        serial_number=1,
+        not_valid_before=datetime(2020, 1, 1, tzinfo=UTC),
+        not_valid_after=datetime(2040, 1, 1, tzinfo=UTC),
+    )
+    digest = hashes.SHA256() if isinstance(signer, ec.EllipticCurvePrivateKey) else None
+    return builder.sign(signer, digest).public_bytes(Encoding.PEM).decode()
+
+
+def stage(pair: KeyPair, credential: CredentialId = ONE, *, own: bool = False) -> visits.Stage:
+    pem = certificate(pair)
+    return visits.Stage(
+        credential=credential,
+        certificate_pem=pem,
+        chain_pem=pem,
+        challenge=challenge(),
+        algorithm=pair.public.algorithm,
+        private_key=None if own else pair.private,
+    )
+
+
+def activate(
+    credential: CredentialId = ONE, algorithm: Algorithm = Algorithm.ED25519, hook: Hook | None = None
+) -> visits.Activate:
+    return visits.Activate(credential=credential, challenge=challenge(), algorithm=algorithm, hook=hook)
+
+
+def revert(credential: CredentialId) -> visits.Revert:
+    return visits.Revert(credential=credential, challenge=challenge(), algorithm=Algorithm.ED25519)
+
+
+def key(algorithm: Algorithm = Algorithm.ED25519) -> KeyPair:
+    return generate(algorithm, random=random)
+
+
+def bundle(sequence: int, *pairs: KeyPair, epoch: int = 1, expires: datetime | None = None) -> TrustBundle:
+    return TrustBundle(
+        fleet=FLEET,
+        position=Position(epoch=epoch, sequence=sequence),
+        keys=tuple(TrustedKey(public=pair.public, servers=(SERVER,), expires=expires) for pair in pairs),
+    )
+
+
+def verified(public: PublicKey, signature: str, asked: Challenge) -> bool:
+    return public.verify(bytes.fromhex(signature), asked.text())
