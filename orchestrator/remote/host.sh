@@ -18,7 +18,7 @@ nl='
 '
 blanks=" 	$nl"
 IFS=$blanks
-base='' here='' work='' scratch='' held='' made='' raise='' touched='' guarded='' writing='' device=''
+base='' here='' work='' scratch='' held='' made='' raise='' touched='' guarded='' writing='' device='' group=''
 server='' nonce='' fleet='' why='' number=0
 # Children find an empty standard input and an unheard standard output; only `line` reads 3, `say` writes 4.
 exec 3<&0 </dev/null 4>&1 >/dev/null
@@ -39,6 +39,7 @@ finish() {
 
 release() {
   IFS=$blanks
+  if [ "$group" ]; then kill -s KILL -- "-$group" 2>/dev/null; fi
   if [ "$scratch" ]; then rm -rf "$scratch"; fi
   if [ "$held" ]; then
     cd "$here" || return
@@ -208,8 +209,10 @@ enter() {
 
 lock() {
   why=$(mkdir lock 2>&1) || {
-    [ -d lock ] || cannot_write
-    take_over
+    case $why in
+      *'File exists'*) take_over ;;
+      *) cannot_write ;;
+    esac
   }
   held=1
   work=$here/lock/$marker
@@ -222,7 +225,7 @@ take_over() {
   { read -r owner until <lock/owner; } 2>/dev/null
   if ! is_hex "$owner" 32 || ! is_number "$until"; then
     # Its owner was cut off, or is about to write its name.
-    owner='' until=$(stat -c %Y lock 2>/dev/null) || stop 'another visit has just left'
+    owner='' until=$(stat -c %Y lock 2>/dev/null) || stop 'another visit has just held the lock'
     until=$((until + 60))
   fi
   if [ "$now" -lt "$until" ]; then
@@ -373,12 +376,14 @@ fetch_claims() {
   done
 }
 
-# One pass over the edges keeps those that a claim asks for; names are compared whole.
+# say_verdicts FOLDER: on the claims, by the bundle in FOLDER. One pass over its edges keeps those that a claim
+# asks for; names are compared whole.
 say_verdicts() {
+  folder=$1
   kept=''
   while read -r server key expires; do
     case $nl$wanted_edges in *"$nl$server $key$nl"*) kept=$kept$server' '$key' '$expires$nl ;; esac
-  done <agent/current/edges
+  done <"$folder/edges"
   claim=0
   IFS=$nl
   for edge in $wanted_edges; do
@@ -396,7 +401,7 @@ say_verdicts() {
     done
     if [ "$verdict" = trusted ]; then
       IFS=$blanks
-      verify "$claim" "agent/current/keys/${edge#* }.pem"
+      verify "$claim" "$folder/keys/${edge#* }.pem"
       IFS=$nl
     fi
     say "verdict $verdict"
@@ -597,7 +602,7 @@ order_trust() {
   fi
   say "position $position"
   say "digest $digest"
-  say_verdicts
+  say_verdicts "$place"
   # A reader that resolved `current` before the switch may still be in the bundle before this one.
   set --
   if [ "$outcome" = changed ]; then
@@ -615,19 +620,21 @@ run_hook() {
   session=''
   command -v setsid >/dev/null && session=setsid
   (
-    cd / && umask 022 && PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin && exec $session timeout -k 5 "$limit" \
+    cd / && umask 022 && PATH=${PATH-}:/usr/local/sbin:/usr/sbin:/sbin && exec $session timeout -k 5 "$limit" \
       sh -c 'sh "$1"; printf "%s\n" "$?" >"$2"' hook "$work/hook" "$work/status"
   ) >"$work/output" 2>&1 3<&- 4>&- &
   group=$!
   wait "$group"
   hook_status=''
   { read -r hook_status <"$work/status"; } 2>/dev/null
-  [ "$hook_status" != 0 ] || return 0
   if [ "$hook_status" ]; then
+    group=''
+    [ "$hook_status" != 0 ] || return 0
     hook_said="exited $hook_status"
   else
     # busybox's timeout ends one process only; the session's number is that of its first process.
     kill -s KILL -- "-$group" 2>/dev/null
+    group=''
     hook_said="did not end within ${limit}s"
   fi
   text=$(dd if="$work/output" bs=2000 count=1 2>/dev/null)
@@ -788,9 +795,10 @@ order_check() {
   need_openssl
   leads agent bundles
   [ "$to" ] || stop 'no bundle is in use'
-  digest agent/current || [ "$digest" ] || stop "$base/agent/current cannot be read"
+  # No lock is held: a switch must not mix two bundles, so the link is followed once.
+  digest "agent/bundles/$to" || [ "$digest" ] || stop "$base/agent/bundles/$to cannot be read"
   say "digest $digest"
-  say_verdicts
+  say_verdicts "agent/bundles/$to"
   done_with unchanged
 }
 
@@ -878,12 +886,14 @@ order_survey() {
     if is_folder "$folder/keys"; then say_problems "$folder"/keys/*; fi
   done
   if [ -L agent/current ]; then
-    say "bundle $(readlink agent/current)"
-    if [ -d agent/current ]; then
-      digest agent/current || :
+    to=$(readlink agent/current)
+    say "bundle $to"
+    folder=agent/$to
+    if [ -d "$folder" ]; then
+      digest "$folder" || :
       say "digest $digest"
-      say_file edge agent/current/edges
-      for file in agent/current/keys/*.pem; do
+      say_file edge "$folder/edges"
+      for file in "$folder"/keys/*.pem; do
         if [ -f "$file" ]; then say_file public "$file"; fi
       done
     fi

@@ -159,8 +159,9 @@ def _bundle(notes: _Notes) -> HeldBundle | None:
     target = notes.single.get("bundle")
     if target is None:
         return None
+    folder, _, name = target.partition("/")
     try:
-        position = Position.parse(target.removeprefix("bundles/"))
+        position = Position.parse(name if folder == "bundles" else "")
     except ValueError:
         notes.problem("agent/current", found=f"a link to {plain(target)}", wanted="a link into bundles")
         return None

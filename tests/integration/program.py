@@ -168,6 +168,20 @@ class Machine:
         self.answer, self.noise = done.stdout, done.stderr
         return decode(visit, marker=marker, stdout=done.stdout, sent_at=sent_at, received_at=_now())
 
+    def start(self, visit: Visit) -> subprocess.Popen[bytes]:
+        """Begins ``visit`` and leaves it to itself."""
+        process = subprocess.Popen(
+            [self.path / "sh", "-c", BOOTSTRAP],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            env={"PATH": str(self.path)},
+        )
+        assert process.stdin is not None
+        process.stdin.write(encode(visit, marker=f"{next(_markers):032x}").reveal())
+        process.stdin.close()
+        return process
+
     def report(self, *orders: Order) -> Report:
         """The last report of a visit that must succeed."""
         outcome = self.run(*orders)

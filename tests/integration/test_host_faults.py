@@ -272,6 +272,24 @@ def test_a_visit_that_broke_off_before_its_hook_runs_it_the_next_time(
     assert not machine.report(activate_two(f"echo ran >>{seen}")).changed
 
 
+def test_a_visit_that_is_ended_ends_its_hook_and_gives_the_lock_back(
+    machine: Machine, tmp_path: Path
+) -> None:
+    machine.report(stage(TWO, P256))
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    order = activate_two(f"echo $$ >{fifo}; sleep 600")
+    process = machine.start(machine.visit(order))
+    hook_pid = int(fifo.read_text())
+    process.terminate()
+    process.wait(timeout=30)
+
+    assert not (machine.base / "lock").exists()
+    assert not _runs(hook_pid)
+    report = machine.report(activate_two("true"))
+    assert report.changed
+
+
 def test_what_a_hook_prints_is_bounded(machine: Machine) -> None:
     machine.report(stage(TWO, P256))
     outcome = machine.run(

@@ -3,6 +3,7 @@
 import os
 import subprocess
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -227,6 +228,27 @@ def test_a_lock_without_an_owner_is_taken_over_once_it_is_a_minute_old(settled: 
     assert young.reason.startswith("visit unknown holds the lock until ")
     assert old.kind == "unchanged"
     assert not lock.exists()
+
+
+def test_of_visits_at_the_same_time_one_works_and_the_others_are_told(settled: Machine) -> None:
+    others = [replace(settled) for _ in range(6)]
+    order = Trust(bundle=bundle(6, ED25519, P256))
+    with ThreadPoolExecutor(len(others)) as pool:
+        outcomes = list(
+            pool.map(lambda other: other.run(order, fence=Fence(generation=2, counter=1)), others)
+        )
+
+    refused = [outcome for outcome in outcomes if isinstance(outcome, Refused)]
+    assert "changed" in {outcome.kind for outcome in outcomes}
+    assert all("lock" in outcome.reason for outcome in refused), refused
+    assert {outcome.kind for outcome in outcomes} <= {"changed", "unchanged", "refused"}
+    assert not (settled.base / "lock").exists()
+    assert settled.run(order, fence=Fence(generation=2, counter=1)).kind == "unchanged"
+
+
+def test_a_base_made_for_a_visit_that_is_refused_is_taken_away_again(machine: Machine) -> None:
+    assert unsafe(machine.run(activate(ONE))) == f"credential {ONE} is not staged here"
+    assert not machine.base.exists()
 
 
 def unsafe(outcome: object) -> str:
