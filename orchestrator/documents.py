@@ -6,7 +6,7 @@ so that an error can show the quoted form.
 
 Refused, each with its place: more than 8 MiB, more than 40 levels, aliases that contain themselves or unfold
 to more than two million values, a key or an anchor that stands twice, a second document, and every tag but
-the plain ones.
+the plain ones; in an inventory ``!vault`` and ``!unsafe`` are allowed too.
 """
 
 import json
@@ -16,7 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.errors import InputError, Place
-from orchestrator.yaml_nodes import Node, parse
+from orchestrator.yaml_nodes import Encrypted, Node, parse
+
+__all__ = ["MAX_BYTES", "Document", "Encrypted", "decode", "load_document", "read_document", "read_file"]
 
 MAX_BYTES = 8 * 2**20
 
@@ -29,8 +31,8 @@ class Document:
     at ``()``. Where a path leaves the document, the nearest known parent answers.
 
     Attributes:
-        value: plain dicts, lists, text, numbers, booleans, None, dates. Aliased parts are one object that
-            stands in several places: do not change it.
+        value: plain dicts, lists, text, numbers, booleans, None, dates; ``Encrypted`` where Ansible's tags
+            are allowed. Aliased parts are one object that stands in several places: do not change it.
     """
 
     file: str
@@ -109,18 +111,22 @@ def _step(node: Node | None, part: Any) -> tuple[Node | None, Node] | None:
     return None
 
 
-def read_document(text: str | bytes, *, file: str) -> Document:
+def read_document(
+    text: str | bytes, *, file: str, ansible_tags: bool = False, limit_bytes: int = MAX_BYTES
+) -> Document:
     """The one YAML document of ``text``; an empty one has the value None.
 
     Args:
         text: UTF-8 if bytes; a byte order mark is ignored.
         file: the name that places bear.
+        ansible_tags: whether ``!unsafe`` and ``!vault`` are allowed, as ``yaml_nodes.parse`` takes them.
+        limit_bytes: what is larger is refused.
 
     Raises:
         InputError: not UTF-8, not YAML, or one of the refusals that this module lists.
     """
-    decoded = _decoded(text, Place(file=file))
-    root = parse(decoded, file=file)
+    decoded = decode(text, file=file, limit_bytes=limit_bytes)
+    root = parse(decoded, file=file, ansible_tags=ansible_tags)
     return Document(file=file, value=None if root is None else root.value, root=root, text=decoded)
 
 
@@ -133,8 +139,8 @@ def load_document(path: Path) -> Document:
     return read_document(read_file(path), file=str(path))
 
 
-def read_file(path: Path) -> bytes:
-    """The bytes of a file the user names, not larger than ``MAX_BYTES``.
+def read_file(path: Path, *, limit_bytes: int = MAX_BYTES) -> bytes:
+    """The bytes of a file the user names, not larger than ``limit_bytes``.
 
     Raises:
         InputError: missing, unreadable, too large, or no regular file.
@@ -145,10 +151,10 @@ def read_file(path: Path) -> bytes:
         if not stat.S_ISREG(status.st_mode):
             kind = "a directory" if stat.S_ISDIR(status.st_mode) else "no regular file"
             raise InputError(f"found {kind}; allowed: a file", place=place)
-        if status.st_size > MAX_BYTES:
-            raise _too_large(place)
+        if status.st_size > limit_bytes:
+            raise _too_large(place, limit_bytes)
         with path.open("rb") as file:
-            content = file.read(MAX_BYTES + 1)
+            content = file.read(limit_bytes + 1)
     except FileNotFoundError as error:
         raise InputError("there is no such file", place=place) from error
     except PermissionError as error:
@@ -158,18 +164,20 @@ def read_file(path: Path) -> bytes:
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise InputError(f"this file cannot be read: {reason}", place=place) from error
-    if len(content) > MAX_BYTES:
-        raise _too_large(place)
+    if len(content) > limit_bytes:
+        raise _too_large(place, limit_bytes)
     return content
 
 
-def _too_large(place: Place) -> InputError:
-    return InputError(f"this file is larger than {MAX_BYTES // 2**20} MiB", place=place)
+def decode(text: str | bytes, *, file: str, limit_bytes: int = MAX_BYTES) -> str:
+    """``text`` as characters that UTF-8 can write, without a byte order mark.
 
-
-def _decoded(text: str | bytes, place: Place) -> str:
-    if len(text) > MAX_BYTES:
-        raise _too_large(place)
+    Raises:
+        InputError: it is larger than ``limit_bytes``, not UTF-8, or has a lone surrogate.
+    """
+    place = Place(file=file)
+    if len(text) > limit_bytes:
+        raise _too_large(place, limit_bytes)
     try:
         decoded = text if isinstance(text, str) else text.decode()
         decoded.encode()  # a lone surrogate is no text either
@@ -177,9 +185,13 @@ def _decoded(text: str | bytes, place: Place) -> str:
         line = error.object.count(b"\n", 0, error.start) + 1
         raise InputError(
             f"found the byte 0x{error.object[error.start]:02x}, which is not UTF-8",
-            place=Place(file=place.file, line=line),
+            place=Place(file=file, line=line),
             hint="save the file as UTF-8",
         ) from error
     except UnicodeEncodeError as error:
         raise InputError("found a lone surrogate, which is not UTF-8", place=place) from error
     return decoded.removeprefix("\ufeff")
+
+
+def _too_large(place: Place, limit_bytes: int) -> InputError:
+    return InputError(f"this file is larger than {limit_bytes // 2**20} MiB", place=place)

@@ -6,6 +6,7 @@ reads it; merge keys (``<<``) as well.
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import yaml
@@ -24,10 +25,39 @@ _TEXT, _MERGE = f"{_TAG}str", f"{_TAG}merge"
 _READ_AS_TEXT = {_TEXT, f"{_TAG}value"}
 _READ_BY_CONSTRUCTOR = {f"{_TAG}{name}" for name in ("bool", "float", "int", "null", "timestamp")}
 _MERGE_KEY = object()
+_UNSAFE = "!unsafe"
+_VAULT_TAGS = ("!vault", "!vault-encrypted")
 _TAG_HINTS = {
-    "!vault": "keyrelay opens no Ansible vault; keep this variable out of the files that keyrelay reads",
-    "!unsafe": "keyrelay renders nothing that it reads here, so the value is safe without the tag",
+    "!vault": "keyrelay opens no Ansible vault; keep this value out of the files that keyrelay reads",
+    _UNSAFE: "keyrelay renders nothing that it reads here, so the value is safe without the tag",
 }
+
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Encrypted:
+    """A value that ansible-vault has encrypted, and that keyrelay never opens.
+
+    Nothing can be known of it: to ask whether it is true, or equal to a value of another kind, is an error.
+
+    Attributes:
+        ciphertext: what stands in the file, ``$ANSIBLE_VAULT;…``.
+    """
+
+    ciphertext: str
+
+    def __repr__(self) -> str:
+        return "<encrypted by ansible-vault>"
+
+    def __bool__(self) -> bool:
+        raise ValueError("a value is encrypted by ansible-vault; whether it is true cannot be known")
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, Encrypted):
+            return self.ciphertext == other.ciphertext
+        raise ValueError("a value is encrypted by ansible-vault; what it equals cannot be known")
+
+    def __hash__(self) -> int:
+        return hash(self.ciphertext)
 
 
 class Node:
@@ -54,13 +84,19 @@ class Node:
         self.below: dict[Any, tuple[Node, Node]] | list[Node] | None = None
 
 
-def parse(text: str, *, file: str) -> Node | None:
+def parse(text: str, *, file: str, ansible_tags: bool = False) -> Node | None:
     """The root of the one document in ``text``; None if there is nothing in it.
+
+    Args:
+        text: the document.
+        file: the name that places bear.
+        ansible_tags: whether ``!unsafe`` and ``!vault`` are allowed. ``!unsafe`` changes nothing; a ``!vault``
+            scalar becomes ``Encrypted``.
 
     Raises:
         InputError: not YAML, beyond a limit, or with a tag, key or alias that is refused.
     """
-    return _Reader(text, file).read()
+    return _Reader(text, file, ansible_tags=ansible_tags).read()
 
 
 class _Open:
@@ -82,7 +118,8 @@ class _Open:
 class _Reader:
     """Builds nodes from events."""
 
-    def __init__(self, text: str, file: str) -> None:
+    def __init__(self, text: str, file: str, *, ansible_tags: bool) -> None:
+        self._ansible_tags = ansible_tags
         self._text = text
         self._file = file
         self._open: list[_Open] = []
@@ -148,6 +185,10 @@ class _Reader:
         tag = event.tag
         if tag is None or tag == "!":
             tag = self._plain_tag(event.value) if event.implicit[0] else _TEXT
+        elif self._ansible_tags and tag in _VAULT_TAGS:
+            return Node(Encrypted(event.value), event.start_mark, event.end_mark)
+        elif self._ansible_tags and tag == _UNSAFE:
+            tag = self._plain_tag(event.value)  # quoted or not, as Ansible does
         if tag == _MERGE and event.anchor is None and self._open and self._open[-1].wants_key:
             return Node(_MERGE_KEY, event.start_mark, event.end_mark)
         if tag in _READ_AS_TEXT or tag == _MERGE:
@@ -176,7 +217,7 @@ class _Reader:
     def _wrong_tag(self, event: Any) -> InputError:
         tag = event.tag.replace(_TAG, "!!")
         message = f"found the tag {tag}; allowed: no tag, or !!str !!int !!float !!bool !!null !!map !!seq"
-        hint = _TAG_HINTS.get("!vault" if tag == "!vault-encrypted" else tag, "")
+        hint = _TAG_HINTS.get("!vault" if tag in _VAULT_TAGS else tag, "")
         return self._wrong(event.start_mark, message, hint=hint)
 
     def _remember(self, node: Node, event: Any) -> None:
@@ -197,7 +238,8 @@ class _Reader:
 
     def _begin(self, event: Any) -> None:
         mapping = isinstance(event, yaml.MappingStartEvent)
-        if event.tag not in {None, "!", f"{_TAG}map" if mapping else f"{_TAG}seq"}:
+        allowed = {None, "!", f"{_TAG}map" if mapping else f"{_TAG}seq"}
+        if event.tag not in allowed and not (self._ansible_tags and event.tag == _UNSAFE):
             raise self._wrong_tag(event)
         if self._open and self._open[-1].wants_key:
             raise self._wrong_key(event.start_mark, mapping=mapping)
@@ -262,6 +304,8 @@ class _Reader:
     def _take_key(self, top: _Open, node: Node, mark: Any) -> None:
         if node.below is not None:
             raise self._wrong_key(mark, mapping=isinstance(node.below, dict))
+        if isinstance(node.value, Encrypted):
+            raise self._wrong(mark, "found an encrypted value as a key; allowed: text")
         first = (top.entries or {}).get(node.value)
         if first is not None:
             found = self._text[node.start.index : node.end.index]
