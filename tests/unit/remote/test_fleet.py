@@ -1,0 +1,111 @@
+import socket
+import subprocess
+import threading
+from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from orchestrator.inventory.model import Endpoint, HostName
+from orchestrator.remote.connection import Answer
+from orchestrator.remote.fleet import _Crew, _explained
+from orchestrator.rotation.visits import Failed, Outcome, Survey, Unreachable, Visit
+from tests.fleet_worlds import ssh_fleet
+
+LONG_S = 60.0
+
+
+def visits(count: int, **how: object) -> Sequence[Visit]:
+    return [
+        Visit(
+            endpoint=Endpoint(host=HostName(f"host-{number}"), address="127.0.0.1", **how),  # type: ignore[arg-type]
+            orders=(Survey(),),
+        )
+        for number in range(count)
+    ]
+
+
+def unreachable(visit: Visit) -> Outcome:
+    return Unreachable(host=visit.endpoint.host, reason="a test")
+
+
+def test_every_one_of_many_hosts_that_refuse_is_told_once(tmp_path: Path) -> None:
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", tmp_path / "key"], check=True)
+    (tmp_path / "known_hosts").touch()
+    with socket.socket() as taken, ssh_fleet() as fleet:
+        taken.bind(("127.0.0.1", 0))  # nothing listens, and nobody else can
+        port = taken.getsockname()[1]
+        asked = visits(
+            100, port=port, key_file=str(tmp_path / "key"), known_hosts=str(tmp_path / "known_hosts")
+        )
+
+        outcomes = list(fleet.run(asked))
+
+    assert sorted(outcome.host for outcome in outcomes) == sorted(visit.endpoint.host for visit in asked)
+    reasons = {outcome.reason for outcome in outcomes if isinstance(outcome, Unreachable)}
+    assert reasons == {f"connection refused on 127.0.0.1:{port}"}
+
+
+def test_no_more_visits_are_under_way_at_once_than_asked_for() -> None:
+    under_way, most = 0, 0
+    lock = threading.Lock()
+
+    def make(visit: Visit) -> Outcome:
+        nonlocal under_way, most
+        with lock:
+            under_way += 1
+            most = max(most, under_way)
+        threading.Event().wait(0.005)
+        with lock:
+            under_way -= 1
+        return unreachable(visit)
+
+    with _Crew(visits(40), 4, make) as crew, closing(crew):
+        assert len(list(crew.outcomes())) == 40
+
+    assert most <= 4
+
+
+def test_visits_that_wait_for_slow_hosts_give_up_their_places() -> None:
+    released = threading.Event()
+
+    def make(visit: Visit) -> Outcome:
+        if visit.endpoint.host in ("host-0", "host-1"):
+            released.wait(LONG_S)
+        return unreachable(visit)
+
+    with _Crew(visits(6), 2, make) as crew, closing(crew):
+        outcomes = crew.outcomes()
+        quick = {next(outcomes).host for _ in range(4)}
+        released.set()
+        slow = {outcome.host for outcome in outcomes}
+
+    assert quick == {"host-2", "host-3", "host-4", "host-5"}
+    assert slow == {"host-0", "host-1"}
+
+
+def test_a_mistake_in_this_program_is_raised_where_the_run_is_waited_for() -> None:
+    def make(visit: Visit) -> Outcome:
+        raise ZeroDivisionError(visit.endpoint.host)
+
+    with _Crew(visits(1), 2, make) as crew, closing(crew), pytest.raises(ZeroDivisionError, match="host-0"):
+        list(crew.outcomes())
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        (Answer(stdout=b"", broken="the visit's time ran out"), "the visit's time ran out"),
+        (Answer(stdout=b"", exit_status=127), "it broke off (status 127)"),
+        (
+            Answer(stdout=b"", stderr=b"sh:\n\x1b[2J no such\nthing\n", exit_status=1),
+            "it broke off (status 1: sh: ?[2J no such thing)",
+        ),
+        (Answer(stdout=b"whole"), "it broke off"),
+    ],
+)
+def test_a_failed_visit_is_explained_by_what_the_connection_saw(answer: Answer, reason: str) -> None:
+    failed = Failed(host=HostName("host"), reason="it broke off")
+
+    assert _explained(failed, answer).reason == reason
