@@ -1,11 +1,11 @@
 """A whole fleet in memory with an eye on it: the real engine, ledger fold and issuer over fake hosts.
 
-After every single visit ``World`` compares the hosts themselves, not the ledger: no agent that has a bundle
-may distrust the key its server uses (S1), no bundle may go back (S2), and no private key may lie outside its
-scope (S4). A violation raises at once, with what was done last.
+``World`` looks at the hosts themselves after every single visit (``tests/eye.py``), can be killed wherever
+something durable changes (``tests/mortal.py``), and hosts can be wiped, rolled back and moved.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from fractions import Fraction
@@ -13,9 +13,8 @@ from fractions import Fraction
 from orchestrator.inventory.model import Endpoint, HostName
 from orchestrator.issuers.embedded import EmbeddedIssuer
 from orchestrator.keys.authority import Authority
-from orchestrator.keys.bundle import Position
 from orchestrator.keys.certificate import parse_certificate
-from orchestrator.keys.material import Algorithm, load_private
+from orchestrator.keys.material import Algorithm
 from orchestrator.operations.apply import Applied, apply
 from orchestrator.operations.found import ISSUER_RECORD, found
 from orchestrator.policy.desired import (
@@ -32,9 +31,12 @@ from orchestrator.policy.desired import (
 )
 from orchestrator.ports import Ports
 from orchestrator.rotation.recorded import Recorded
-from orchestrator.rotation.visits import Hook, Outcome, Visit
+from orchestrator.rotation.visits import Hook, Outcome, Survey, Visit
+from tests.eye import Eye
 from tests.fake_fleet import FakeFleet
+from tests.fake_state import HostState
 from tests.fakes import FakeClock, FakeLedger, FakeVault, SeededEntropy
+from tests.mortal import KilledError, Life, MortalLedger, MortalVault
 
 AGENTS = tuple(HostName(f"agent-{n}") for n in range(1, 4))
 SERVERS = tuple(HostName(f"server-{n}") for n in range(1, 4))
@@ -104,10 +106,6 @@ def endpoint(host: HostName) -> Endpoint:
     )
 
 
-class ViolationError(AssertionError):
-    """An invariant was broken on the hosts."""
-
-
 @dataclass(slots=True)
 class WatchedFleet:
     """Hosts in memory, looked at after every visit."""
@@ -116,9 +114,15 @@ class WatchedFleet:
     world: "World"
 
     def run(self, visits: Sequence[Visit]) -> Iterator[Outcome]:
-        for outcome in self.fleet.run(visits):
-            self.world.look(f"after the visit to {outcome.host}: {outcome.kind}")
-            yield outcome
+        eye, life = self.world.eye, self.world.life
+        if any(not isinstance(order, Survey) for visit in visits for order in visit.orders):
+            eye.takes_in_surveys()
+        for visit in visits:
+            life.point()
+            for outcome in self.fleet.run([visit]):
+                eye.visited(visit, outcome)
+                life.point()
+                yield outcome
 
 
 @dataclass(slots=True)
@@ -126,23 +130,23 @@ class World:
     """A founded fleet.
 
     Attributes:
-        asked: what was last applied, to know who listens to whom.
-        held: edges that were seen to hold, and have been asked for ever since.
+        life: when the controller is killed.
+        eye: who looks at the hosts.
     """
 
     clock: FakeClock = field(default_factory=FakeClock)
     ledger: FakeLedger = field(default_factory=FakeLedger)
     vault: FakeVault = field(default_factory=FakeVault)
     entropy: SeededEntropy = field(default_factory=lambda: SeededEntropy("world"))
-    asked: Desired | None = None
-    held: set[tuple[HostName, HostName]] = field(default_factory=set)
-    positions: dict[HostName, Position] = field(default_factory=dict)
+    life: Life = field(default_factory=Life)
     fleet: FakeFleet = field(init=False)
+    eye: Eye = field(init=False)
     ports: Ports = field(init=False)
 
     def __post_init__(self) -> None:
         found(self.ledger, self.vault, clock=self.clock, entropy=self.entropy)
         self.fleet = FakeFleet(now=self.clock.now)
+        self.eye = Eye(fleet=self.fleet, ledger=self.ledger, vault=self.vault, clock=self.clock)
         issuer = Authority(
             certificate=parse_certificate(self.ledger.read().issuer),
             private=self.vault.open(ISSUER_RECORD, ISSUER_RECORD),
@@ -151,8 +155,8 @@ class World:
             clock=self.clock,
             entropy=self.entropy,
             fleet=WatchedFleet(self.fleet, self),
-            ledger=self.ledger,
-            vault=self.vault,
+            ledger=MortalLedger(self.ledger, self.life),
+            vault=MortalVault(self.vault, self.life),
             issuer=EmbeddedIssuer(authority=issuer, random=self.entropy),
             progress=Silent(),
         )
@@ -165,9 +169,8 @@ class World:
         hooks: Mapping[HostName, Hook] | None = None,
         new_key: bool = False,
     ) -> Applied:
-        self.asked = wanted
-        self.held &= self.edges()
-        return apply(
+        self.eye.ask(wanted)
+        applied = apply(
             self.ports,
             wanted,
             hooks=hooks or {},
@@ -175,6 +178,15 @@ class World:
             agree=lambda _: True,
             new_key=new_key,
         )
+        self.eye.check_end(applied, wanted)
+        return applied
+
+    def apply_and_die(self, wanted: Desired, *, after: int, new_key: bool = False) -> bool:
+        """Apply, killed after so many points at which something durable changes; whether it was."""
+        self.life.dies_after(after)
+        with suppress(KilledError):
+            self.apply(wanted, new_key=new_key)
+        return self.life.rise()
 
     @property
     def recorded(self) -> Recorded:
@@ -182,52 +194,28 @@ class World:
 
     def live_key(self, server: HostName) -> str | None:
         """The SPKI digest of the private key the server really uses."""
-        host = self.fleet.hosts[server]
-        folder = host.credentials.get(host.current) if host.current is not None else None
-        if folder is None or folder.private_key is None:
-            return None
-        return load_private(folder.private_key).public.spki_digest
+        return self.eye.live_key(server)
 
     def keys_in_use(self) -> set[str]:
         return {key for server in SERVERS if (key := self.live_key(server)) is not None}
 
     def trusted(self, agent: HostName, server: HostName) -> set[str]:
         """The keys the agent's installed bundle accepts for the server."""
-        bundle = self.fleet.hosts[agent].bundle
-        return set(bundle.signers(server)) if bundle is not None else set()
-
-    def edges(self) -> set[tuple[HostName, HostName]]:
-        """Who is to listen to whom."""
-        sets = self.asked.trust_sets if self.asked is not None else ()
-        return {(agent, server) for t in sets for agent in t.agents for server in t.servers}
+        return self.eye.trusted(agent, server)
 
     def orphans(self) -> list[tuple[HostName, HostName]]:
         """Edges on which an agent does not trust what its server uses."""
-        return [
-            (agent, server)
-            for agent, server in sorted(self.edges())
-            if (key := self.live_key(server)) is not None and key not in self.trusted(agent, server)
-        ]
-
-    def look(self, when: str) -> None:
-        orphaned = set(self.orphans())
-        for agent, server in sorted(orphaned & self.held):
-            raise ViolationError(f"S1 {when}: {agent} distrusts the key {server} uses")
-        self.held |= {edge for edge in self.edges() - orphaned if self.live_key(edge[1]) is not None}
-        for host, state in self.fleet.hosts.items():
-            if state.bundle is None:
-                self.positions.pop(host, None)
-                continue
-            if state.bundle.position < self.positions.get(host, state.bundle.position):
-                raise ViolationError(f"S2 {when}: the bundle of {host} went back")
-            self.positions[host] = state.bundle.position
-            if state.credentials and host in AGENTS:
-                raise ViolationError(f"S4 {when}: {host} holds a private key")
+        return self.eye.orphans()
 
     def wipe(self, host: HostName) -> None:
         """The host was installed anew; what it knew is gone, and that is nobody's fault here."""
-        self.fleet.wipe(host)
-        self.held = {edge for edge in self.held if host not in edge}
+        self.set_host(host, HostState())
+
+    def set_host(self, host: HostName, state: HostState) -> None:
+        """Someone else changed the host: a snapshot was restored, a file was edited."""
+        self.eye.before_meddling(host)
+        self.fleet.hosts[host] = state
+        self.eye.after_meddling(host)
 
 
 def with_agents(wanted: Desired, agents: Sequence[HostName]) -> Desired:

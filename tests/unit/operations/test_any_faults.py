@@ -13,7 +13,8 @@ from orchestrator.policy.desired import Desired, Origin, Policy
 from orchestrator.rotation.lifecycle import Step
 from orchestrator.rotation.recorded import TrustLine
 from orchestrator.rotation.standing import View
-from tests.world import AGENTS, SERVERS, ViolationError, World, desired
+from tests.eye import ViolationError
+from tests.world import AGENTS, SERVERS, World, desired
 
 HOSTS = (*SERVERS[:2], *AGENTS[:2])
 
@@ -101,7 +102,7 @@ def test_activating_without_proof_is_seen(monkeypatch: pytest.MonkeyPatch) -> No
     world = World()
     world.apply(desired())
     world.fleet.trouble(AGENTS[0], unreachable="off")
-    with pytest.raises(ViolationError, match="S1"):
+    with pytest.raises(ViolationError, match="S6"):
         world.apply(desired(), new_key=True)
 
 

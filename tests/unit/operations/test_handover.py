@@ -325,7 +325,7 @@ def test_a_ledger_older_than_the_fleet_is_refused(world: World) -> None:
     world.apply(desired(), new_key=True)
     world.apply(desired(), new_key=True)
     old.fleet.hosts.update(world.fleet.hosts)
-    old.positions.clear()
+    old.eye.positions.clear()
     with pytest.raises(RefusedError, match="newer than this one"):
         old.apply(desired())
 

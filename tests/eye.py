@@ -1,0 +1,224 @@
+"""An eye on hosts in memory: it knows what they hold, and believes neither the engine nor the ledger.
+
+A key is *hot* on a server while the server could sign with it (it is in use, or was and lies where a revert
+reaches it) and for as long after that as a message signed with it may be under way.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from orchestrator.inventory.model import HostName
+from orchestrator.keys.bundle import Position
+from orchestrator.keys.material import SpkiDigest
+from orchestrator.operations.apply import Applied
+from orchestrator.policy.desired import Desired, PlaybookName
+from orchestrator.rotation.recorded import Recorded
+from orchestrator.rotation.visits import Changed, CredentialId, Outcome, Survey, Unchanged, Visit
+from tests.fake_fleet import FakeFleet
+from tests.fake_state import survey
+from tests.fakes import FakeClock, FakeLedger, FakeVault
+
+Edge = tuple[HostName, HostName]
+"""An agent, and a server it listens to."""
+
+MOST_VISITS = 600
+"""A run over a handful of hosts that makes more visits than this will never end."""
+
+
+class ViolationError(AssertionError):
+    """An invariant was broken on the hosts."""
+
+
+@dataclass(slots=True)
+class Eye:
+    """Looks at all hosts after every visit, and raises when an invariant does not hold.
+
+    Attributes:
+        asked: what was last applied of each playbook, to know who listens to whom.
+        held: edges that were seen to hold, and have been asked for ever since.
+        meddled: hosts that someone else changed, until keyrelay has surveyed them.
+        surveyed: those of them that were surveyed, but whose answer may not have been read yet.
+        used: keys that a server was seen to use, by server.
+        armed: those of them that it could sign with when last looked at.
+        cooling: when it could last do so, for those it cannot sign with any more.
+    """
+
+    fleet: FakeFleet
+    ledger: FakeLedger
+    vault: FakeVault
+    clock: FakeClock
+    asked: dict[PlaybookName, Desired] = field(default_factory=dict)
+    held: set[Edge] = field(default_factory=set)
+    meddled: set[HostName] = field(default_factory=set)
+    surveyed: set[HostName] = field(default_factory=set)
+    used: dict[HostName, set[str]] = field(default_factory=dict)
+    armed: set[tuple[HostName, str]] = field(default_factory=set)
+    cooling: dict[tuple[HostName, str], datetime] = field(default_factory=dict)
+    live: dict[HostName, str | None] = field(default_factory=dict)
+    positions: dict[HostName, Position] = field(default_factory=dict)
+    in_flight: timedelta = timedelta(0)
+    visits: int = 0
+
+    def ask(self, wanted: Desired) -> None:
+        """From now on this is what a playbook asks for."""
+        self.asked[wanted.playbook] = wanted
+        self.in_flight = max(self.in_flight, wanted.messages.in_flight)
+        self.held &= self.edges()
+        self.visits = 0
+
+    def takes_in_surveys(self) -> None:
+        """What surveys told is recorded by now."""
+        self.meddled -= self.surveyed
+        self.surveyed.clear()
+
+    def visited(self, visit: Visit, outcome: Outcome) -> None:
+        self.visits += 1
+        if self.visits > MOST_VISITS:
+            raise ViolationError(f"L1: no end after {self.visits} visits; the last is {visit}")
+        if isinstance(outcome, Changed | Unchanged) and isinstance(visit.orders[0], Survey):
+            self.surveyed.add(outcome.host)
+        self.look(f"after {[order.kind for order in visit.orders]} on {outcome.host}: {outcome.kind}")
+
+    def before_meddling(self, host: HostName) -> None:
+        self._follow_keys()
+        self.meddled.add(host)
+        self.surveyed.discard(host)
+
+    def after_meddling(self, host: HostName) -> None:
+        """Nobody here is to blame for what a host lacks or has now."""
+        self.held = {edge for edge in self.held if host not in edge}
+        self.positions.pop(host, None)
+        live = self.live_key(host)
+        self.used[host] = {live} if live is not None else set()
+        self.live[host] = live
+        self._follow_keys()
+
+    def live_key(self, server: HostName) -> str | None:
+        """The SPKI digest of the private key the server really uses."""
+        host = self.fleet.hosts[server]
+        return self._keys(server).get(host.current) if host.current is not None else None
+
+    def _keys(self, host: HostName) -> dict[str, SpkiDigest]:
+        """The keys within reach of a switch, by the name of their folder."""
+        held = survey(self.fleet.hosts[host]).credentials
+        return {h.name: h.key for h in held if h.key is not None and not h.disarmed}
+
+    def trusted(self, agent: HostName, server: HostName) -> set[str]:
+        """The keys the agent's installed bundle accepts for the server."""
+        bundle = self.fleet.hosts[agent].bundle
+        return set(bundle.signers(server)) if bundle is not None else set()
+
+    def edges(self) -> set[Edge]:
+        """Who is to listen to whom."""
+        sets = [t for wanted in self.asked.values() for t in wanted.trust_sets]
+        return {(agent, server) for t in sets for agent in t.agents for server in t.servers}
+
+    def orphans(self) -> list[Edge]:
+        """Edges on which an agent does not trust what its server uses."""
+        return [
+            (agent, server)
+            for agent, server in sorted(self.edges())
+            if (key := self.live_key(server)) is not None and key not in self.trusted(agent, server)
+        ]
+
+    def hot(self, server: HostName) -> set[str]:
+        """Keys that messages of this server may be signed with, on their way or yet to come."""
+        now = self.clock.now()
+        cooling = {
+            k for (s, k), since in self.cooling.items() if s == server and since + self.in_flight > now
+        }
+        return cooling | {key for name, key in self.armed if name == server}
+
+    def look(self, when: str) -> None:
+        self._follow_keys()
+        self._look_at_switches(when)
+        self._look_at_trust(when)
+        self._look_at_positions(when)
+        self._look_at_ledger(when)
+
+    def _follow_keys(self) -> None:
+        armed: set[tuple[HostName, str]] = set()
+        for host in list(self.fleet.hosts):
+            used = self.used.setdefault(host, set())
+            if (live := self.live_key(host)) is not None:
+                used.add(live)
+            armed |= {(host, key) for key in self._keys(host).values() if key in used}
+        self.cooling |= dict.fromkeys(self.armed - armed, self.clock.now())
+        for key in armed:
+            self.cooling.pop(key, None)
+        self.armed = armed
+
+    def _look_at_switches(self, when: str) -> None:
+        """S6: a server switches only to what every agent trusts."""
+        for server in list(self.fleet.hosts):
+            before, live = self.live.get(server), self.live_key(server)
+            self.live[server] = live
+            if live is None or live == before:
+                continue
+            for agent, heard in sorted(self.edges()):
+                if heard == server and agent not in self.meddled and live not in self.trusted(agent, server):
+                    raise ViolationError(f"S6 {when}: {server} switched before {agent} trusts its key")
+
+    def _look_at_trust(self, when: str) -> None:
+        """S1, S7: on an edge that held, every key that is hot is trusted."""
+        orphaned = set(self.orphans())
+        self.held |= {edge for edge in self.edges() - orphaned if self.live_key(edge[1]) is not None}
+        for agent, server in sorted(self.held):
+            missing = self.hot(server) - self.trusted(agent, server)
+            if missing:
+                state = "uses" if self.live_key(server) in missing else "may still have signed with"
+                raise ViolationError(f"S1 {when}: {agent} distrusts the key {server} {state}")
+
+    def _look_at_positions(self, when: str) -> None:
+        """S2: no bundle goes back."""
+        for host, state in self.fleet.hosts.items():
+            if state.bundle is None:
+                self.positions.pop(host, None)
+                continue
+            if state.bundle.position < self.positions.get(host, state.bundle.position):
+                raise ViolationError(f"S2 {when}: the bundle of {host} went back")
+            self.positions[host] = state.bundle.position
+
+    def _look_at_ledger(self, when: str) -> None:
+        """S3, S4: the ledger knows every holder, and only servers of its scope hold a private key."""
+        recorded = self.ledger.read()
+        for record in self.vault.kept:
+            known = recorded.credentials.get(CredentialId(record))
+            if record != "issuer" and (known is None or not known.in_vault):
+                raise ViolationError(f"S3 {when}: the vault holds {record} unknown to the ledger")
+        for host, state in self.fleet.hosts.items():
+            if host in self.meddled:
+                continue
+            for name in (*state.credentials, *state.disarmed):
+                credential = recorded.credentials.get(CredentialId(name))
+                if credential is None or credential.id not in recorded.may_hold(host):
+                    raise ViolationError(f"S3 {when}: {host} holds {name} unknown to the ledger")
+                if host not in {*credential.servers, *credential.certificates}:
+                    raise ViolationError(f"S4 {when}: {host} holds {name} of {credential.scope}")
+            for server, key in self._told(host) - set(self._known(recorded, host)):
+                raise ViolationError(
+                    f"S3 {when}: {host} trusts {server} with {key[:8]} unknown to the ledger"
+                )
+
+    def _told(self, host: HostName) -> set[tuple[str, str]]:
+        bundle = self.fleet.hosts[host].bundle
+        keys = bundle.keys if bundle is not None else ()
+        return {(server, key.public.spki_digest) for key in keys for server in key.servers}
+
+    def _known(self, recorded: Recorded, host: HostName) -> Iterator[tuple[str, str]]:
+        for bundle in recorded.bundles(host):
+            for line in bundle.lines:
+                public = recorded.credentials[line.credential].public
+                if public is not None:
+                    yield line.server, public.spki_digest
+
+    def check_end(self, applied: Applied, wanted: Desired) -> None:
+        """L1: a run that says it is complete is; any other names what it waits for."""
+        running = self.ledger.read().running(wanted.playbook)
+        if applied.complete and running is not None:
+            raise ViolationError(f"L1: a run says it is complete, and rollout {running.id} is under way")
+        result = applied.result
+        named = applied.unreachable or (result is not None and (result.waits or result.blocks))
+        if not applied.complete and not named:
+            raise ViolationError("L1: a run is not complete and names nobody")
