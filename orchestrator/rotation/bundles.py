@@ -31,7 +31,8 @@ def wanted_lines(view: View, agent: HostName, steps: Mapping[HostName, Step]) ->
     waits = any(steps.get(line.server) is Step.WAIT for line in installed)
     wanted: set[TrustLine] = set()
     for server in listens & recorded.servers.keys():
-        wanted |= {TrustLine(server=server, credential=c) for c in recorded.may_sign(server)}
+        signed = recorded.may_sign(server) | view.in_flight(server)
+        wanted |= {TrustLine(server=server, credential=c) for c in signed if _is_made(recorded, c)}
         target = view.target(server)
         if target is not None and view.staged(server):
             wanted.add(TrustLine(server=server, credential=target))
@@ -46,6 +47,11 @@ def wanted_lines(view: View, agent: HostName, steps: Mapping[HostName, Step]) ->
         if waits or free_at is None or free_at > view.now:
             wanted.add(line)
     return frozenset(wanted)
+
+
+def _is_made(recorded: Recorded, credential: CredentialId) -> bool:
+    """Whether its public key is known; agents can trust no other, whatever its server does with it."""
+    return recorded.credentials[credential].public is not None
 
 
 class Press:

@@ -104,8 +104,7 @@ def _reported(
                 claim = _claim(recorded, intent, report.credential, report.signature) if in_time else None
                 recorded = _switch(recorded, host, report.credential, at, claim)
             case vs.Disarmed():
-                for credential in report.credentials:
-                    recorded = _place(recorded, host, credential, Standing.DISARMED, at)
+                recorded = _disarmed(recorded, host, report.credentials, at)
             case vs.Erased():
                 recorded = _erased(recorded, host, report.credentials)
             case vs.Trusted() if intent.bundle is not None:
@@ -173,7 +172,26 @@ def _switch(
         evidence=Evidence.REPORTED,
         claim=claim or known,
     )
-    return recorded.with_server(server, replace(record, placements=MappingProxyType(placements)))
+    cleared = {c: ended for c, ended in record.cleared.items() if c != credential}
+    after = replace(record, placements=MappingProxyType(placements), cleared=MappingProxyType(cleared))
+    return recorded.with_server(server, after)
+
+
+def _disarmed(
+    recorded: Recorded,
+    server: HostName,
+    credentials: tuple[CredentialId, ...],
+    at: datetime,
+) -> Recorded:
+    """What it could sign with it cannot from now on; one that it never used has nothing in flight (S7)."""
+    could_sign = recorded.may_sign(server)
+    for credential in credentials:
+        recorded = _place(recorded, server, credential, Standing.DISARMED, at)
+    record = recorded.servers[server]
+    ended = dict.fromkeys(could_sign & set(credentials), at)
+    return recorded.with_server(
+        server, replace(record, cleared=MappingProxyType({**record.cleared, **ended}))
+    )
 
 
 def _erased(recorded: Recorded, server: HostName, credentials: tuple[CredentialId, ...]) -> Recorded:

@@ -126,7 +126,7 @@ class ServerRecord:
 
     Attributes:
         target: None: it has left, and is to end up with nothing.
-        cleared: when a survey found that it cannot sign any more with a credential it had.
+        cleared: since when it cannot sign any more with a credential that it could sign with (S7).
     """
 
     playbook: PlaybookName

@@ -94,13 +94,17 @@ class View:
         if credential in self.recorded.may_sign(server):
             return None
         record = self.recorded.servers[server]
-        in_flight = self.recorded.credentials[credential].in_flight
-        placement = record.placements.get(credential)
-        if placement is not None and placement.standing is Standing.DISARMED:
-            return placement.since + in_flight
         if credential in record.cleared:
-            return record.cleared[credential] + in_flight
+            return record.cleared[credential] + self.recorded.credentials[credential].in_flight
         return self.now
+
+    def in_flight(self, server: HostName) -> frozenset[CredentialId]:
+        """Credentials it cannot sign with any more, while messages signed with them may be under way."""
+        return frozenset(
+            credential
+            for credential in self.recorded.servers[server].cleared
+            if (free_at := self.droppable_at(server, credential)) is not None and free_at > self.now
+        )
 
     def soaked_at(self, server: HostName) -> datetime:
         """When the time the playbook asks between activation and retirement is over."""

@@ -1,8 +1,8 @@
 """What a survey changes in the record: what a host really holds replaces what we thought.
 
 A key that does not fit its credential is left out, as if it were not there: the audit names it, and the
-plan makes a new one. A credential that a server could sign with and that is gone is remembered in
-``cleared``: messages signed with it may still be in flight (S7).
+plan makes a new one. A credential that a server could sign with and that is gone or put away is remembered
+in ``cleared``: messages signed with it may still be in flight (S7).
 """
 
 from dataclasses import replace
@@ -14,6 +14,7 @@ from orchestrator.keys.material import SpkiDigest
 from orchestrator.rotation.observed import HeldBundle, HeldCredential, HostSurvey
 from orchestrator.rotation.outcomes import install
 from orchestrator.rotation.recorded import (
+    SIGNING,
     AgentRecord,
     Contact,
     Credential,
@@ -64,8 +65,9 @@ def _server(
                 evidence=Evidence.SURVEYED,
                 claim=before.claim if before is not None else None,
             )
-    vanished = {c: record.cleared.get(c, at) for c in could_sign if c not in placements}
-    cleared = {c: since for c, since in record.cleared.items() if c not in placements} | vanished
+    signing = {c for c, placement in placements.items() if placement.standing in SIGNING}
+    ended = {**record.cleared, **dict.fromkeys(could_sign, at)}
+    cleared = {c: since for c, since in ended.items() if c not in signing}
     after = replace(record, placements=MappingProxyType(placements), cleared=MappingProxyType(cleared))
     return recorded.with_server(server, after)
 
