@@ -1,6 +1,7 @@
 """``keyrelay plan``, ``apply`` and ``watch``: what changes hosts, and what would."""
 
 import re
+import shlex
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -17,7 +18,7 @@ from orchestrator.errors import RefusedError, UsageError
 from orchestrator.operations.apply import Applied, apply
 from orchestrator.operations.planning import Prepared, prepare
 from orchestrator.operations.watch import watch_once
-from orchestrator.views.plans import SHOWN_DIGEST, applied_answer, plan_answer
+from orchestrator.views.plans import SHOWN_DIGEST, applied_answer, does_anything, how_to_apply, plan_answer
 from orchestrator.views.progress import Bars
 from orchestrator.views.screen import Screen, together
 
@@ -45,6 +46,9 @@ def plan(
             for play in plays
         ]  # fmt: skip
     here.screen.answer(together("plays", [plan_answer(one) for one in found]), as_json=as_json)
+    if not as_json and any(does_anything(one) for one in found):
+        files = shlex.join(str(file) for one in inventory for file in ("-i", one))
+        here.screen.note(how_to_apply(found, f"keyrelay apply {shlex.quote(str(playbook))} {files}"))
     leave(Code.PARTLY if any(one.answers.failures for one in found) else Code.DONE)
 
 

@@ -1,6 +1,6 @@
 """A plan, before and after it was carried out."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from orchestrator.inventory.model import HostName
@@ -8,22 +8,31 @@ from orchestrator.operations.apply import Applied
 from orchestrator.operations.handover import Result
 from orchestrator.operations.planning import Prepared
 from orchestrator.rotation.engine import Block, Wait
+from orchestrator.rotation.lifecycle import Step
 from orchestrator.rotation.plan import Plan
 from orchestrator.views.screen import Answer, Grid, grid
-from orchestrator.views.text import count, instant, named, stamp
+from orchestrator.views.text import count, instant, named, packed, stamp
+
+_FOR = {Step.SOAK: "the soak", Step.WAIT: "messages in flight"}
 
 SHOWN_DIGEST = 16
 """So many digits of a digest are told to be typed; 64 bits."""
 
 
 def plan_answer(prepared: Prepared) -> Answer:
-    """What would change on which host, why, and how to agree to exactly that."""
-    plan = prepared.plan
-    body = [*_plan_body(prepared)]
-    if plan.start is not None or plan.resumes is not None:
-        digest = plan.digest
-        body += [f"plan: {digest}", f"To do exactly this: keyrelay apply … --plan {digest[:SHOWN_DIGEST]}"]
-    return Answer(data=plan_data(prepared), body=tuple(body))
+    """What would change on which host, and why."""
+    return Answer(data=plan_data(prepared), body=(*_plan_body(prepared), f"plan: {prepared.plan.digest}"))
+
+
+def how_to_apply(found: Sequence[Prepared], command: str) -> str:
+    """How to agree to exactly these plans; ``command`` is the command line without that."""
+    digests = " ".join(f"--plan {one.plan.digest[:SHOWN_DIGEST]}" for one in found)
+    return f"to do exactly this: {command} {digests}"
+
+
+def does_anything(prepared: Prepared) -> bool:
+    """Whether there is anything to agree to."""
+    return prepared.plan.start is not None or prepared.plan.resumes is not None
 
 
 def plan_data(prepared: Prepared) -> dict[str, Any]:
@@ -80,18 +89,15 @@ def _plan_body(prepared: Prepared) -> list[str | Grid]:
     if not plan.changes:
         body.append(_nothing(prepared))
     else:
-        body += [f"because {reason}" for reason in plan.reasons if not _told(reason, plan)]
         if plan.resumes is not None:
             body.append(f"goes on with rollout {plan.resumes}")
-        rows = [(change.host, change.role, "; ".join(change.what), change.why) for change in plan.changes]
-        body.append(grid(("host", "role", "what", "why"), rows))
+        alike: dict[tuple[str, tuple[str, ...], str], list[str]] = {}
+        for change in plan.changes:
+            alike.setdefault((change.role, change.what, change.why), []).append(change.host)
+        rows = [(packed(hosts), role, what, why) for (role, what, why), hosts in alike.items()]
+        body.append(grid(("hosts", "role", "what", "why"), rows))
     body += _failures(prepared.answers.failures)
     return body
-
-
-def _told(reason: str, plan: Plan) -> bool:
-    """Whether the table says it anyway."""
-    return any(reason == f"{change.host}: {change.why}" for change in plan.changes)
 
 
 def _heading(plan: Plan) -> str:
@@ -103,7 +109,7 @@ def _heading(plan: Plan) -> str:
 def _nothing(prepared: Prepared) -> str:
     asked = len(prepared.answers.surveys)
     if not prepared.answers.failures:
-        return f"nothing to do: {count(asked, 'host')} as the playbook asks"
+        return f"nothing to do: {count(asked, 'host')} {'is' if asked == 1 else 'are'} as the playbook asks"
     return f"nothing to do on the {count(asked, 'host')} that answered"
 
 
@@ -123,7 +129,7 @@ def _applied_body(applied: Applied) -> list[str | Grid]:
     blocking = {block.host for block in result.blocks}
     body += _failures({host: why for host, why in applied.unreachable.items() if host not in blocking})
     if result.waits:
-        waits = [(wait.server, wait.step, instant(wait.until)) for wait in result.waits]
+        waits = [(wait.server, _FOR.get(wait.step, wait.step), instant(wait.until)) for wait in result.waits]
         body.append(grid(("server", "waits for", "until"), waits))
     if applied.complete:
         return [
@@ -135,12 +141,13 @@ def _applied_body(applied: Applied) -> list[str | Grid]:
 
 def _changed(plan: Plan, result: Result) -> list[str | Grid]:
     """A line for each host that changed; what it was changed to is known where the plan said so."""
-    planned = {(change.host, change.role): "; ".join(change.what) for change in plan.changes}
-    rows: list[tuple[str, str, str]] = [
-        (host, role, what) for (host, role), what in planned.items() if host in result.changed
-    ]
-    known = {host for host, _, _ in rows}
-    rows += [(host, "-", "followed the others") for host in sorted(result.changed - known)]
+    alike: dict[tuple[str, tuple[str, ...]], list[str]] = {}
+    for change in plan.changes:
+        if change.host in result.changed:
+            alike.setdefault((change.role, change.what), []).append(change.host)
+    for host in sorted(result.changed - {change.host for change in plan.changes}):
+        alike.setdefault(("-", ("followed the others",)), []).append(host)
+    rows = [(packed(hosts), role, what) for (role, what), hosts in alike.items()]
     return [grid(("changed", "role", "what"), rows)] if rows else []
 
 

@@ -9,7 +9,7 @@ from orchestrator.rotation.plan import name_of
 from orchestrator.rotation.recorded import Recorded, Rollout
 from orchestrator.rotation.standing import View
 from orchestrator.views.screen import Answer, grid
-from orchestrator.views.text import count, instant, stamp
+from orchestrator.views.text import count, instant, packed, stamp
 
 
 def rollouts_answer(recorded: Recorded) -> Answer:
@@ -41,11 +41,15 @@ def rollout_answer(recorded: Recorded, rollout: Rollout, *, now: datetime) -> An
     facts = [
         f"rollout {rollout.id} of {rollout.playbook}: {_state(rollout)}, {count(len(rows), 'server')}",
         f"started {instant(rollout.started)}, ended {instant(rollout.ended)}",
-        *(f"because {reason}" for reason in rollout.reasons),
     ]
+    causes: dict[str, list[str]] = {}
+    for reason in rollout.reasons:
+        who, _, why = reason.partition(": ")
+        causes.setdefault(why, []).append(who)
     failing = {host: one for host, one in sorted(recorded.contacts.items()) if one.failing_since is not None}
     trouble = [(host, one.reason, instant(one.failing_since)) for host, one in failing.items()]
-    tables = [grid(("server", "is to have", "phase", "stays there"), rows)]
+    tables = [grid(("because", "of"), [(why, packed(who)) for why, who in causes.items()])] if causes else []
+    tables += [grid(("server", "is to have", "phase", "stays there"), rows)]
     if trouble and rollout.ended is None:
         tables.append(grid(("failing", "reason", "since"), trouble))
     return Answer(

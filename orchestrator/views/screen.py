@@ -21,7 +21,7 @@ _PIPE_COLUMNS = 100_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Grid:
-    """A table for people; cells are shown as they are, escaped."""
+    """A table for people; cells are shown as they are, escaped. A tuple is a cell of several lines."""
 
     columns: tuple[str, ...]
     rows: tuple[tuple[object, ...], ...]
@@ -122,5 +122,9 @@ def _table(part: Grid) -> Table:
     for name in part.columns:
         table.add_column(Text(name), overflow="fold")
     for row in part.rows:
-        table.add_row(*(Text(escaped(cell)) for cell in row))
+        table.add_row(*(Text(_cell(cell)) for cell in row))
     return table
+
+
+def _cell(cell: object) -> str:
+    return "\n".join(escaped(line) for line in cell) if isinstance(cell, tuple) else escaped(cell)

@@ -6,6 +6,7 @@ text look like other text. Both are shown as escapes,
 ``\x1b`` or ``\u202e``; all that is printed comes through here.
 """
 
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 
 
@@ -52,6 +53,17 @@ def named(names: tuple[str, ...], *, most: int = 4) -> str:
     """The first few of ``names``, and how many more there are; ``-`` for none."""
     more = len(names) - most
     return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "") if names else "-"
+
+
+def packed(names: Iterable[str], *, columns: int = 36) -> tuple[str, ...]:
+    """All of ``names``, in lines of about so many columns."""
+    lines: list[str] = []
+    for name in names:
+        if lines and len(lines[-1]) + len(name) < columns:
+            lines[-1] += f", {name}"
+        else:
+            lines.append(name)
+    return tuple(lines) or ("-",)
 
 
 def _plain(sign: str, *, lines: bool) -> bool:
