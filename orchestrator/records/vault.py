@@ -108,10 +108,10 @@ class SqlVault:
     def destroy(self, record: str) -> None:
         """Removes what is kept under ``record`` from every file of the database.
 
-        ``secure_delete`` alone is not enough: rows that SQLite has moved between pages can leave copies behind,
-        in the unused part of pages that are still in use. So the table is emptied, which zeroes all of its
-        pages, and the other records are put back, in one transaction. Where this fails after the commit, it
-        is to be called again: only its end proves that nothing is left.
+        ``secure_delete`` alone is not enough: rows that SQLite has moved between pages can leave copies
+        behind, in the unused part of pages that are still in use. So the table is emptied, which zeroes all
+        of its pages, and the other records are put back, in one transaction. Where this fails after the
+        commit, it is to be called again: only its end proves that nothing is left.
 
         Raises:
             VaultError: the database cannot be written, or another process is reading it.

@@ -1,24 +1,27 @@
-"""The ledger under processes that are killed and processes that write at once.
+"""The ledger under processes that are killed, processes that write at once, and disks that fail.
 
 A kill leaves what the kernel was given, not what the disk was: that a commit survives a loss of power
 too rests on SQLite's ``synchronous=FULL``, which is checked elsewhere.
 """
 
 import multiprocessing
+import os
+import subprocess
+from collections.abc import Iterator
 from multiprocessing.connection import Connection
 from pathlib import Path
 from threading import Event as Signal
 
 import pytest
 
-from orchestrator.errors import ConflictError
+from orchestrator.errors import ConflictError, LedgerError
 from orchestrator.records.database import Database, sqlite_url
 from orchestrator.records.ledger import SqlLedger
 from orchestrator.rotation.events import Event, FleetFounded, HostsSurveyed
 from tests.fakes import NOON, SeededEntropy
 
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["orchestrator.records.ledger"])
+CONTEXT.set_forkserver_preload(["pytest", "orchestrator.records.ledger", "tests.fakes"])
 
 KILLS = 40
 ROUNDS = 15
@@ -115,3 +118,48 @@ def test_of_two_writers_exactly_one_gets_each_number(url: str) -> None:
     database = Database.open(url)
     assert SqlLedger(database).verify() == ROUNDS + 1
     database.close()
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of half a megabyte."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can mount a file system")
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=512k,mode=0700", "none", str(folder)]
+    if subprocess.run(mount, check=False, capture_output=True).returncode:
+        pytest.skip("this machine does not let root mount a file system")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_a_full_disk_is_named_and_harms_nothing(small_disk: Path) -> None:
+    database = Database.create(sqlite_url(small_disk / "keyrelay.db"))
+    ledger = SqlLedger(database)
+    recorded = ledger.append([asked("x" * 1000)], onto=ledger.read(), at=NOON)
+    ballast = small_disk / "ballast"
+    left = os.statvfs(small_disk)
+    ballast.write_bytes(bytes(left.f_bavail * left.f_frsize))
+
+    with pytest.raises(LedgerError, match=r"keyrelay\.db: .*full") as caught:
+        ledger.append([asked("x" * 9000)] * 20, onto=recorded, at=NOON)
+    assert "make room" in caught.value.hint
+    assert ledger.verify() == 1
+    assert ledger.read() == recorded
+
+    ballast.unlink()
+    assert ledger.append([asked("x" * 9000)], onto=recorded, at=NOON).version == 2
+    assert ledger.verify() == 2
+    database.close()
+
+
+def test_a_disk_that_became_read_only_is_named(small_disk: Path) -> None:
+    url = sqlite_url(small_disk / "keyrelay.db")
+    Database.create(url).close()
+    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+
+    with pytest.raises(LedgerError, match=r"keyrelay\.db: ") as caught:
+        Database.open(url)
+
+    assert "writable" in caught.value.hint or "read-only" in caught.value.hint

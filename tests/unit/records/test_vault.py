@@ -204,5 +204,27 @@ def test_what_was_destroyed_is_in_no_file_any_more(
         kept.destroy(name)
 
 
+def test_no_copy_stays_behind_where_sqlite_moved_a_record_to_another_page(database: Database) -> None:
+    """These steps leave one if the record's row alone is deleted, whatever ``secure_delete`` says."""
+    vault = SqlVault.create(database, PASSPHRASE, random=SeededEntropy())
+    sizes = (119, 241, 300, 900, 1704, 5000)
+    steps = SeededEntropy("steps 92")
+    query = "SELECT wrapped_key, payload FROM vault_records WHERE record = ?"
+    sealed: dict[str, tuple[object, ...]] = {}
+    for step in range(60):
+        way, which = steps(2)
+        if sealed and way < 115:
+            name = sorted(sealed)[which % len(sealed)]
+            vault.destroy(name)
+            octets = _files(vault)
+            for part in sealed.pop(name):
+                assert isinstance(part, bytes)
+                assert not any(part[at : at + 16] in octets for at in range(0, len(part) - 15, 16))
+        else:
+            name = f"n{step}"
+            vault.put(name, "server key", Secret(bytes(sizes[which % len(sizes)])))
+            [sealed[name]] = raw(vault.database.path, query, name)
+
+
 def _files(vault: SqlVault) -> bytes:
     return b"".join(path.read_bytes() for path in sorted(vault.database.path.parent.iterdir()))
