@@ -100,10 +100,9 @@ def test_activating_without_proof_is_seen(monkeypatch: pytest.MonkeyPatch) -> No
     """The eye of these tests is not blind: an engine that skips the proof is caught."""
     monkeypatch.setattr(View, "unproven", lambda _self, _server: iter(()))
     world = World()
-    world.apply(desired())
     world.fleet.trouble(AGENTS[0], unreachable="off")
     with pytest.raises(ViolationError, match="S6"):
-        world.apply(desired(), new_key=True)
+        world.apply(desired())
 
 
 def test_dropping_before_the_switch_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -324,8 +324,8 @@ def test_a_ledger_older_than_the_fleet_is_refused(world: World) -> None:
     world.apply(desired())
     world.apply(desired(), new_key=True)
     world.apply(desired(), new_key=True)
-    old.fleet.hosts.update(world.fleet.hosts)
-    old.eye.positions.clear()
+    for host, state in world.fleet.hosts.items():
+        old.set_host(host, state)
     with pytest.raises(RefusedError, match="newer than this one"):
         old.apply(desired())
 
