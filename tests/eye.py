@@ -14,7 +14,7 @@ from orchestrator.keys.material import SpkiDigest
 from orchestrator.operations.apply import Applied
 from orchestrator.policy.desired import Desired, PlaybookName
 from orchestrator.rotation.recorded import Recorded
-from orchestrator.rotation.visits import Changed, CredentialId, Outcome, Survey, Unchanged, Visit
+from orchestrator.rotation.visits import Changed, CredentialId, Outcome, Survey, Trust, Unchanged, Visit
 from tests.fake_fleet import FakeFleet
 from tests.fake_state import survey
 from tests.fakes import FakeClock, FakeLedger, FakeVault
@@ -39,6 +39,7 @@ class Eye:
         held: edges that were seen to hold, and have been asked for ever since.
         meddled: hosts that someone else changed, until keyrelay has surveyed them.
         surveyed: those of them that were surveyed, but whose answer may not have been read yet.
+        adrift: hosts whose bundle someone else changed, until keyrelay has given them one.
         used: keys that a server was seen to use, by server.
         armed: those of them that it could sign with when last looked at.
         cooling: when it could last do so, for those it cannot sign with any more.
@@ -52,6 +53,7 @@ class Eye:
     held: set[Edge] = field(default_factory=set)
     meddled: set[HostName] = field(default_factory=set)
     surveyed: set[HostName] = field(default_factory=set)
+    adrift: set[HostName] = field(default_factory=set)
     used: dict[HostName, set[str]] = field(default_factory=dict)
     armed: set[tuple[HostName, str]] = field(default_factory=set)
     cooling: dict[tuple[HostName, str], datetime] = field(default_factory=dict)
@@ -78,11 +80,15 @@ class Eye:
             raise ViolationError(f"L1: no end after {self.visits} visits; the last is {visit}")
         if isinstance(outcome, Changed | Unchanged) and isinstance(visit.orders[0], Survey):
             self.surveyed.add(outcome.host)
+        given = [order.bundle for order in visit.orders if isinstance(order, Trust)]
+        if self.fleet.hosts[outcome.host].bundle in given:
+            self.adrift.discard(outcome.host)
         self.look(f"after {[order.kind for order in visit.orders]} on {outcome.host}: {outcome.kind}")
 
     def before_meddling(self, host: HostName) -> None:
         self._follow_keys()
         self.meddled.add(host)
+        self.adrift.add(host)
         self.surveyed.discard(host)
 
     def after_meddling(self, host: HostName) -> None:
@@ -163,7 +169,11 @@ class Eye:
     def _look_at_trust(self, when: str) -> None:
         """S1, S7: on an edge that held, every key that is hot is trusted."""
         orphaned = set(self.orphans())
-        self.held |= {edge for edge in self.edges() - orphaned if self.live_key(edge[1]) is not None}
+        self.held |= {
+            (agent, server)
+            for agent, server in self.edges() - orphaned
+            if agent not in self.adrift and self.live_key(server) is not None
+        }
         for agent, server in sorted(self.held):
             missing = self.hot(server) - self.trusted(agent, server)
             if missing:
