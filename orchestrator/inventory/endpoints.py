@@ -4,7 +4,7 @@ Of Ansible's variables four are used, each under the names that Ansible's ssh co
 names of one variable are set the later in its list below wins, as there. Of its own, keyrelay knows the
 ``keyrelay_*`` variables of ``OWN_VARIABLES`` and refuses any other. All else in an inventory is inert data.
 
-Nothing is rendered: a template in a variable used here is an error.
+Nothing is rendered and nothing decrypted: a template or a vaulted value in a variable used here is an error.
 """
 
 import re
@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import Any
 
+from orchestrator.documents import Encrypted
 from orchestrator.errors import InputError, Place
 from orchestrator.inventory.names import HostName, shown
 
@@ -142,6 +143,7 @@ class Reading:
         if name is None:
             return names[0], None
         value = self.variables[name]
+        self._refuse_encrypted(name, value)
         if isinstance(value, str):
             self._refuse_template(name, value)
             if not value.strip() or not value.isprintable():
@@ -165,6 +167,11 @@ class Reading:
                 hint="keyrelay renders nothing in an inventory; write the value itself",
             )
 
+    def _refuse_encrypted(self, name: str, value: Any) -> None:
+        if isinstance(value, Encrypted):
+            hint = "write this value unencrypted; keyrelay needs no secret from an inventory"
+            raise self.wrong(name, "is encrypted by ansible-vault, which keyrelay does not open", hint=hint)
+
     def _matching(self, names: tuple[str, ...], form: re.Pattern[str], allowed: str) -> str:
         name, value = self._text(*names)
         if value is not None and not form.fullmatch(value):
@@ -179,6 +186,7 @@ class Reading:
         if name is None:
             return DEFAULT_PORT
         value = self.variables[name]
+        self._refuse_encrypted(name, value)
         if isinstance(value, str):
             self._refuse_template(name, value)
             value = int(value) if re.fullmatch(r"[0-9]{1,5}", value) else value

@@ -16,7 +16,7 @@ from typing import TypeAlias
 
 from orchestrator.errors import InputError, Place
 from orchestrator.inventory.endpoints import Written
-from orchestrator.inventory.model import Group, Host, Inventory
+from orchestrator.inventory.model import Group, Host, Inventory, Note
 from orchestrator.inventory.names import ALL, UNGROUPED, GroupName, HostName, shown
 from orchestrator.inventory.ranges import MAX_HOSTS
 
@@ -45,10 +45,15 @@ class _Host:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VarsFiles:
-    """What the ``group_vars/`` and ``host_vars/`` of one folder hold, by name."""
+    """What the ``group_vars/`` and ``host_vars/`` of one folder hold, by name.
+
+    Attributes:
+        notes: the files that were skipped.
+    """
 
     groups: Mapping[GroupName, Variables]
     hosts: Mapping[HostName, Variables]
+    notes: tuple[Note, ...] = ()
 
 
 class Merging:
@@ -58,6 +63,7 @@ class Merging:
         """Begin with the implicit groups; errors about them name ``place``."""
         self._groups: dict[GroupName, _Group] = {}
         self._hosts: dict[HostName, _Host] = {}
+        self._notes: list[Note] = []
         self.add_group(ALL, place)
         self.add_group(UNGROUPED, place)
         self._link(ALL, UNGROUPED)
@@ -142,6 +148,14 @@ class Merging:
         """Whether the host has been named."""
         return name in self._hosts
 
+    def set_host_variables(self, name: HostName, variables: Variables) -> None:
+        """Give variables to a host that has been named."""
+        self._hosts[name].variables |= variables
+
+    def add_note(self, note: Note) -> None:
+        """State what was left out, for whoever asks whether all was read."""
+        self._notes.append(note)
+
     def reconcile(self) -> None:
         """Put groups without a parent below ``all``, hosts without a group into ``ungrouped``."""
         for name, group in self._groups.items():
@@ -186,7 +200,10 @@ class Merging:
             )
         groups_by_name = {name: self._frozen(name, files) for name in self._groups}
         return Inventory(
-            hosts=MappingProxyType(hosts), groups=MappingProxyType(groups_by_name), sources=sources
+            hosts=MappingProxyType(hosts),
+            groups=MappingProxyType(groups_by_name),
+            sources=sources,
+            notes=(*self._notes, *(note for folder in files for note in folder.notes)),
         )
 
     def _link(self, parent: GroupName, child: GroupName) -> None:
@@ -255,6 +272,7 @@ class Merging:
             children=tuple(group.children),
             hosts=tuple(group.hosts),
             variables=_Resolved(own).values,
+            priority=group.priority,
         )
 
 

@@ -33,6 +33,7 @@ __all__ = [
     "Host",
     "HostName",
     "Inventory",
+    "Note",
     "Written",
     "graph",
 ]
@@ -68,6 +69,7 @@ class Group:
         parents, children: the groups directly above and below, in the order in which the sources say so.
         hosts: the hosts that are listed in this very group.
         variables: the group's own, from the inventory and from ``group_vars/``.
+        priority: ``ansible_group_priority``; among groups of one depth the higher wins.
     """
 
     name: GroupName
@@ -76,6 +78,18 @@ class Group:
     children: tuple[GroupName, ...] = ()
     hosts: tuple[HostName, ...] = ()
     variables: Mapping[str, Any] = field(default_factory=dict)
+    priority: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Note:
+    """What was left out while an inventory was read, and is no error."""
+
+    place: Place
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.place}: {self.message}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,12 +97,14 @@ class Inventory:
     """Every host and group that the sources name; ``all`` and ``ungrouped`` always exist.
 
     Attributes:
-        sources: the files it was read from, in their order.
+        sources: the files it was read from, in their order; of a directory, the files in it.
+        notes: what was left out; ``inventory check`` shows it.
     """
 
     hosts: Mapping[HostName, Host]
     groups: Mapping[GroupName, Group]
     sources: tuple[str, ...] = ()
+    notes: tuple[Note, ...] = ()
 
     def host(self, name: str) -> Host:
         """The host called ``name``.
@@ -161,24 +177,39 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     return f"did you mean {' or '.join(close)}?" if close else ""
 
 
-def graph(inventory: Inventory, start: GroupName = ALL) -> Iterator[str]:
+def graph(inventory: Inventory, start: GroupName = ALL, *, variables: bool = False) -> Iterator[str]:
     """The lines of ``ansible-inventory --graph``: groups below ``start``, indented, and their hosts.
+
+    Args:
+        inventory: what to draw.
+        start: the group at the top.
+        variables: as with ``--vars``, each host's resolved variables and each group's own.
 
     Raises:
         UsageError: there is no such group.
     """
     inventory.members(start)
-    yield from _branch(inventory, start, depth=0)
+    yield from _branch(inventory, start, depth=0, variables=variables)
 
 
-def _branch(inventory: Inventory, name: GroupName, *, depth: int) -> Iterator[str]:
+def _branch(inventory: Inventory, name: GroupName, *, depth: int, variables: bool) -> Iterator[str]:
     group = inventory.groups[name]
     yield f"{_indent(depth)}@{name}:"
     for child in group.children:
-        yield from _branch(inventory, child, depth=depth + 1)
+        yield from _branch(inventory, child, depth=depth + 1, variables=variables)
     if name != ALL:
         for host in group.hosts:
             yield f"{_indent(depth + 1)}{host}"
+            if variables:
+                yield from _settings(inventory.hosts[host].variables, depth=depth + 2)
+    if variables:
+        priority = {} if group.priority == 1 else {"ansible_group_priority": group.priority}
+        yield from _settings({**group.variables, **priority}, depth=depth + 1)
+
+
+def _settings(variables: Mapping[str, Any], *, depth: int) -> Iterator[str]:
+    for name in sorted(variables):
+        yield f"{_indent(depth)}{{{name} = {variables[name]}}}"
 
 
 def _indent(depth: int) -> str:

@@ -19,6 +19,45 @@ GroupName = NewType("GroupName", str)
 ALL = GroupName("all")
 UNGROUPED = GroupName("ungrouped")
 
+RESERVED = frozenset(
+    {
+        "ansible_async_path",
+        "ansible_collection_name",
+        "ansible_config_file",
+        "ansible_dependent_role_names",
+        "ansible_diff_mode",
+        "ansible_facts",
+        "ansible_forks",
+        "ansible_inventory_sources",
+        "ansible_limit",
+        "ansible_play_batch",
+        "ansible_play_hosts",
+        "ansible_play_hosts_all",
+        "ansible_play_role_names",
+        "ansible_playbook_python",
+        "ansible_role_name",
+        "ansible_role_names",
+        "ansible_run_tags",
+        "ansible_skip_tags",
+        "ansible_verbosity",
+        "ansible_version",
+        "group_names",
+        "groups",
+        "hostvars",
+        "inventory_dir",
+        "inventory_file",
+        "inventory_hostname",
+        "inventory_hostname_short",
+        "play_hosts",
+        "playbook_dir",
+        "role_name",
+        "role_names",
+        "role_path",
+        "role_uuid",
+    }
+)
+"""Variables that Ansible sets itself; what an inventory says of them counts nowhere."""
+
 _WORD = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,252}")
 _ALLOWED = "letters, digits and . _ -, not starting with . or -, at most 253 characters"
 _SHOWN_CHARACTERS = 60

@@ -1,8 +1,10 @@
 """Host patterns of an inventory, unfolded: ``web[01:10].example.net:2222``.
 
-As Ansible unfolds them: both bounds belong to the range, a first bound with a leading zero sets the width, an
-empty first bound is 0, ``[a:f]`` counts letters (lower case before upper), a third number is the step, and a
-pattern may have several ranges. Unlike there, a range that yields no host is an error.
+As Ansible unfolds them: both bounds belong to the range, a first bound with a leading zero sets the width,
+an empty first bound is 0, ``[a:f]`` counts letters (lower case before upper), a third number is the step,
+and a pattern may have several ranges. A port follows only what Ansible takes for a host name; in
+``web[:3]:22`` it sees none, and the names have a colon. Unlike there, a range that yields no host is an
+error, and so are a step below 1, a bound of several letters and a port that no sshd can have.
 """
 
 import re
@@ -16,7 +18,11 @@ from orchestrator.inventory.names import shown
 MAX_HOSTS = 2**20
 """The most hosts that an inventory may have, and so that one pattern may stand for."""
 
-_WITH_PORT = re.compile(r"((?:[^:\[\]]|\[[^\]]*\])+):([0-9]{1,5})")
+MAX_PORT = 65535
+
+_STRICT_RANGE = r"\[(?:[a-z]:[a-z]|[0-9]+:[0-9]+)(?::[0-9]+)?\]"
+_LABEL = rf"(?:\w|{_STRICT_RANGE})(?:[\w-]|{_STRICT_RANGE})*(?<![_-])"
+_WITH_PORT = re.compile(rf"({_LABEL}(?:\.{_LABEL})*):([0-9]+)", re.ASCII | re.IGNORECASE)
 _PARTS = re.compile(r"\[([^\[\]]*)\]")
 _NUMBER = re.compile(r"[0-9]{1,18}")
 _ALLOWED = "[first:last] or [first:last:step] with numbers or single letters, first not after last"
@@ -29,7 +35,7 @@ def unfold(pattern: str, *, place: Place) -> tuple[Sequence[str], int | None]:
         InputError: a range is malformed or empty, or there are more than ``MAX_HOSTS`` names.
     """
     with_port = _WITH_PORT.fullmatch(pattern)
-    names, port = (with_port[1], int(with_port[2])) if with_port else (pattern, None)
+    names, port = (with_port[1], _port(with_port[2], pattern, place)) if with_port else (pattern, None)
     if "[" not in names and "]" not in names:
         return (names,), port
     # The odd parts stood in brackets.
@@ -45,6 +51,14 @@ def unfold(pattern: str, *, place: Place) -> tuple[Sequence[str], int | None]:
             f"the pattern {shown(pattern)} stands for {count} hosts; allowed: {MAX_HOSTS}", place=place
         )
     return ["".join(chosen) for chosen in product(*choices)], port
+
+
+def _port(digits: str, pattern: str, place: Place) -> int:
+    port = int(digits) if len(digits) <= len(str(MAX_PORT)) else 0
+    if not 1 <= port <= MAX_PORT:
+        message = f"the host pattern {shown(pattern)} has a port that is not between 1 and {MAX_PORT}"
+        raise InputError(message, place=place)
+    return port
 
 
 def _range(inside: str, pattern: str, place: Place) -> Sequence[str]:

@@ -1,91 +1,53 @@
-"""Ansible's YAML inventory files and the variable files beside them, read from disk.
+"""Ansible's inventories, read from disk: YAML files, listings, directories, and their variable files.
 
 What each key means is Ansible's; what Ansible skips with a warning is an error here, for a host that silently
 drops out of an inventory would be left without its keys. Each error names file, line, column, what was found
 and what is allowed.
 """
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from orchestrator.documents import Document, read_document, read_file
+from orchestrator.documents import Document
 from orchestrator.errors import InputError, Place, UsageError
 from orchestrator.inventory.endpoints import Written
+from orchestrator.inventory.listings import is_listing, read_listing
 from orchestrator.inventory.merging import Merging
 from orchestrator.inventory.model import Inventory
 from orchestrator.inventory.names import GroupName, group_name, host_name, shown
 from orchestrator.inventory.ranges import unfold
-from orchestrator.inventory.vars_files import kind, not_text, read_vars_files, refuse_vault, written
+from orchestrator.inventory.sources import files_of, folder_of, read_source
+from orchestrator.inventory.vars_files import kind, not_text, read_vars_files, variables_at
 
 _SECTIONS = ("hosts", "children", "vars")
-_GRAMMAR = "keyrelay reads Ansible's YAML inventories; ansible-inventory --list --yaml writes one"
-_INI_LINE = re.compile(r"^\[[\w.:-]+\]\s*$|^[\w.-]+(\s+\w+=\S+)+\s*$", re.MULTILINE)
 
 
 def load(sources: Sequence[Path]) -> Inventory:
-    """The inventory that the files ``sources`` make together, with their ``group_vars/`` and ``host_vars/``.
+    """The inventory that the sources make together, with their ``group_vars/`` and ``host_vars/``.
+
+    Args:
+        sources: files and directories; what a later one says wins over an earlier one's.
 
     Raises:
         UsageError: there are no sources.
-        InputError: a file is missing, no YAML inventory, or wrong at a place it names.
+        InputError: a file is missing, no inventory that is read, or wrong at a place it names.
     """
     if not sources:
         raise UsageError("no inventory was given", hint="name one with -i FILE")
     merging = Merging(Place(file=str(sources[0])))
-    for source in sources:
-        _Source(_read_source(source), merging).read()
+    files = [file for source in sources for file in files_of(source)]
+    for file in files:
+        document = read_source(file)
+        if is_listing(document):
+            read_listing(document, merging)
+        else:
+            _Source(document, merging).read()
     merging.reconcile()
     # A folder that comes up again counts where it comes up last.
-    folders = reversed(dict.fromkeys(source.parent for source in reversed(sources)))
-    files = [read_vars_files(folder, merging.groups, merging.hosts) for folder in folders]
-    return merging.inventory(files, sources=tuple(str(source) for source in sources))
-
-
-def _read_source(path: Path) -> Document:
-    place = Place(file=str(path))
-    if path.is_dir():
-        raise InputError(
-            "found a directory; not supported yet", place=place, hint="name the files in it, each with -i"
-        )
-    content = read_file(path)
-    if content.startswith((b"#!", b"\x7fELF")):
-        raise InputError(
-            "found an executable inventory; not supported yet",
-            place=place,
-            hint="keyrelay runs no inventory script",
-        )
-    refuse_vault(content, place)
-    try:
-        document = read_document(content, file=str(path))
-    except InputError as error:
-        if _is_ini(content):
-            raise _ini(place) from error
-        raise
-    if isinstance(document.value, dict):
-        if isinstance(document.value.get("plugin"), str):
-            raise InputError(
-                "found the configuration of an inventory plugin; not supported yet",
-                place=document.key_place(("plugin",)),
-                hint=_GRAMMAR,
-            )
-        return document
-    if _is_ini(content):
-        raise _ini(place)
-    raise InputError(
-        f"found {kind(document.value)}; allowed: a mapping of groups", place=place, hint=_GRAMMAR
-    )
-
-
-def _is_ini(content: bytes) -> bool:
-    return _INI_LINE.search(content.decode(errors="replace")) is not None
-
-
-def _ini(place: Place) -> InputError:
-    return InputError(
-        "this is an inventory in INI form, not YAML; not supported yet", place=place, hint=_GRAMMAR
-    )
+    folders = reversed(dict.fromkeys(folder_of(source) for source in reversed(sources)))
+    variables = [read_vars_files(folder, merging.groups, merging.hosts) for folder in folders]
+    return merging.inventory(variables, sources=tuple(str(file) for file in files))
 
 
 class _Source:
@@ -149,9 +111,7 @@ class _Source:
                 self._merging.add_host(name, group, first | variables if new else variables, place=place)
 
     def _variables(self, path: tuple[Any, ...], content: Any, what: str) -> Iterator[tuple[str, Written]]:
-        mapping = self._mapping(path, content, what, one_name=False)
-        for variable_path, name, value in self._entries(path, mapping, "a variable's name"):
-            yield name, written(self._document, variable_path, value)
+        return variables_at(self._document, path, self._mapping(path, content, what, one_name=False))
 
     def _mapping(
         self, path: tuple[Any, ...], content: Any, what: str, *, one_name: bool
