@@ -6,9 +6,7 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 
-from orchestrator.keys.authority import certify, make_issuer, make_root
 from orchestrator.keys.material import Algorithm, KeyPair, PublicKey, generate
-from orchestrator.rotation.observed import HeldEdge
 from orchestrator.rotation.visits import (
     Activate,
     Activated,
@@ -29,7 +27,6 @@ from orchestrator.rotation.visits import (
     Stage,
     Staged,
     Survey,
-    Surveyed,
     Trust,
     Trusted,
     Unchanged,
@@ -38,7 +35,6 @@ from orchestrator.rotation.visits import (
 from tests.integration.program import (
     CERTIFICATE,
     ED25519,
-    FLEET,
     ONE,
     P256,
     SERVER,
@@ -351,75 +347,6 @@ def test_sign_uses_what_is_in_use_and_changes_nothing(machine: Machine) -> None:
     assert isinstance(report, Signed)
     assert report.credential == ONE
     assert verifies(P256.public, order.challenge, report.signature)
-    assert machine.snapshot() == before
-
-
-def test_a_survey_of_a_machine_never_visited_finds_nothing(machine: Machine) -> None:
-    report = machine.report(Survey())
-
-    assert isinstance(report, Surveyed)
-    survey = report.survey
-    assert survey.user
-    assert survey.openssl.startswith("OpenSSL")
-    assert (survey.fence, survey.current, survey.bundle) == (None, None, None)
-    assert (survey.credentials, survey.problems) == ((), ())
-    assert not machine.base.exists()
-
-
-def test_a_survey_tells_keys_certificates_and_trust_as_they_are(machine: Machine) -> None:
-    noon = datetime(2030, 1, 1, 12, tzinfo=UTC)
-    root = make_root(fleet=FLEET, now=noon, lifetime=timedelta(days=900), random=random)
-    issuer = make_issuer(root, fleet=FLEET, now=noon, lifetime=timedelta(days=800), random=random)
-    made = machine.report(Generate(credential=ONE, algorithm=Algorithm.ED25519, names=(SERVER,)))
-    assert isinstance(made, Generated)
-    certificate = certify(
-        issuer,
-        request_pem=made.request_pem,
-        names=(SERVER,),
-        now=noon,
-        not_after=noon + timedelta(days=90),
-        backdate=timedelta(minutes=1),
-        random=random,
-    )
-    stage_it = Stage(
-        credential=ONE,
-        certificate_pem=certificate.pem,
-        chain_pem=issuer.certificate.pem,
-        challenge=challenge(),
-        algorithm=Algorithm.ED25519,
-    )
-    expires = noon + timedelta(days=120)
-    trusted = bundle(3, ED25519, expires=expires)
-    machine.report(stage_it, stage(TWO, P256), stage(THREE))
-    machine.report(
-        Activate(credential=ONE, challenge=challenge(), algorithm=Algorithm.ED25519),
-        Disarm(credentials=(THREE,), in_use=ONE),
-        Trust(bundle=trusted),
-    )
-    before = machine.snapshot()
-    report = machine.report(Survey())
-
-    assert isinstance(report, Surveyed)
-    survey = report.survey
-    one, two, three = survey.credentials
-    assert (one.name, one.key, one.certificate_key) == (
-        ONE,
-        certificate.public_key.spki_digest,
-        certificate.public_key.spki_digest,
-    )
-    assert one.not_after == certificate.not_after
-    assert (two.key, two.certificate_key, two.disarmed) == (P256.public.spki_digest, None, False)
-    assert (three.name, three.key, three.disarmed) == (THREE, ED25519.public.spki_digest, True)
-    assert survey.current == ONE
-    assert survey.fence == (1, 3)
-    assert survey.bundle is not None
-    assert survey.bundle.position == trusted.position
-    assert survey.bundle.digest == trusted.digest
-    assert survey.bundle.keys == (ED25519.public.spki_digest,)
-    assert survey.bundle.edges == (
-        HeldEdge(server=SERVER, key=ED25519.public.spki_digest, expires=int(expires.timestamp())),
-    )
-    assert survey.problems == ()
     assert machine.snapshot() == before
 
 

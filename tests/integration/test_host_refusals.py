@@ -24,7 +24,6 @@ from orchestrator.rotation.visits import (
     Stage,
     Staged,
     Survey,
-    Surveyed,
     Trust,
 )
 from tests.integration.program import (
@@ -339,69 +338,3 @@ def test_a_server_folder_on_another_filesystem_is_refused(settled: Machine) -> N
         subprocess.run(["umount", credentials], check=True)
 
     assert unsafe(outcome) == f"{credentials} has another filesystem, expected the filesystem of the base"
-
-
-def test_a_survey_names_every_wrong_place(settled: Machine) -> None:
-    base = settled.base
-    (base / "server" / "credentials" / ONE / "key.pem").chmod(0o644)
-    (base / "server" / "credentials").chmod(0o755)
-    (base / "agent" / "bundles" / "1.5" / "keys" / f"{ED25519.public.spki_digest}.pem").chmod(0o666)
-    (base / "agent" / "bundles" / "1.5").chmod(0o775)
-    (base / "agent" / "bundles" / "1.5" / "edges").unlink()
-    (base / "agent" / "bundles" / "1.5" / "edges").mkdir(mode=0o755)
-    base.chmod(0o777)
-    report = settled.report(Survey())
-
-    assert isinstance(report, Surveyed)
-    found = {Path(one.path).relative_to(base): (one.found, one.wanted) for one in report.survey.problems}
-    assert found == {
-        Path(): ("mode 777", "writable by its owner only"),
-        Path("server/credentials"): ("mode 755", "mode 700"),
-        Path("server/credentials") / ONE / "key.pem": ("mode 644", "mode 600"),
-        Path("agent/bundles/1.5"): ("mode 775", "mode 755"),
-        Path("agent/bundles/1.5/edges"): ("a folder", "a file"),
-        Path("agent/bundles/1.5/keys") / f"{ED25519.public.spki_digest}.pem": ("mode 666", "mode 644"),
-    }
-
-
-def test_a_survey_tells_a_changed_bundle_by_its_digest(settled: Machine) -> None:
-    current = settled.base / "agent" / "current"
-    with (current / "edges").open("a") as edges:
-        edges.write("a line that is none\n")
-    (current / "keys" / f"{'0' * 64}.pem").write_text(P256.public.pem)
-    report = settled.report(Survey())
-
-    assert isinstance(report, Surveyed)
-    held = report.survey.bundle
-    assert held is not None
-    assert held.digest != bundle(5, ED25519).digest
-    assert set(held.keys) == {ED25519.public.spki_digest, P256.public.spki_digest}
-    assert [edge.key for edge in held.edges] == [ED25519.public.spki_digest]
-    assert [problem.found for problem in report.survey.problems if problem.path.endswith("edges")] == [
-        "line 2: a line that is none"
-    ]
-
-
-def test_a_survey_tells_links_that_lead_astray(settled: Machine) -> None:
-    for link, target in (("server/current", "/etc"), ("agent/current", "bundles/9.9")):
-        (settled.base / link).unlink()
-        (settled.base / link).symlink_to(target)
-    report = settled.report(Survey())
-
-    assert isinstance(report, Surveyed)
-    assert (report.survey.current, report.survey.bundle) == (None, None)
-    assert [(problem.path, problem.found) for problem in report.survey.problems] == [
-        (f"{settled.base}/agent/current", "a link that leads nowhere"),
-        (f"{settled.base}/server/current", "a link to /etc"),
-    ]
-
-
-def test_strange_folders_among_the_credentials_do_not_confuse_a_survey(settled: Machine) -> None:
-    (settled.base / "server" / "credentials" / "two\nlines").mkdir(mode=0o700)
-    (settled.base / "server" / "credentials" / "old copy").mkdir(mode=0o700)
-    (settled.base / "server" / "credentials" / "backup").mkdir(mode=0o700)
-    report = settled.report(Survey())
-
-    assert isinstance(report, Surveyed)
-    assert [held.name for held in report.survey.credentials] == [ONE, TWO, THREE, "backup"]
-    assert any("another name" in problem.found for problem in report.survey.problems)
