@@ -484,7 +484,10 @@ make_folders() {
 }
 
 say_file() {
-  { while IFS= read -r row || [ "$row" ]; do say "$1 $row"; done <"$2"; } 2>/dev/null
+  [ -f "$2" ] || return 0
+  {
+    while row='' && { IFS= read -r row || [ "$row" ]; }; do say "$1 $row"; done <"$2"
+  } 2>/dev/null
 }
 
 # hashes FILE…: sets $hashes to their SHA-256, with blanks between; empty when one cannot be read.
