@@ -54,7 +54,7 @@ ORDERS: dict[str, Order] = {
 }
 
 
-@pytest.fixture(scope="module", params=SHELLS[:2])
+@pytest.fixture(scope="module", params=SHELLS)
 def path(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return programs(tmp_path_factory.mktemp("programs") / "bin", request.param)
 
@@ -125,7 +125,7 @@ def test_a_full_disk_is_named_and_leaves_no_trace(
 
 
 @as_root
-@pytest.mark.parametrize("shell", SHELLS[:2])
+@pytest.mark.parametrize("shell", SHELLS)
 def test_a_read_only_folder_is_named(shell: str, lab_folder: Path) -> None:
     nobody = pwd.getpwnam("nobody").pw_uid
     machine = Machine(base=lab_folder / "base", path=programs(lab_folder / "bin", shell), user=nobody)

@@ -46,7 +46,7 @@ from tests.integration.program import (
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root to give files away")
 
 
-@pytest.fixture(scope="module", params=SHELLS[:2])
+@pytest.fixture(scope="module", params=SHELLS)
 def path(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return programs(tmp_path_factory.mktemp("programs") / "bin", request.param)
 
