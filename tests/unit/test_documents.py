@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator import documents, yaml_nodes
-from orchestrator.documents import load_document, read_document
+from orchestrator.documents import Encrypted, load_document, read_document
 from orchestrator.errors import InputError
 
 SAMPLE = """\
@@ -156,6 +156,33 @@ def test_a_refusal_names_the_place_and_what_was_found(text: str | bytes, place: 
 )
 def test_a_usual_mistake_has_a_hint(text: str, hint: str) -> None:
     assert hint in refusal(text).hint
+
+
+def test_ansibles_tags_are_read_where_they_are_allowed() -> None:
+    text = (
+        "a: !vault |\n  $ANSIBLE_VAULT\nb: !unsafe '{{ x }}'\nc: !unsafe '12'\nd: !unsafe [!unsafe {e: 1}]\n"
+    )
+    document = read_document(text, file="x.yml", ansible_tags=True)
+    assert document.value == {
+        "a": Encrypted("$ANSIBLE_VAULT\n"),
+        "b": "{{ x }}",
+        "c": 12,
+        "d": [{"e": 1}],
+    }
+    assert not document.is_text(("a",))
+    for wrong in ["a: !vault [x]", "!vault x: 1", "a: !unsafe_ x"]:
+        with pytest.raises(InputError):
+            read_document(wrong, file="x.yml", ansible_tags=True)
+
+
+def test_nothing_can_be_known_of_an_encrypted_value() -> None:
+    value = Encrypted("$ANSIBLE_VAULT;1.1;AES256\n3133")
+    assert f"{value}" == repr(value) == "<encrypted by ansible-vault>"
+    assert len({value, Encrypted(value.ciphertext), Encrypted("other")}) == 2
+    with pytest.raises(ValueError, match="whether it is true cannot be known"):
+        bool(value)
+    with pytest.raises(ValueError, match="what it equals cannot be known"):
+        assert value == "x"
 
 
 def test_forty_levels_are_allowed_and_an_alias_counts_with_its_own() -> None:

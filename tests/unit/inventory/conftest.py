@@ -3,6 +3,7 @@ import json
 import os
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,9 @@ import pytest
 
 from orchestrator.inventory.model import Inventory
 from orchestrator.inventory.yaml_files import load
+
+COUNTED = "inventories"
+"""The property by which a test tells how many inventories it compared, and as what."""
 
 REFERENCE = Path(__file__).parent / "ansible_reference.py"
 
@@ -29,6 +33,8 @@ def write(tmp_path: Path) -> Write:
             path = folder / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text, encoding="utf-8")
+            if text.startswith("#!"):
+                path.chmod(0o755)
         return folder
 
     return write_files
@@ -55,7 +61,7 @@ def ansible_environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, s
 
 @pytest.fixture(scope="session")
 def ask_ansible(ansible_environment: dict[str, str]) -> Iterator[Ask]:
-    """Ansible's own reading of sources: hosts, groups and what patterns select."""
+    """Ansible's own reading of sources: hosts, groups, listing, graphs and what patterns select."""
     with subprocess.Popen(
         [sys.executable, str(REFERENCE)],
         stdin=subprocess.PIPE,
@@ -78,3 +84,15 @@ def ask_ansible(ansible_environment: dict[str, str]) -> Iterator[Ask]:
 
         yield ask
         questions.close()
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print how many inventories were compared with Ansible's reading."""
+    counts: Counter[str] = Counter()
+    for reports in terminalreporter.stats.values():
+        for report in reports:
+            for name, value in getattr(report, "user_properties", ()):
+                if name == COUNTED and report.when == "call":
+                    counts.update(value)
+    for what, count in sorted(counts.items()):
+        terminalreporter.write_line(f"inventories {what}: {count}")

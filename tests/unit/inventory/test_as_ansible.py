@@ -1,10 +1,14 @@
-"""What keyrelay reads from an inventory is what the installed ansible-core reads from it."""
+"""What keyrelay reads from an inventory is what the installed ansible-core reads from it.
+
+``agreed.yml`` and Hypothesis give inventories that both read alike; ``refused.yml`` is the frozen list of
+what only Ansible takes. How many there are is printed after a run of this folder.
+"""
 
 import itertools
 import json
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,187 +17,19 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from orchestrator.documents import Encrypted
+from orchestrator.errors import KeyrelayError, UsageError
 from orchestrator.inventory.model import Inventory, graph
 from orchestrator.inventory.patterns import select
 from orchestrator.inventory.yaml_files import load
-from tests.unit.inventory.conftest import Ask, Write
+from tests.unit.inventory.conftest import COUNTED, Ask, Write
 
+HERE = Path(__file__).parent
 EXAMPLES = Path(__file__).parents[3] / "inventory"
-
-CASES: dict[str, dict[str, str]] = {
-    "one host and nothing else": {"a.yml": "all: {hosts: {web: }}"},
-    "a host written as a bare word": {"a.yml": "all:\n  hosts: web\n"},
-    "a host outside every group": {"a.yml": "ungrouped: {hosts: {web: {x: 1}}}"},
-    "a host that leaves ungrouped": {"a.yml": "ungrouped: {hosts: {web: }}\ng: {hosts: {web: }}"},
-    "groups without hosts or bodies": {"a.yml": "g:\nh: {hosts: }\ni: {children: }\nj: {vars: }"},
-    "nested groups": {
-        "a.yml": """
-all:
-  children:
-    europe:
-      vars: {zone: europe, depth: 1}
-      children:
-        paris: {hosts: {p1: , p2: {depth: 3}}, vars: {depth: 2}}
-        oslo: {hosts: {o1: }}
-    servers: {hosts: {p1: , o1: }}
-"""
-    },
-    "a group described in several places": {
-        "a.yml": """
-a: {children: {c: }, vars: {x: a, y: a}}
-b: {children: {c: {hosts: {h1: }}}, vars: {x: b}}
-c: {vars: {y: c}, hosts: {h2: {x: h2}}}
-all: {hosts: {h1: {z: 1}}, vars: {z: all, x: all, w: all}}
-"""
-    },
-    "one group on ways of different length": {
-        "a.yml": """
-deep: {children: {middle: {children: {leaf: {hosts: {h: }}}}}, vars: {x: deep}}
-near: {children: {leaf: }, vars: {x: near}}
-middle: {vars: {x: middle}}
-"""
-    },
-    "groups of one depth in the order of their names": {
-        "a.yml": """
-z: {hosts: {h: }, vars: {x: z}}
-b: {hosts: {h: }, vars: {x: b}}
-B: {hosts: {h: }, vars: {x: B}}
-"""
-    },
-    "a group's priority": {
-        "a.yml": """
-a: {hosts: {h: }, vars: {x: a, ansible_group_priority: 10}}
-z: {hosts: {h: }, vars: {x: z, ansible_group_priority: "5"}}
-"""
-    },
-    "a priority in group_vars is a variable like others": {
-        "a.yml": "a: {hosts: {h: }, vars: {x: a}}\nz: {hosts: {h: }, vars: {x: z}}",
-        "group_vars/a.yml": "ansible_group_priority: 10",
-    },
-    "ranges of numbers and letters": {
-        "a.yml": """
-all:
-  hosts:
-    web[01:10].example.net: {role: web}
-    db[8:11]:
-    "[a:c]x":
-    n[1:10:4]-[y:z]:
-    u[:2]:
-    cap[Y:Z]:
-    mix[y:B]:
-"""
-    },
-    "ports in host patterns": {
-        "a.yml": """
-all:
-  hosts:
-    a:2222:
-    b[1:2]:2223: {ansible_port: 24}
-    c:
-    c:2224:
-    d.example.net:2225: {x: 1}
-"""
-    },
-    "values as YAML 1.1 reads them": {
-        "a.yml": """
-all:
-  hosts:
-    h:
-      octal: 0755
-      sexagesimal: 12:30:45
-      yes_no: [yes, No, on, OFF, y, n]
-      nothing: [~, null, ""]
-      day: 2026-01-31
-      moment: 2026-01-31T12:00:00Z
-      floats: [1.5, .5, 1e3, 1.0e+3, .inf, 1_000.5]
-      ints: [0x1f, 0b11, 1_000, +3, -0]
-      text: ["0755", 'yes', 1.2.3.4, =x, a:b]
-      block: |
-        one
-        two
-      folded: >-
-        one
-        two
-      nested: {a: [{b: c}], 2: one, yes: two}
-"""
-    },
-    "anchors and merge keys": {
-        "a.yml": """
-all:
-  vars:
-    defaults: &defaults {a: 1, b: 2}
-    more: &more {b: 3, c: 4}
-  hosts:
-    h1: {<<: *defaults, b: 5}
-    h2: {<<: [*defaults, *more]}
-    h3: {list: [*defaults, *more]}
-"""
-    },
-    "templates are data": {
-        "a.yml": 'all: {hosts: {h: {x: "{{ lookup(1) }}", y: "{% raw %}", z: "{# no #}"}}}'
-    },
-    "group_vars beat the inventory and host_vars beat all": {
-        "a.yml": """
-all: {vars: {a: 1, b: 1, c: 1, d: 1}}
-g: {hosts: {h: {c: 4, d: 4, e: 4}}, vars: {b: 2, c: 2, d: 2}}
-""",
-        "group_vars/all.yml": "a: 3\nb: 3\nc: 3\nd: 3\nf: {x: 1}",
-        "group_vars/g": "b: 5\nf: {y: 2}",
-        "host_vars/h.json": '{"d": 6, "e": 6}',
-    },
-    "the first of several files for one name": {
-        "a.yml": "g: {hosts: {h: }}\ni: {hosts: {j: }}",
-        "group_vars/g.yml": "x: yml",
-        "group_vars/g.yaml": "x: yaml",
-        "group_vars/g.json": '{"x": "json", "y": 1}',
-        "group_vars/i.json": '{"x": "json"}',
-        "group_vars/all/z.yml": "w: folder",
-        "group_vars/all.yml": "w: file",
-        "host_vars/h.yaml": "z: yaml",
-        "host_vars/other.yml": "not: [read",
-    },
-    "folders of variable files": {
-        "a.yml": "g: {hosts: {h: }}",
-        "group_vars/g/10.yml": "x: 10\ny: 10",
-        "group_vars/g/20": "x: 20",
-        "group_vars/g/30.yml~": "x: 30",
-        "group_vars/g/.40.yml": "x: 40",
-        "group_vars/g/50.txt": "x: 50",
-        "group_vars/g/15/deep.json": '{"x": 15, "z": 15}',
-        "group_vars/g/60.d/no.yml": "x: 60",
-        "group_vars/g/70.yml": "",
-        "host_vars/h/a.yaml": "u: 1",
-    },
-    "several sources in one folder": {
-        "a.yml": "g: {hosts: {h: {x: 1, y: 1}}, vars: {z: 1}}",
-        "b.yml": "g: {hosts: {i: }, vars: {z: 2}}\nall: {hosts: {h: {x: 2}}}",
-        "group_vars/g.yml": "w: 1",
-    },
-    "several sources in folders of their own": {
-        "one/a.yml": "g: {hosts: {h: }}\nf: {children: {g: }}",
-        "one/group_vars/g.yml": "x: one-g\ny: one-g",
-        "one/group_vars/f.yml": "z: one-f",
-        "one/host_vars/h.yml": "v: one\nw: one",
-        "two/b.yml": "f: {hosts: {i: }}",
-        "two/group_vars/all.yml": "x: two-all\nu: two-all",
-        "two/group_vars/f.yml": "y: two-f",
-        "two/host_vars/h.yml": "v: two",
-        "two/host_vars/i.yml": "v: two-i",
-    },
-    "an inventory in JSON": {
-        "a.json": '{"all": {"hosts": {"h": {"x": 1.5, "y": null, "z": "\\u00e9", "l": [true]}}, "vars": {}}}'
-    },
-    "a file without a suffix": {"hosts": "g: {hosts: {h: }}"},
-    "names with dots, dashes and underscores": {
-        "a.yml": """
-site-a.b: {hosts: {web-1.example.net: , _x: , 10.0.0.1: }}
-other_group: {children: {site-a.b: }}
-""",
-        "group_vars/site-a.b.yml": "x: 1",
-        "host_vars/web-1.example.net.yml": "x: 2",
-        "host_vars/10.0.0.1": "x: 3",
-    },
-}
+AGREED: dict[str, dict[str, Any]] = yaml.safe_load((HERE / "agreed.yml").read_text(encoding="utf-8"))
+REFUSED: dict[str, dict[str, Any]] = yaml.safe_load((HERE / "refused.yml").read_text(encoding="utf-8"))
+LISTING = "listing.json"
+SCRIPT = '#!/bin/sh\nexec cat "$(dirname "$0")/listing.json"\n'
 
 PATTERNS = [
     "all",
@@ -209,64 +45,160 @@ PATTERNS = [
     "*.*",
     "u*",
     "a*",
+    "~[a-h]",
+    "!~.*1$",
+    "g*[0]",
 ]
 
-
-def sources_in(folder: Path, files: Mapping[str, str]) -> list[Path]:
-    return [folder / name for name in files if "_vars/" not in name]
+Record = Callable[[str, object], None]
 
 
-def as_told(inventory: Inventory, patterns: list[str]) -> dict[str, Any]:
-    told = {
-        "parsed": list(inventory.sources),
-        "hosts": {
-            name: {"groups": list(host.groups), "variables": dict(host.variables)}
-            for name, host in inventory.hosts.items()
-        },
-        "groups": {
-            name: {
-                "children": list(group.children),
-                "hosts": list(group.hosts),
-                "members": sorted(inventory.members(name)),
-            }
-            for name, group in inventory.groups.items()
-        },
-        "selected": {pattern: sorted(select(inventory, pattern)) for pattern in patterns},
+def sources_in(folder: Path, case: Mapping[str, Any]) -> list[Path]:
+    """The sources of a case; a list of hosts is none of the folder's files."""
+    named = case.get("sources") or [name for name in case["files"] if "_vars/" not in name]
+    return [Path(name) if "," in name else folder / name for name in named]
+
+
+def for_ansible(sources: list[Path]) -> list[Path]:
+    """The same sources, a listing in the form of a script that prints it."""
+    found = []
+    for source in sources:
+        if source.name == LISTING:
+            script = source.with_name("listing.sh")
+            script.write_text(SCRIPT, encoding="utf-8")
+            script.chmod(0o755)
+            found.append(script)
+        else:
+            found.append(source)
+    return found
+
+
+def unmarked(value: dict[str, Any]) -> Any:
+    return value.get("__ansible_unsafe", value)
+
+
+def in_json(value: Any) -> Any:
+    """A value as Ansible writes what JSON has no form for."""
+    if isinstance(value, Encrypted):
+        return {"__ansible_vault": value.ciphertext}
+    return value.isoformat()
+
+
+def selected(inventory: Inventory, pattern: str) -> set[str] | None:
+    try:
+        return set(select(inventory, pattern))
+    except UsageError:
+        return None
+
+
+def listing_of(inventory: Inventory) -> dict[str, Any]:
+    """What ``ansible-inventory --list`` would print."""
+    listing: dict[str, Any] = {}
+    for name, group in inventory.groups.items():
+        hosts = {"hosts": list(group.hosts)} if group.hosts and name != "all" else {}
+        children = {"children": list(group.children)} if group.children else {}
+        if hosts or children:
+            listing[name] = {**hosts, **children}
+    hostvars = {name: dict(host.variables) for name, host in inventory.hosts.items() if host.variables}
+    listing["_meta"] = {"hostvars": hostvars}
+    found: dict[str, Any] = json.loads(json.dumps(listing, default=in_json))
+    return found
+
+
+def expected_listing(answer: Mapping[str, Any], sealed: list[str]) -> dict[str, Any]:
+    listing: dict[str, Any] = json.loads(json.dumps(answer["listing"]), object_hook=unmarked)
+    del listing["_meta"]["profile"]
+    hostvars = listing["_meta"]["hostvars"]
+    for name in sealed:
+        for variables in hostvars.values():
+            del variables[name]
+    return listing
+
+
+def assert_same(inventory: Inventory, answer: Mapping[str, Any], *, sealed: list[str]) -> None:
+    """Groups, members, listing, graphs and selections are Ansible's."""
+    assert "error" not in answer, answer["error"]
+    expected = expected_listing(answer, sealed)
+    assert listing_of(inventory) == expected
+    assert {name: list(host.groups) for name, host in inventory.hosts.items()} == answer["hosts"]
+    assert {name: set(inventory.members(name)) for name in inventory.groups} == {
+        name: set(members) for name, members in answer["groups"].items()
     }
-    as_json: dict[str, Any] = json.loads(json.dumps(told, default=str))
-    return as_json
-
-
-def ordered(answer: dict[str, Any]) -> dict[str, Any]:
-    """Ansible's answer, where its order of hosts goes by groups and ours by first appearance."""
-    for group in answer["groups"].values():
-        group["members"].sort()
-    for hosts in answer["selected"].values():
-        hosts.sort()
-    return answer
-
-
-@pytest.mark.parametrize("case", CASES)
-def test_hosts_groups_variables_and_selections_are_those_of_ansible(
-    case: str, write: Write, ask_ansible: Ask
-) -> None:
-    sources = sources_in(write(CASES[case]), CASES[case])
-    answer = ordered(ask_ansible(sources, PATTERNS))
-    inventory = load(sources)
-    assert as_told(inventory, PATTERNS) == answer
     assert list(inventory.hosts) == list(answer["hosts"])
     assert list(inventory.groups) == list(answer["groups"])
+    assert "\n".join(graph(inventory)) == answer["graph"]
+    if answer["graph with variables"] and not sealed:
+        assert "\n".join(graph(inventory, variables=True)) == answer["graph with variables"]
+    for pattern, found in answer["selected"].items():
+        names = None if isinstance(found, str) else set(found)
+        assert selected(inventory, pattern) == names, pattern
+
+
+@pytest.mark.parametrize("name", [name for name, case in AGREED.items() if "through" not in case])
+def test_an_inventory_is_read_as_ansible_reads_it(
+    name: str, write: Write, ask_ansible: Ask, record_property: Record
+) -> None:
+    case = AGREED[name]
+    folder = write(case["files"])
+    sources = sources_in(folder, case)
+    answer = ask_ansible(for_ansible(sources), [*PATTERNS, *case.get("patterns", [])])
+    for script in folder.rglob("*-script"):  # in a directory: keyrelay gets what the script prints
+        printed = subprocess.run([script], capture_output=True, text=True, check=True).stdout
+        script.write_text(printed, encoding="utf-8")
+    assert_same(load(sources), answer, sealed=case.get("sealed", []))
+    record_property(COUNTED, {"read as Ansible reads them, written": 1})
+
+
+@pytest.mark.parametrize("name", [name for name, case in AGREED.items() if "through" in case])
+def test_what_ansible_inventory_lists_is_the_inventory_that_ansible_read(
+    name: str, write: Write, ask_ansible: Ask, record_property: Record
+) -> None:
+    case = AGREED[name]
+    answer = ask_ansible([write(case["files"]) / case["through"]], PATTERNS)
+    listing = write({"inventory.json": json.dumps(answer["listing"], sort_keys=True, indent=4)})
+    inventory = load([listing / "inventory.json"])
+    assert listing_of(inventory) == expected_listing(answer, [])
+    assert {host: set(one.groups) for host, one in inventory.hosts.items()} == {
+        host: set(groups) for host, groups in answer["hosts"].items()
+    }
+    for pattern, found in answer["selected"].items():
+        assert "[0]" in pattern or selected(inventory, pattern) == set(found)
+    record_property(COUNTED, {"read as Ansible reads them, through ansible-inventory": 1})
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_ansible_takes_and_keyrelay_refuses_is_on_a_list_with_the_reason(
+    name: str, write: Write, ask_ansible: Ask, record_property: Record
+) -> None:
+    case = REFUSED[name]
+    assert case["why"].endswith(".")
+    sources = sources_in(write(case["files"]), case)
+    pattern = case.get("pattern")
+    answer = ask_ansible(for_ansible(sources), [pattern] if pattern else [])
+    assert answer["parsed"]
+    assert all(isinstance(hosts, list) for hosts in answer["selected"].values())
+    with pytest.raises(KeyrelayError) as caught:  # noqa: PT012 - which of the two refuses is the case's matter
+        inventory = load(sources)
+        if pattern:
+            select(inventory, pattern)
+    assert case["found"] in caught.value.message
+    record_property(COUNTED, {"or patterns refused with a reason": 1})
+
+
+def test_sixty_inventories_and_more_are_compared() -> None:
+    assert len(AGREED) >= 60
+    assert sum("pattern" not in case for case in REFUSED.values()) >= 30
 
 
 @pytest.mark.parametrize("source", sorted(EXAMPLES.glob("*.yml")), ids=lambda path: path.name)
 def test_the_shipped_examples_are_what_the_ansible_inventory_command_makes_of_them(
-    source: Path, ansible_environment: dict[str, str]
+    source: Path, ansible_environment: dict[str, str], record_property: Record
 ) -> None:
     command = [str(Path(sys.executable).parent / "ansible-inventory"), "-i", str(source)]
 
-    def run(option: str) -> str:
+    def run(*options: str) -> str:
         return subprocess.run(
-            [*command, option],
+            [*command, *options],
             capture_output=True,
             text=True,
             check=True,
@@ -275,16 +207,16 @@ def test_the_shipped_examples_are_what_the_ansible_inventory_command_makes_of_th
         ).stdout
 
     inventory = load([source])
-    hostvars = json.loads(run("--list"))["_meta"]["hostvars"]
-    assert {
-        name: dict(host.variables) for name, host in inventory.hosts.items() if host.variables
-    } == hostvars
+    assert listing_of(inventory) == expected_listing({"listing": json.loads(run("--list"))}, [])
     assert "\n".join(graph(inventory)) + "\n" == run("--graph")
+    assert "\n".join(graph(inventory, variables=True)) + "\n" == run("--graph", "--vars")
     assert list(inventory.problems()) == []
+    assert inventory.notes == ()
+    record_property(COUNTED, {"read as Ansible reads them, shipped": 1})
 
 
 GROUPS = ["all", *"ABCDEF"]
-HOSTS = ["h1", "h2", "h[3:5]", "k:2200"]
+HOSTS = ["h1", "h2", "h[3:5]", "k:2200", "j[01:09:4]", "[a:b]x"]
 NAMES = st.sampled_from(["x", "y", "z", "ansible_group_priority"])
 VALUES = st.integers(0, 9)
 VARIABLES = st.dictionaries(NAMES, VALUES, max_size=3)
@@ -315,29 +247,135 @@ BESIDE = st.dictionaries(
     VARIABLES,
     max_size=3,
 )
+PARTS = st.sampled_from(
+    [
+        "all",
+        "*",
+        "h*",
+        "!h1*",
+        "&h[!12]",
+        "A*",
+        "[!A]*",
+        "~[hk]",
+        "!~.*[135]$",
+        "&~(h|j)0?\\d",
+        "h*[0]",
+        "!h*[1:2]",
+    ]
+)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
-    inventories=st.lists(st.tuples(SOURCES, BESIDE, st.booleans()), min_size=1, max_size=2),
-    patterns=st.lists(st.sampled_from(["all", "*", "h*", "!h1*", "&h[!12]", "A*", "[!A]*"]), max_size=3).map(
-        ":".join
-    ),
+    inventories=st.lists(st.tuples(SOURCES, BESIDE, st.booleans(), st.booleans()), min_size=1, max_size=2),
+    patterns=st.lists(PARTS, max_size=3).map(":".join),
 )
 def test_any_inventory_is_read_as_ansible_reads_it(
-    inventories: list[tuple[list[dict[str, Any]], dict[str, Any], bool]],
+    inventories: list[tuple[list[dict[str, Any]], dict[str, Any], bool, bool]],
     patterns: str,
     write: Write,
     ask_ansible: Ask,
+    record_property: Record,
 ) -> None:
     sources: list[Path] = []
-    for texts, beside, flow in inventories:
+    for texts, beside, flow, as_directory in inventories:
         numbers = itertools.count()
         files = {
             f"{next(numbers)}.yml": yaml.safe_dump(text, sort_keys=False, default_flow_style=flow)
             for text in texts
         }
-        folder = write({**files, **{name: yaml.safe_dump(values) for name, values in beside.items()}})
-        sources += [folder / name for name in files]
+        folder = write({**files, **{name: json.dumps(values) for name, values in beside.items()}})
+        sources += [folder] if as_directory else [folder / name for name in files]
     asked = [patterns] if patterns else []
-    assert as_told(load(sources), asked) == ordered(ask_ansible(sources, asked))
+    assert_same(load(sources), ask_ansible(sources, asked), sealed=[])
+    record_property(COUNTED, {"read as Ansible reads them, generated": 1})
+
+
+LISTED = st.fixed_dictionaries(
+    {},
+    optional={
+        "hosts": st.lists(st.sampled_from(["h1", "h2", "k", "x-1.y"]), unique=True, max_size=3),
+        "vars": VARIABLES,
+    },
+).filter(bool)
+
+
+@st.composite
+def listings(draw: st.DrawFn) -> dict[str, Any]:
+    listing: dict[str, Any] = {}
+    for number, name in enumerate(GROUPS):
+        body: Any = draw(st.none() | LISTED | LISTED.map(lambda one: one.get("hosts", [])))
+        below = GROUPS[number + 1 :]
+        if isinstance(body, dict) and below:
+            body["children"] = draw(st.lists(st.sampled_from(below), unique=True, max_size=3))
+        if body is not None:
+            listing[name] = body
+    hostvars = st.dictionaries(
+        st.sampled_from(["h1", "h2", "k", "nobody"]),
+        st.dictionaries(
+            st.sampled_from("xyz"), st.integers() | st.floats(allow_nan=False) | st.text(max_size=3)
+        ),
+    )
+    return {**listing, "_meta": {"hostvars": draw(hostvars)}}
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(listing=listings(), indent=st.sampled_from([None, 4]))
+def test_any_listing_is_read_as_ansible_reads_it(
+    listing: dict[str, Any], indent: int | None, write: Write, ask_ansible: Ask, record_property: Record
+) -> None:
+    sources = [write({LISTING: json.dumps(listing, indent=indent)}) / LISTING]
+    assert_same(load(sources), ask_ansible(for_ansible(sources), PATTERNS), sealed=[])
+    record_property(COUNTED, {"read as Ansible reads them, generated": 1})
+
+
+FLEET = """
+web: {hosts: {"web[1:9]": }, vars: {x: 1}}
+db: {hosts: {"db[1:3]": }, children: {replicas: {hosts: {"rep[1:2]": , db2: }}}}
+paris: {hosts: {web1: , web3: , db1: , p-1.example.net: }}
+oslo: {hosts: {web2: , db2: , rep1: }}
+empty:
+lone: {hosts: {x: }}
+"""
+WORDS = st.sampled_from(
+    [
+        "web",
+        "db",
+        "paris",
+        "oslo",
+        "empty",
+        "all",
+        "ungrouped",
+        "web1",
+        "db*",
+        "*",
+        "?",
+        "w*[13]",
+        "*-*",
+        "[!w]*",
+    ]
+)
+POSITIONS = st.integers(-4, 11).map("[{}]".format) | st.tuples(st.integers(0, 6), st.integers(0, 6)).map(
+    lambda ends: f"[{min(ends)}:{ends[0] + ends[1]}]"
+)
+REGEXES = st.sampled_from(
+    ["~web[1-3]", "~.*1$", "~(db|rep)[12]", "~^p", "~[^w].*\\d$", "~(?i)WEB\\d", "~o", "~x?$", "~.+\\.net"]
+)
+WHOLE = st.one_of(WORDS, st.tuples(WORDS, POSITIONS | st.just("[2:]")).map("".join), REGEXES)
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    parts=st.lists(
+        st.tuples(st.sampled_from(["", "", "!", "&"]), WHOLE).map("".join), min_size=1, max_size=4
+    ),
+    joint=st.sampled_from([":", ",", " , "]),
+)
+def test_any_pattern_selects_what_it_selects_in_ansible(
+    parts: list[str], joint: str, write: Write, ask_ansible: Ask, record_property: Record
+) -> None:
+    sources = [write({"a.yml": FLEET}) / "a.yml"]
+    pattern = joint.join(parts)
+    found = ask_ansible(sources, [pattern])["selected"][pattern]
+    assert selected(load(sources), pattern) == (None if isinstance(found, str) else set(found))
+    record_property(COUNTED, {"patterns, generated": 1})

@@ -149,6 +149,17 @@ def test_an_error_names_the_file_and_line_of_the_value_that_won(read: Read) -> N
         inventory.endpoint(WEB)
 
 
+@pytest.mark.parametrize("name", ["ansible_host", "ansible_port", "ansible_user", "keyrelay_base"])
+def test_a_vaulted_value_is_an_error_only_where_it_is_needed(read: Read, name: str) -> None:
+    inventory = read(f"g: {{hosts: {{web: {{{name}: !vault x, other: !vault y}}, db: {{other: !vault y}}}}}}")
+    assert inventory.endpoint(HostName("db")).address == "db"
+    with pytest.raises(
+        InputError, match=rf"hosts\.yml:1:\d+: {name} of host web is encrypted by ansible-vault"
+    ) as caught:
+        inventory.endpoint(WEB)
+    assert caught.value.hint == "write this value unencrypted; keyrelay needs no secret from an inventory"
+
+
 def test_a_value_whose_place_is_unknown_is_blamed_on_its_host() -> None:
     bare = Reading(host=WEB, variables={"ansible_user": 7}, place=Place(file="hosts.yml", line=2, column=3))
     with pytest.raises(InputError, match=r"^hosts\.yml:2:3: ansible_user of host web is 7, ") as caught:

@@ -80,10 +80,49 @@ def test_a_plain_name_that_does_not_exist_is_an_error_wherever_it_stands(pattern
 
 
 @pytest.mark.parametrize(
-    "pattern", ["~web.*", "all:!~db", "all:~(a|b)", "web[0]", "web[0:1]", "db*[-1]", "web[1:]", "@hosts"]
+    ("pattern", "names"),
+    [
+        ("~web\\d$", "web1 web2"),
+        ("~(web|db)1", "web1 web10 db1"),
+        ("~par", "web1 db1"),
+        ("web:!~.*0", "web1 web2"),
+        ("all:&~.+2$", "web2 db2"),
+        ("~(?:web1|db1)$,db2", "web1 db1 db2"),
+        ("web[0]", "web1"),
+        ("web[-1]", "web10"),
+        ("web[0:1]", "web1 web2"),
+        ("web[1:]", "web2 web10"),
+        ("web[1:99]", "web2 web10"),
+        ("web[5:9]", ""),
+        ("web:!web[0]", "web2 web10"),
+        ("web[0]:db[-1]", "web1 db2"),
+        ("sites[1]", "db1"),
+        ("sites[2]", "web2"),
+        ("w*[3]", "web1"),
+        ("web1[0]", "web1"),
+        ("ungrouped[0]", ""),
+    ],
 )
-def test_what_ansible_has_and_keyrelay_not_yet_is_refused_as_such(pattern: str) -> None:
-    with pytest.raises(UsageError, match=r"^not supported yet: "):
+def test_regular_expressions_and_positions_select_hosts(pattern: str, names: str) -> None:
+    assert " ".join(select(FLEET, pattern)) == names
+
+
+@pytest.mark.parametrize(
+    ("pattern", "reason"),
+    [
+        ("web[3]", r"'web\[3\]' names no host: 'web' has 3"),
+        ("web[-4]", r"'web\[-4\]' names no host: 'web' has 3"),
+        ("web[2:1]", "ends before it begins"),
+        ("web[0000000000]", "is too large"),
+        ("wbe[0]", "no host or group 'wbe'"),
+        ("~(web", "is no regular expression: missing"),
+        ("~(?:web|db)", "is no regular expression: "),
+        ("~", "no name and no glob"),
+        ("@hosts", "not supported: the file of hosts '@hosts'"),
+    ],
+)
+def test_a_position_or_expression_that_means_nothing_is_refused(pattern: str, reason: str) -> None:
+    with pytest.raises(UsageError, match=reason):
         select(FLEET, pattern)
 
 
@@ -106,7 +145,24 @@ def test_a_malformed_pattern_is_refused_with_the_reason(pattern: str, reason: st
 
 
 PARTS = st.sampled_from(
-    ["web", "db", "paris", "oslo", "sites", "all", "web1", "db2", "*1", "web*", "?b*", "ungrouped"]
+    [
+        "~web",
+        "~.*1",
+        "web[0]",
+        "sites[1:2]",
+        "web",
+        "db",
+        "paris",
+        "oslo",
+        "sites",
+        "all",
+        "web1",
+        "db2",
+        "*1",
+        "web*",
+        "?b*",
+        "ungrouped",
+    ]
 )
 
 

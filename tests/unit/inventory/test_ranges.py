@@ -18,6 +18,11 @@ HERE = Place(file="hosts.yml", line=3, column=5)
         ("[:1]", ["0", "1"], None),
         ("[0:10:5]", ["0", "5", "10"], None),
         ("r[1:2]-[a:b]", ["r1-a", "r1-b", "r2-a", "r2-b"], None),
+        ("r[1:5:3].x:65535", ["r1.x", "r4.x"], 65535),
+        ("[A:C]:1", ["A", "B", "C"], 1),
+        ("web[:1]:22", ["web0:22", "web1:22"], None),
+        ("web-:22", ["web-:22"], None),
+        ("2001:db8::1", ["2001:db8::1"], None),
     ],
 )
 def test_a_pattern_stands_for_its_names_in_order(pattern: str, names: list[str], port: int | None) -> None:
@@ -54,6 +59,12 @@ def test_a_pattern_stands_for_its_names_in_order(pattern: str, names: list[str],
 )
 def test_a_malformed_or_empty_range_is_refused_with_its_place(pattern: str) -> None:
     with pytest.raises(InputError, match=r"^hosts\.yml:3:5: the host pattern .*; allowed: \[first:last\]"):
+        unfold(pattern, place=HERE)
+
+
+@pytest.mark.parametrize("pattern", ["web:0", "web:65536", "web:99999999999999999999", "web[1:2]:00"])
+def test_a_port_that_no_sshd_can_have_is_refused(pattern: str) -> None:
+    with pytest.raises(InputError, match="has a port that is not between 1 and 65535"):
         unfold(pattern, place=HERE)
 
 

@@ -17,16 +17,16 @@ Read = Callable[..., Inventory]
 @pytest.mark.parametrize(
     ("text", "place", "found"),
     [
-        ("", ":", "found nothing; allowed: a mapping of groups"),
-        ("- web\n", ":", "found a list; allowed: a mapping of groups"),
-        ("web\n", ":", "found 'web'; allowed: a mapping of groups"),
+        ("", ":1:1:", "found nothing; allowed: a mapping of groups"),
+        ("- web\n", ":1:1:", "found a list; allowed: a mapping of groups"),
+        ("web\n", ":1:1:", "found 'web'; allowed: a mapping of groups"),
         ("[web]\nhost1 ansible_port=22\n", ":", "an inventory in INI form, not YAML"),
         ("[web]\n", ":", "an inventory in INI form, not YAML"),
         ("[web:children]\nparis\n\n[db]\nx y=1\n", ":", "an inventory in INI form, not YAML"),
         ("host1 ansible_port=22\n", ":", "an inventory in INI form, not YAML"),
-        ("#!/bin/sh\necho {}\n", ":", "an executable inventory; not supported yet"),
+        ("#!/bin/sh\necho {}\n", ":", "this is an inventory script"),
         ("$ANSIBLE_VAULT;1.1;AES256\n6162\n", ":", "encrypted by ansible-vault"),
-        ("plugin: aws_ec2\nregions: []\n", ":1:1:", "an inventory plugin; not supported yet"),
+        ("plugin: aws_ec2\nregions: []\n", ":1:1:", "the configuration of an inventory plugin"),
         (
             "10: {hosts: {web: }}",
             ":1:1:",
@@ -95,7 +95,11 @@ Read = Callable[..., Inventory]
             ":1:36:",
             "ansible_group_priority is None; allowed: a whole",
         ),
-        ("g: {vars: {x: !vault y}}", ":1:15:", "found the tag !vault"),
+        ("g: {vars: {x: !!set {y}}}", ":1:15:", "found the tag !!set"),
+        ("g: !vault x", ":1:4:", "found <encrypted by ansible-vault> as the group g"),
+        ("g: {vars: {!vault x: y}}", ":1:12:", "found an encrypted value as a key"),
+        ("g: {vars: {ansible_group_priority: !vault x}}", ":1:36:", "ansible_group_priority is <encrypted"),
+        ("plugin: {hosts: {web: }}", ":1:1:", "the configuration of an inventory plugin"),
         ("g: {hosts: {web: }, hosts: {db: }}", ":1:21:", "found the key hosts again"),
     ],
 )
@@ -121,7 +125,7 @@ def test_a_wrong_source_is_refused_with_one_clear_error(
         ),
         ({"host_vars/web.yml": "1: x\n"}, "host_vars/web.yml:1:1: found 1, which YAML did not read as text"),
         ({"host_vars/web.yml": "a: 1\na: 2\n"}, "host_vars/web.yml:2:1: found the key a again"),
-        ({"host_vars/web.yml": "$ANSIBLE_VAULT;1.1;AES256\n"}, "host_vars/web.yml: this file is encrypted"),
+        ({"host_vars/web.json": '{"a": 1, "a": 2}'}, 'host_vars/web.json:1:10: found the key "a" again'),
         ({"host_vars/web.yml": "a: [\n"}, "host_vars/web.yml:2:1: this is not YAML"),
     ],
 )
@@ -143,16 +147,21 @@ def test_hints_say_what_to_do(read: Read) -> None:
     assert hint("g: {hosts: {0755: }}") == 'write it quoted: "0755"'
     assert hint("g: {paris: {hosts: {web: }}}").startswith("a group below this one belongs under children")
     assert "ansible_host" in hint("g: {hosts: {'::1': }}")
-    assert "ansible-inventory --list --yaml" in hint("[web]\n")
+    assert "hosts.yml --list > inventory.json" in hint("[web]\n")
+    assert hint("#!/bin/sh\n").startswith(
+        "keyrelay runs no inventory script and no plugin; let Ansible read it"
+    )
+    assert hint("plugin: x\n").startswith(
+        "keyrelay runs no inventory script and no plugin; let Ansible read it"
+    )
 
 
 def test_what_is_no_inventory_file_is_refused(write: Write) -> None:
     folder = write({"a.yml": "all: {hosts: {web: }}"})
     (folder / "program").write_bytes(b"\x7fELF\x02\x01")
     for path, found in [
-        (folder, "found a directory; not supported yet"),
         (folder / "missing.yml", "there is no such file"),
-        (folder / "program", "an executable inventory"),
+        (folder / "program", "this is an inventory script"),
     ]:
         with pytest.raises(InputError, match=found):
             load([folder / "a.yml", path])
@@ -202,6 +211,34 @@ def test_more_hosts_than_allowed_are_refused(read: Read, monkeypatch: pytest.Mon
     monkeypatch.setattr("orchestrator.inventory.merging.MAX_HOSTS", 3)
     with pytest.raises(InputError, match=r"hosts\.yml:1:13: found more than 3 hosts"):
         read("g: {hosts: {'web[1:4]': }}")
+
+
+def test_a_vaulted_file_of_variables_is_skipped_with_a_note(read: Read) -> None:
+    inventory = read(
+        "g: {hosts: {web: }}",
+        {"group_vars/g/vault.yml": "$ANSIBLE_VAULT;1.1;AES256\n6162\n", "group_vars/g/a.yml": "x: 1"},
+    )
+    assert inventory.host("web").variables == {"x": 1}
+    (note,) = inventory.notes
+    assert str(note).endswith(
+        "group_vars/g/vault.yml: this file is encrypted by ansible-vault and was skipped; "
+        "what it says of a variable that keyrelay reads is not known"
+    )
+
+
+def test_a_graph_with_variables_shows_hosts_before_their_group(read: Read) -> None:
+    inventory = read(
+        "g: {hosts: {web: {y: !vault z}}, vars: {x: [1], ansible_group_priority: 2}}\nall: {vars: {a: b}}"
+    )
+    assert list(graph(inventory, GroupName("g"), variables=True)) == [
+        "@g:",
+        "  |--web",
+        "  |  |--{a = b}",
+        "  |  |--{x = [1]}",
+        "  |  |--{y = <encrypted by ansible-vault>}",
+        "  |--{ansible_group_priority = 2}",
+        "  |--{x = [1]}",
+    ]
 
 
 def test_a_group_that_does_not_exist_has_no_members_and_no_graph(read: Read) -> None:
