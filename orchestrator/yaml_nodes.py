@@ -90,8 +90,8 @@ def parse(text: str, *, file: str, ansible_tags: bool = False) -> Node | None:
     Args:
         text: the document.
         file: the name that places bear.
-        ansible_tags: whether ``!unsafe`` and ``!vault`` are allowed. ``!unsafe`` changes nothing; a ``!vault``
-            scalar becomes ``Encrypted``.
+        ansible_tags: whether ``!unsafe`` and ``!vault`` are allowed. ``!unsafe`` makes a quoted scalar mean
+            what it means without its quotes, and else nothing; a ``!vault`` scalar becomes ``Encrypted``.
 
     Raises:
         InputError: not YAML, beyond a limit, or with a tag, key or alias that is refused.
