@@ -19,6 +19,9 @@ from orchestrator.cli.exits import Code
 from orchestrator.errors import InputError, KeyrelayError, UsageError
 from orchestrator.views.screen import Screen
 
+_INTERRUPTED = 130
+"""What typer makes of a KeyboardInterrupt."""
+
 app = typer.Typer(
     name="keyrelay",
     help="Hands authentication keys over across a fleet without ever orphaning an agent.",
@@ -54,7 +57,7 @@ def keyrelay(
     ] = False,
 ) -> None:
     """Hands authentication keys over across a fleet without ever orphaning an agent."""
-    # The flags act elsewhere: options.AsJson looks --json up, _run looks for --debug.
+    # The flags act elsewhere: options.AsJson looks --json up, end_of looks for --debug.
     del as_json, debug, version_
     context.obj = new_context(home)
 
@@ -79,24 +82,29 @@ app.add_typer(lab.app)
 
 def run() -> None:
     """The program ``keyrelay``; ends the process."""
-    sys.exit(int(_run(sys.argv[1:])))
+    sys.exit(int(end_of(sys.argv[1:])))
 
 
-def _run(arguments: list[str]) -> Code:
-    """Run one command line and tell what went wrong."""
+def end_of(arguments: list[str]) -> Code:
+    """Run one command line, tell what went wrong, and say how it ends."""
     screen = Screen(sys.stdout, sys.stderr)
     try:
-        return Code(app(args=arguments, prog_name="keyrelay", standalone_mode=False) or Code.DONE)
+        code = app(args=arguments, prog_name="keyrelay", standalone_mode=False) or Code.DONE
+        return _told_interrupt(screen) if code == _INTERRUPTED else Code(code)
     except TyperException as error:
         return _told_usage(screen, error)
     except (Abort, KeyboardInterrupt):
-        screen.error("interrupted", "what was done is recorded; the same command goes on from there")
-        return Code.PARTLY
+        return _told_interrupt(screen)
     except KeyrelayError as error:
         screen.error(error.message, error.hint)
         return Code.WRONG if isinstance(error, UsageError | InputError) else Code.FAILED
     except Exception as error:  # noqa: BLE001 - the last place where a fault can be told in words
         return _told_fault(screen, error, debug="--debug" in arguments)
+
+
+def _told_interrupt(screen: Screen) -> Code:
+    screen.error("interrupted", "what was done is recorded; the same command goes on from there")
+    return Code.PARTLY
 
 
 def _told_usage(screen: Screen, error: TyperException) -> Code:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from orchestrator.cli import main
 from orchestrator.lab import Lab
 from tests.cli.terminal import Terminal, shorten
 
@@ -18,6 +19,24 @@ def terminal(tmp_path: Path) -> Terminal:
     vault = terminal.write("vault.passphrase", "a passphrase for the vault\n")
     terminal.write("root.passphrase", "another one for the root\n")
     terminal.environment["KEYRELAY_PASSPHRASE_FILE"] = str(vault)
+    return terminal
+
+
+@pytest.fixture
+def inside(
+    terminal: Terminal, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> Terminal:
+    """The terminal, with commands that run in this process."""
+    monkeypatch.chdir(terminal.folder)
+    for name, value in terminal.environment.items():
+        monkeypatch.setenv(name, value)
+
+    def run(arguments: list[str]) -> tuple[int, str, str]:
+        capsys.readouterr()
+        code = main.end_of(arguments)
+        return (code, *capsys.readouterr())
+
+    terminal.inside = run
     return terminal
 
 
