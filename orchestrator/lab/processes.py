@@ -2,7 +2,8 @@
 
 A process id alone is no proof, for the kernel gives it away again. Before a signal is sent, the process
 must have started at the very clock tick that was noted (``proc(5)``, ``/proc/PID/stat`` field 22) and must
-name its configuration file, which lies in the lab's folder, on its command line.
+name its configuration file, which lies in the lab's folder, on its command line. While the kernel lays out a
+program that is being executed, its command line is empty; that says nothing against it.
 """
 
 import os
@@ -77,13 +78,15 @@ class Started:
     def running(self) -> bool:
         """Whether exactly this process still runs; one that has ended but was not waited for does not."""
         _reap(self.pid)
+        try:
+            command_line = Path(f"/proc/{self.pid}/cmdline").read_bytes()
+        except OSError:
+            return False
+        # In this order: a process that ends has an empty command line before it is a zombie.
         state, _, start_ticks = _stat(self.pid)
         if state in "ZX" or start_ticks != self.start_ticks:
             return False
-        try:
-            return self.marker.encode() in Path(f"/proc/{self.pid}/cmdline").read_bytes()
-        except OSError:
-            return False
+        return not command_line or self.marker.encode() in command_line
 
 
 def signal_trees(roots: Iterable[Started], number: signal.Signals) -> None:

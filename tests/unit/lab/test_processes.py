@@ -44,6 +44,29 @@ def test_a_process_of_another_start_time_or_another_file_is_not_ours(tmp_path: P
     end_trees([started])
 
 
+def test_a_process_runs_from_the_moment_it_is_started(tmp_path: Path) -> None:
+    """Between execve and the new program's first page, /proc/PID/cmdline is empty."""
+    all_started = []
+    for _ in range(200):
+        all_started.append(spawn(tmp_path, "sleep 600; :"))
+        assert all_started[-1].running
+    end_trees(all_started)
+    assert not any(started.running for started in all_started)
+
+
+def test_an_empty_command_line_speaks_neither_for_a_process_nor_against_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started = spawn(tmp_path, "sleep 600; :")
+    later = Started(pid=started.pid, start_ticks=started.start_ticks + 1, marker=started.marker)
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "read_bytes", lambda _: b"")
+        assert started.running
+        assert not later.running
+        end_trees([started])
+        assert not started.running
+
+
 def test_a_process_that_has_ended_is_not_running_and_leaves_nothing_to_wait_for(tmp_path: Path) -> None:
     started = spawn(tmp_path, "exit 0")
     assert wait_until(lambda: not started.running, timeout_s=30)
