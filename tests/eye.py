@@ -12,7 +12,7 @@ from orchestrator.inventory.model import HostName
 from orchestrator.keys.bundle import Position
 from orchestrator.keys.material import SpkiDigest
 from orchestrator.operations.apply import Applied
-from orchestrator.policy.desired import Desired, PlaybookName
+from orchestrator.policy.desired import Desired
 from orchestrator.rotation.recorded import Recorded
 from orchestrator.rotation.visits import Changed, CredentialId, Outcome, Survey, Trust, Unchanged, Visit
 from tests.fake_fleet import FakeFleet
@@ -35,21 +35,20 @@ class Eye:
     """Looks at all hosts after every visit, and raises when an invariant does not hold.
 
     Attributes:
-        asked: what was last applied of each playbook, to know who listens to whom.
         held: edges that were seen to hold, and have been asked for ever since.
         meddled: hosts that someone else changed, until keyrelay has surveyed them.
         surveyed: those of them that were surveyed, but whose answer may not have been read yet.
         adrift: hosts whose bundle someone else changed, until keyrelay has given them one.
         used: keys that a server was seen to use, by server.
         armed: those of them that it could sign with when last looked at.
-        cooling: when it could last do so, for those it cannot sign with any more.
+        cooling: until when its messages may be under way, for those it cannot sign with any more.
+        in_flight: for those it could ever sign with, the longest time for which its messages were valid then.
     """
 
     fleet: FakeFleet
     ledger: FakeLedger
     vault: FakeVault
     clock: FakeClock
-    asked: dict[PlaybookName, Desired] = field(default_factory=dict)
     held: set[Edge] = field(default_factory=set)
     meddled: set[HostName] = field(default_factory=set)
     surveyed: set[HostName] = field(default_factory=set)
@@ -59,14 +58,11 @@ class Eye:
     cooling: dict[tuple[HostName, str], datetime] = field(default_factory=dict)
     live: dict[HostName, str | None] = field(default_factory=dict)
     positions: dict[HostName, Position] = field(default_factory=dict)
-    in_flight: timedelta = timedelta(0)
+    in_flight: dict[tuple[HostName, str], timedelta] = field(default_factory=dict)
     visits: int = 0
 
-    def ask(self, wanted: Desired) -> None:
-        """From now on this is what a playbook asks for."""
-        self.asked[wanted.playbook] = wanted
-        self.in_flight = max(self.in_flight, wanted.messages.in_flight)
-        self.held &= self.edges()
+    def begins(self) -> None:
+        """A run begins."""
         self.visits = 0
 
     def takes_in_surveys(self) -> None:
@@ -116,8 +112,8 @@ class Eye:
         return set(bundle.signers(server)) if bundle is not None else set()
 
     def edges(self) -> set[Edge]:
-        """Who is to listen to whom."""
-        sets = [t for wanted in self.asked.values() for t in wanted.trust_sets]
+        """Who is to listen to whom, as the playbooks last agreed to say; the ledger keeps them whole."""
+        sets = [t for wanted in self.ledger.read().playbooks.values() for t in wanted.trust_sets]
         return {(agent, server) for t in sets for agent in t.agents for server in t.servers}
 
     def orphans(self) -> list[Edge]:
@@ -131,9 +127,7 @@ class Eye:
     def hot(self, server: HostName) -> set[str]:
         """Keys that messages of this server may be signed with, on their way or yet to come."""
         now = self.clock.now()
-        cooling = {
-            k for (s, k), since in self.cooling.items() if s == server and since + self.in_flight > now
-        }
+        cooling = {key for (name, key), until in self.cooling.items() if name == server and until > now}
         return cooling | {key for name, key in self.armed if name == server}
 
     def look(self, when: str) -> None:
@@ -144,14 +138,17 @@ class Eye:
         self._look_at_ledger(when)
 
     def _follow_keys(self) -> None:
+        asked = self.ledger.read().playbooks.values()
+        valid = {server: wanted.messages.in_flight for wanted in asked for server in wanted.servers()}
         armed: set[tuple[HostName, str]] = set()
         for host in list(self.fleet.hosts):
             used = self.used.setdefault(host, set())
             if (live := self.live_key(host)) is not None:
                 used.add(live)
             armed |= {(host, key) for key in self._keys(host).values() if key in used}
-        self.cooling |= dict.fromkeys(self.armed - armed, self.clock.now())
+        self.cooling |= {key: self.clock.now() + self.in_flight[key] for key in self.armed - armed}
         for key in armed:
+            self.in_flight[key] = max(self.in_flight.get(key, timedelta(0)), valid.get(key[0], timedelta(0)))
             self.cooling.pop(key, None)
         self.armed = armed
 
@@ -169,6 +166,7 @@ class Eye:
     def _look_at_trust(self, when: str) -> None:
         """S1, S7: on an edge that held, every key that is hot is trusted."""
         orphaned = set(self.orphans())
+        self.held &= self.edges()
         self.held |= {
             (agent, server)
             for agent, server in self.edges() - orphaned

@@ -169,7 +169,7 @@ class World:
         hooks: Mapping[HostName, Hook] | None = None,
         new_key: bool = False,
     ) -> Applied:
-        self.eye.ask(wanted)
+        self.eye.begins()
         applied = apply(
             self.ports,
             wanted,
