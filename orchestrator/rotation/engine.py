@@ -49,7 +49,7 @@ class Block:
     """A host that keeps servers from going on (L1).
 
     Attributes:
-        host: whose visit failed.
+        host: whose visit failed, or whom only runs of another playbook visit.
         servers: whose handover waits for it.
         steps: the steps they wait at, one for each server.
         since: when its failures began.
@@ -152,9 +152,8 @@ class _Round:
             for server, step in self._all_steps.items()
             if recorded.servers[server].playbook == playbook
         }
-        elsewhere = {a for p, d in recorded.playbooks.items() if p != playbook for a in d.agents()}
-        mine = set(recorded.playbooks[playbook].agents()) if playbook in recorded.playbooks else set()
-        self._agents = sorted(agent for agent in recorded.agents if agent in mine or agent not in elsewhere)
+        self._elsewhere = recorded.elsewhere(playbook)
+        self._agents = sorted(recorded.agents.keys() - self._elsewhere.keys())
         self._press = Press(recorded)
         self._unsettled: set[HostName] = set()
 
@@ -299,7 +298,6 @@ class _Round:
                 credential.id
                 for credential in self._recorded.credentials.values()
                 if credential.in_vault
-                and credential.playbook == self._playbook
                 and credential.state is KeyState.RETIRED
                 and credential.id not in trusted | held
             ),
@@ -313,13 +311,28 @@ class _Round:
                 until = self._view.waits_until(server)
                 if until is not None:
                     yield Wait(server=server, step=step, until=until)
+        for server in sorted(self._heard_with_dropping() - self._steps.keys()):
+            until = self._view.waits_until(server) if self._all_steps[server] is Step.WAIT else None
+            if until is not None:
+                yield Wait(server=server, step=Step.WAIT, until=until)
+
+    def _heard_with_dropping(self) -> set[HostName]:
+        """Servers that agents trust which have an old key to drop: one's wait defers the drop of all."""
+        agents = {
+            agent
+            for server, step in self._steps.items()
+            if step is Step.DROP
+            for agent in self._view.trusting_outgoing(server)
+        }
+        lines = (line for a in agents for bundle in self._recorded.bundles(a) for line in bundle.lines)
+        return {line.server for line in lines} & self._all_steps.keys()
 
     def _blocks(self) -> Iterator[Block]:
-        """Each host put aside that a server, or the end of a rollout, waits for."""
+        """Each host that this run does not visit, and that a server, or the end of a rollout, waits for."""
         waiting: dict[HostName, dict[HostName, Step]] = {}
         for server, step in self._steps.items():
             for host in self._needed(server, step):
-                if host in self._aside:
+                if host in self._aside or host in self._elsewhere:
                     waiting.setdefault(host, {})[server] = step
         for agent in self._unsettled & self._aside.keys():
             waiting.setdefault(agent, {})
@@ -330,7 +343,7 @@ class _Round:
                 host=host,
                 servers=tuple(servers),
                 steps=tuple(servers.values()),
-                reason=self._aside[host],
+                reason=self._aside.get(host) or f"only runs of playbook {self._elsewhere[host]!r} visit it",
                 since=since or self._view.now,
             )
 

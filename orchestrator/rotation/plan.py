@@ -209,7 +209,7 @@ def _changes(
         if what:
             yield Change(host=server, role=Role.SERVER, what=what, why=why)
     press = Press(recorded)
-    for agent in sorted(recorded.agents):
+    for agent in sorted(recorded.agents.keys() - recorded.elsewhere(desired.playbook).keys()):
         change = _agent_change(view, press, agent)
         if change is not None:
             yield change

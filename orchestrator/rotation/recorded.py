@@ -286,6 +286,19 @@ class Recorded:
             None,
         )
 
+    def elsewhere(self, playbook: PlaybookName) -> Mapping[HostName, PlaybookName]:
+        """The agents that runs of this playbook do not visit, each with a playbook whose runs do.
+
+        Agents that have left every playbook are visited by the runs of all.
+        """
+        mine = set(self.playbooks[playbook].agents()) if playbook in self.playbooks else set()
+        return {
+            agent: name
+            for name, desired in self.playbooks.items()
+            for agent in desired.agents()
+            if name != playbook and agent not in mine
+        }
+
     def may_sign(self, server: HostName) -> frozenset[CredentialId]:
         """Credentials the server may be signing with, or go back to by itself."""
         record = self.servers.get(server)
