@@ -1,21 +1,25 @@
 """What keyrelay takes from a host's variables, checked: how the host is reached and what it listens to.
 
-Of Ansible's variables four are used, each under the names that Ansible's ssh connection accepts; where two
-names of one variable are set the later in its list below wins, as there. Of its own, keyrelay knows the
-``keyrelay_*`` variables of ``OWN_VARIABLES`` and refuses any other. All else in an inventory is inert data.
+Of Ansible's variables those are used that say how its ssh connection reaches a host and becomes another user
+there, each under the names that Ansible accepts; where two names of one variable are set the later in its list
+below wins, as there. Of its own, keyrelay knows the ``keyrelay_*`` variables of ``OWN_VARIABLES`` and refuses
+any other. All else in an inventory is inert data.
 
 Nothing is rendered and nothing decrypted: a template or a vaulted value in a variable used here is an error.
+Passwords are no part of an ``Endpoint``, which is recorded in the ledger.
 """
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
+from enum import StrEnum
 from typing import Any
 
 from orchestrator.documents import Encrypted
 from orchestrator.errors import InputError, Place
 from orchestrator.inventory.names import HostName, shown
+from orchestrator.inventory.ssh_options import OptionError, SshOptions, parse_arguments
 
 DEFAULT_PORT = 22
 DEFAULT_BASE = "/etc/keyrelay"
@@ -27,12 +31,58 @@ _ADDRESS = ("ansible_host", "ansible_ssh_host")
 _PORT = ("ansible_port", "ansible_ssh_port")
 _USER = ("ansible_user", "ansible_ssh_user")
 _KEY_FILE = ("ansible_private_key_file", "ansible_ssh_private_key_file")
+_SSH_ARGUMENTS = ("ansible_ssh_args", "ansible_ssh_common_args", "ansible_ssh_extra_args")
+_CONNECTIONS = (
+    "ssh",
+    "smart",
+    "paramiko",
+    "paramiko_ssh",
+    "ansible.builtin.ssh",
+    "ansible.builtin.paramiko_ssh",
+)
+_BECOME_PASSWORD = ("ansible_become_password", "ansible_become_pass")
 
-_ADDRESS_FORM = re.compile(r"[A-Za-z0-9_:][A-Za-z0-9._:%-]{0,252}")
+_ADDRESS_FORM = re.compile(
+    r"[A-Za-z0-9_:][A-Za-z0-9._:%-]{0,252}|\[[0-9A-Fa-f:.]{2,45}(%[A-Za-z0-9._-]{1,16})?\]"
+)
+_ACCOUNT_FORM = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,30}\$?")
 _USER_FORM = re.compile(r"[^\s-][^\s]{0,255}")
 _BASE_FORM = re.compile(r"(/[A-Za-z0-9._+@-]+)+")
 _MAX_PORT = 65535
 _TEMPLATE_MARKS = ("{{", "{%")
+_TRUTHS = {
+    "yes": True,
+    "true": True,
+    "on": True,
+    "1": True,
+    "no": False,
+    "false": False,
+    "off": False,
+    "0": False,
+}
+_ARGUMENTS_HINT = (
+    "keyrelay reads these arguments and runs no ssh; docs/how-to/reach-hosts.md lists what it follows"
+)
+_BECOME_FLAGS = frozenset(("-H", "-S", "-n", "-HSn"))
+
+
+class BecomeMethod(StrEnum):
+    """The program by which the login user becomes another one."""
+
+    SUDO = "sudo"
+    DOAS = "doas"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Become:
+    """Who runs keyrelay's program on the host, where that is not who logs in.
+
+    Attributes:
+        user: a plain account name; safe in a command line.
+    """
+
+    method: BecomeMethod = BecomeMethod.SUDO
+    user: str = "root"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,22 +90,27 @@ class Endpoint:
     """How one host is reached; plain data, fit for JSON.
 
     Attributes:
-        address: a DNS name or an IP address; the host's name unless ``ansible_host`` is set.
-        port: the TCP port of its sshd.
-        user: who logs in; None: the operator's own user name, which the connection knows.
+        address: a DNS name, an IP address or a name in ``~/.ssh/config``; the host's name unless
+            ``ansible_host`` is set.
+        port: the TCP port of its sshd; None: what ``~/.ssh/config`` says, else 22.
+        user: who logs in; None: what ``~/.ssh/config`` says, else the operator's own user name.
         key_file: path of the private key to log in with, as written: ``~`` is not yet expanded, and a
             relative path starts at the working directory, as with Ansible; None: the connection's choice.
         known_hosts: path of the file of host keys, as written, like ``key_file``.
         base: absolute path of keyrelay's folder on the host.
+        ssh: what the inventory's arguments for ``ssh`` say beyond port and user.
+        become: whom the login user becomes; None: nobody else.
     """
 
     host: HostName
     address: str
-    port: int = DEFAULT_PORT
+    port: int | None = None
     user: str | None = None
     key_file: str | None = None
     known_hosts: str | None = None
     base: str = DEFAULT_BASE
+    ssh: SshOptions = SshOptions()
+    become: Become | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,15 +165,38 @@ class Reading:
         Raises:
             InputError: a variable that says so is not text, is a template, or is out of its range.
         """
+        self._check_connection()
+        first, common, extra = (self._arguments(name) for name in _SSH_ARGUMENTS)
+        # Ansible puts its own port and user behind the first arguments and before the others.
+        later = common.over(extra)
+        user = self._matching(_USER, _USER_FORM, "a user name without blanks") or None
+        address = self._matching(_ADDRESS, _ADDRESS_FORM, "a DNS name or an IP address") or self.host
         return Endpoint(
             host=self.host,
-            address=self._matching(_ADDRESS, _ADDRESS_FORM, "a DNS name or an IP address") or self.host,
-            port=self._port(),
-            user=self._matching(_USER, _USER_FORM, "a user name without blanks") or None,
+            address=address.strip("[]"),
+            port=first.port or self._port() or later.port,
+            user=first.user or user or later.user,
             key_file=self._path(*_KEY_FILE),
             known_hosts=self._path("keyrelay_known_hosts"),
             base=self._base(),
+            ssh=replace(first.over(later), port=None, user=None),
+            become=self._become(),
         )
+
+    def become_password(self) -> str | None:
+        """The password for sudo that the inventory holds; for the one who wraps it at once.
+
+        Raises:
+            InputError: it is not text, or is a template. An encrypted one counts as none.
+        """
+        name = self._set((*_BECOME_PASSWORD, "ansible_sudo_pass"))
+        if name is None or isinstance(self.variables[name], Encrypted):
+            return None
+        if not isinstance(value := self.variables[name], str) or not value.isprintable() or not value:
+            raise self.wrong(name, "is no password; allowed: text on one line", hint="write it quoted")
+        if any(mark in value for mark in _TEMPLATE_MARKS):
+            raise self.wrong(name, "is a template", hint="keyrelay renders nothing; leave it out to be asked")
+        return value
 
     def servers_pattern(self) -> str | None:
         """The pattern of servers that this host listens to as an agent; None: the playbook's servers.
@@ -181,10 +259,68 @@ class Reading:
     def _path(self, *names: str) -> str | None:
         return self._text(*names)[1]
 
-    def _port(self) -> int:
+    def _check_connection(self) -> None:
+        name, value = self._text("ansible_connection")
+        if value is not None and value not in _CONNECTIONS:
+            raise self.wrong(
+                name,
+                f"is {shown(value)}; allowed: {', '.join(_CONNECTIONS[:3])}",
+                hint="keyrelay reaches hosts by SSH alone; leave this host out of the playbook's patterns",
+            )
+
+    def _arguments(self, name: str) -> SshOptions:
+        """What one variable with arguments for ``ssh`` says; empty text says nothing."""
+        if self.variables.get(name) == "":
+            return SshOptions()
+        _, value = self._text(name)
+        if value is None:
+            return SshOptions()
+        try:
+            options, destination = parse_arguments(value)
+        except OptionError as error:
+            raise self.wrong(name, f"cannot be followed: {error}", hint=_ARGUMENTS_HINT) from error
+        if destination is not None:
+            raise self.wrong(
+                name, f"names a destination or command, {shown(destination)}", hint=_ARGUMENTS_HINT
+            )
+        return options
+
+    def _become(self) -> Become | None:
+        if not self._truth("ansible_become"):
+            return None
+        name, value = self._text("ansible_become_method")
+        word = (value or BecomeMethod.SUDO).rpartition(".")[2]
+        if word not in set(BecomeMethod):
+            raise self.wrong(name, f"is {shown(value)}; allowed: {' or '.join(BecomeMethod)}")
+        method = BecomeMethod(word)
+        for unused in ("ansible_become_exe", f"ansible_{method}_exe"):
+            if self.variables.get(unused) not in (None, "", str(method)):
+                raise self.wrong(unused, f"is set; keyrelay runs {method} as the host's PATH finds it")
+        for unused in ("ansible_become_flags", f"ansible_{method}_flags"):
+            if not set(str(self.variables.get(unused) or "").split()) <= _BECOME_FLAGS:
+                raise self.wrong(
+                    unused, f"has flags that keyrelay does not give to {method}; allowed: -H -S -n"
+                )
+        names = ("ansible_become_user", f"ansible_{method}_user")
+        user = self._matching(names, _ACCOUNT_FORM, "the plain name of an account")
+        return Become(method=method, user=user or "root")
+
+    def _truth(self, name: str) -> bool:
+        value = self.variables.get(name)
+        if value is None or isinstance(value, bool):
+            return bool(value)
+        self._refuse_encrypted(name, value)
+        if isinstance(value, str):
+            self._refuse_template(name, value)
+        word = str(value).lower() if isinstance(value, (str, int)) else ""
+        if word not in _TRUTHS:
+            raise self.wrong(name, f"is {shown(value)}; allowed: true or false")
+        return _TRUTHS[word]
+
+    def _port(self) -> int | None:
         name = self._set(_PORT)
         if name is None:
-            return DEFAULT_PORT
+            return None
         value = self.variables[name]
         self._refuse_encrypted(name, value)
         if isinstance(value, str):

@@ -67,7 +67,8 @@ def written(document: Document, path: tuple[Any, ...], value: Any) -> Written:
     name = path[-1]
     if not isinstance(name, str):
         raise not_text(document, path, "a variable's name")
-    check_variable_name(name, place=document.key_place(path))
+    if name.startswith("keyrelay_"):
+        check_variable_name(name, place=document.key_place(path))
     text = "" if isinstance(value, (str, dict, list)) else document.source_text(path)
     return Written(value=value, place=document.place(path), text=text)
 
