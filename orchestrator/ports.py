@@ -31,7 +31,7 @@ class Clock(Protocol):
 class Entropy(Protocol):
     """Where randomness comes from."""
 
-    def __call__(self, size_bytes: int) -> bytes:
+    def __call__(self, size_bytes: int, /) -> bytes:
         """``size_bytes`` bytes from the system's cryptographic generator."""
         ...
 

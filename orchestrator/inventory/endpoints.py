@@ -1,9 +1,9 @@
 """What keyrelay takes from a host's variables, checked: how the host is reached and what it listens to.
 
-Of Ansible's variables those are used that say how its ssh connection reaches a host and becomes another user
-there, each under the names that Ansible accepts; where two names of one variable are set the later in its list
-below wins, as there. Of its own, keyrelay knows the ``keyrelay_*`` variables of ``OWN_VARIABLES`` and refuses
-any other. All else in an inventory is inert data.
+Of Ansible's variables those are used that say how its ssh connection reaches a host and becomes another
+user there, each under the names that Ansible accepts; where two names of one variable are set the later in
+its list below wins, as there. Of its own, keyrelay knows the ``keyrelay_*`` variables of ``OWN_VARIABLES``
+and refuses any other. All else in an inventory is inert data.
 
 Nothing is rendered and nothing decrypted: a template or a vaulted value in a variable used here is an error.
 Passwords are no part of an ``Endpoint``, which is recorded in the ledger.
@@ -19,6 +19,7 @@ from typing import Any
 from orchestrator.documents import Encrypted
 from orchestrator.errors import InputError, Place
 from orchestrator.inventory.names import HostName, shown
+from orchestrator.inventory.ranges import MAX_PORT
 from orchestrator.inventory.ssh_options import OptionError, SshOptions, parse_arguments
 
 DEFAULT_PORT = 22
@@ -48,7 +49,6 @@ _ADDRESS_FORM = re.compile(
 _ACCOUNT_FORM = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,30}\$?")
 _USER_FORM = re.compile(r"[^\s-][^\s]{0,255}")
 _BASE_FORM = re.compile(r"(/[A-Za-z0-9._+@-]+)+")
-_MAX_PORT = 65535
 _TEMPLATE_MARKS = ("{{", "{%")
 _TRUTHS = {
     "yes": True,
@@ -64,6 +64,9 @@ _ARGUMENTS_HINT = (
     "keyrelay reads these arguments and runs no ssh; docs/how-to/reach-hosts.md lists what it follows"
 )
 _BECOME_FLAGS = frozenset(("-H", "-S", "-n", "-HSn"))
+
+
+_NO_OPTIONS = SshOptions()
 
 
 class BecomeMethod(StrEnum):
@@ -109,7 +112,7 @@ class Endpoint:
     key_file: str | None = None
     known_hosts: str | None = None
     base: str = DEFAULT_BASE
-    ssh: SshOptions = SshOptions()
+    ssh: SshOptions = _NO_OPTIONS
     become: Become | None = None
 
 
@@ -326,9 +329,9 @@ class Reading:
         if isinstance(value, str):
             self._refuse_template(name, value)
             value = int(value) if re.fullmatch(r"[0-9]{1,5}", value) else value
-        if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= _MAX_PORT:
+        if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= MAX_PORT:
             return value
-        raise self.wrong(name, f"is {shown(self.variables[name])}; allowed: a port, 1 to {_MAX_PORT}")
+        raise self.wrong(name, f"is {shown(self.variables[name])}; allowed: a port, 1 to {MAX_PORT}")
 
     def _base(self) -> str:
         name, value = self._text("keyrelay_base")

@@ -94,8 +94,8 @@ class Dialer:
         brackets = f"[{endpoint.address}]" if ":" in endpoint.address else endpoint.address
         return Peer(
             host=endpoint.host,
-            where=f"{brackets}:{endpoint.port}",
-            record=hosts.about(endpoint.address, endpoint.port),
+            where=f"{brackets}:{(endpoint.port or 22)}",
+            record=hosts.about(endpoint.address, (endpoint.port or 22)),
             files=files,
             user=endpoint.user or getpass.getuser(),
             keys=keys,
@@ -192,7 +192,7 @@ def _resolve(endpoint: Endpoint, timeout_s: float, watch: Watch) -> list[_Addres
 
 
 def _look_up(endpoint: Endpoint, flags: int) -> list[_Address]:
-    rows = socket.getaddrinfo(endpoint.address, endpoint.port, type=socket.SOCK_STREAM, flags=flags)
+    rows = socket.getaddrinfo(endpoint.address, (endpoint.port or 22), type=socket.SOCK_STREAM, flags=flags)
     return [(family, address) for family, _, _, _, address in rows]
 
 

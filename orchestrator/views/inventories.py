@@ -41,7 +41,7 @@ def list_answer(inventory: Inventory) -> Answer:
         (
             name,
             f"{one.user}@{one.address}" if one.user else one.address,
-            one.port,
+            one.port or "-",
             one.base,
             _groups(inventory, name),
             listens[name] or "-",

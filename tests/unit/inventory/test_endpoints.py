@@ -6,6 +6,7 @@ import pytest
 from orchestrator.errors import InputError, Place, UsageError
 from orchestrator.inventory.endpoints import OWN_VARIABLES, Endpoint, Reading, Written
 from orchestrator.inventory.model import HostName, Inventory
+from orchestrator.inventory.ssh_options import SshOptions
 
 Read = Callable[..., Inventory]
 WEB = HostName("web")
@@ -28,11 +29,13 @@ def test_a_host_without_variables_is_reached_by_its_name() -> None:
     assert asdict(reading().endpoint()) == {
         "host": "web",
         "address": "web",
-        "port": 22,
+        "port": None,
         "user": None,
         "key_file": None,
         "known_hosts": None,
         "base": "/etc/keyrelay",
+        "ssh": asdict(SshOptions()),
+        "become": None,
     }
     assert reading().servers_pattern() is None
 
