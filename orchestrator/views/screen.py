@@ -120,7 +120,7 @@ def _print(console: Console, part: str | Grid) -> None:
 def _table(part: Grid) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     for name in part.columns:
-        table.add_column(Text(name), overflow="fold")
+        table.add_column(Text(escaped(name)), overflow="fold")
     for row in part.rows:
         table.add_row(*(Text(_cell(cell)) for cell in row))
     return table

@@ -1,0 +1,100 @@
+"""A real terminal: plans are shown and asked about, passphrases typed unseen, runs show how far they are."""
+
+import os
+import pty
+import re
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+
+from orchestrator.lab import Lab
+from tests.cli.terminal import ROOT, Terminal, keys_in_use
+
+MakeFleet = Callable[..., tuple[Terminal, Lab]]
+INVENTORY = ("-i", "lab/inventory.yml")
+SHARED = "playbooks/shared.yml"
+TIMEOUT_S = 120
+# A session without a terminal gets the first one that it opens.
+AT_ITS_TERMINAL = """
+import os
+os.close(os.open(os.ttyname(0), os.O_RDWR))
+from orchestrator.cli.main import run
+run()
+"""
+
+
+def type_at(keyrelay: Terminal, *words: str, answers: dict[str, str]) -> tuple[int, str]:
+    """Run a command on a terminal of its own and give each answer once its question has appeared."""
+    ours, theirs = pty.openpty()
+    program = subprocess.Popen(
+        [sys.executable, "-c", AT_ITS_TERMINAL, *words],
+        cwd=keyrelay.folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "TERM": "xterm", **keyrelay.environment},
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        start_new_session=True,
+    )
+    os.close(theirs)
+    guard = threading.Timer(TIMEOUT_S, program.kill)
+    guard.start()
+    said, unanswered = b"", dict(answers)
+    try:
+        while chunk := read(ours):
+            said += chunk
+            for question in [one for one in unanswered if one.encode() in said]:
+                os.write(ours, unanswered.pop(question).encode() + b"\n")
+        return program.wait(TIMEOUT_S), said.decode()
+    finally:
+        guard.cancel()
+        os.close(ours)
+
+
+def read(terminal: int) -> bytes:
+    try:
+        return os.read(terminal, 4096)
+    except OSError:  # the other end is closed
+        return b""
+
+
+def test_apply_shows_the_plan_and_asks_and_no_is_no(make_fleet: MakeFleet) -> None:
+    keyrelay, lab = make_fleet(servers=1, agents=1)
+    code, said = type_at(keyrelay, "apply", SHARED, *INVENTORY, answers={"[y/N]": "n"})
+    assert code == 1
+    assert "gets a new ed25519 key of all" in said
+    assert "nothing was changed" in said
+    assert keys_in_use(lab.directory / "hosts") == set()
+
+    code, said = type_at(keyrelay, "apply", SHARED, *INVENTORY, answers={"[y/N]": "yes"})
+    assert code == 0
+    assert "done: 2 hosts changed" in said
+    for phase in ("survey", "stage", "publish", "activate"):
+        assert phase in said, "the bar names what is done"
+    assert len(keys_in_use(lab.directory / "hosts")) == 1
+
+
+def test_passphrases_are_asked_for_and_not_shown(terminal: Terminal) -> None:
+    del terminal.environment["KEYRELAY_PASSPHRASE_FILE"]
+    words = ("init", "--root-passphrase-file", "root.passphrase")
+    code, said = type_at(
+        terminal, *words, answers={"Passphrase of the vault: ": "spoken", "Once more: ": "spoken twice"}
+    )
+    assert (code, "the two passphrases differ" in said, "spoken" in said) == (2, True, False)
+    code, said = type_at(
+        terminal, *words, answers={"Passphrase of the vault: ": "spoken", "Once more: ": "spoken"}
+    )
+    assert (code, "founded fleet" in said, "spoken" in said) == (0, True, False)
+
+
+def test_a_narrow_terminal_folds_tables_and_cuts_no_name(make_fleet: MakeFleet) -> None:
+    keyrelay, _ = make_fleet(servers=1, agents=1)
+    keyrelay("apply", SHARED, *INVENTORY, "--yes").ended(0)
+    key = keyrelay.json("cert", "list")["keys"][0]["thumbprint"]
+    keyrelay.environment["COLUMNS"] = "60"
+
+    code, said = type_at(keyrelay, "cert", "list", answers={})
+
+    assert (code, "…" in said) == (0, False)
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", said)
+    assert "".join(line.split(" ")[0] for line in plain.splitlines()) == f"key{key}"
