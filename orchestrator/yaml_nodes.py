@@ -37,7 +37,8 @@ _TAG_HINTS = {
 class Encrypted:
     """A value that ansible-vault has encrypted, and that keyrelay never opens.
 
-    Nothing can be known of it: to ask whether it is true, or equal to a value of another kind, is an error.
+    Nothing can be known of it: to take it for text, to ask whether it is true, or equal to a value of another
+    kind, is an error. Only ``repr`` shows that it is there.
 
     Attributes:
         ciphertext: what stands in the file, ``$ANSIBLE_VAULT;…``.
@@ -47,6 +48,9 @@ class Encrypted:
 
     def __repr__(self) -> str:
         return "<encrypted by ansible-vault>"
+
+    def __str__(self) -> str:
+        raise ValueError("a value is encrypted by ansible-vault; what it says cannot be known")
 
     def __bool__(self) -> bool:
         raise ValueError("a value is encrypted by ansible-vault; whether it is true cannot be known")

@@ -10,6 +10,7 @@ from difflib import get_close_matches
 from itertools import islice
 from typing import Any
 
+from orchestrator.documents import Encrypted
 from orchestrator.errors import InputError, Place, UsageError
 from orchestrator.inventory.endpoints import (
     DEFAULT_BASE,
@@ -209,7 +210,9 @@ def _branch(inventory: Inventory, name: GroupName, *, depth: int, variables: boo
 
 def _settings(variables: Mapping[str, Any], *, depth: int) -> Iterator[str]:
     for name in sorted(variables):
-        yield f"{_indent(depth)}{{{name} = {variables[name]}}}"
+        value = variables[name]
+        text = repr(value) if isinstance(value, Encrypted) else str(value)
+        yield f"{_indent(depth)}{{{name} = {text}}}"
 
 
 def _indent(depth: int) -> str:

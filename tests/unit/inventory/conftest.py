@@ -95,4 +95,4 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
                 if name == COUNTED and report.when == "call":
                     counts.update(value)
     for what, count in sorted(counts.items()):
-        terminalreporter.write_line(f"inventories {what}: {count}")
+        terminalreporter.write_line(f"compared with Ansible: {what}: {count}")

@@ -146,7 +146,7 @@ def test_an_inventory_is_read_as_ansible_reads_it(
         printed = subprocess.run([script], capture_output=True, text=True, check=True).stdout
         script.write_text(printed, encoding="utf-8")
     assert_same(load(sources), answer, sealed=case.get("sealed", []))
-    record_property(COUNTED, {"read as Ansible reads them, written": 1})
+    record_property(COUNTED, {"inventories read alike, written": 1})
 
 
 @pytest.mark.parametrize("name", [name for name, case in AGREED.items() if "through" in case])
@@ -163,7 +163,7 @@ def test_what_ansible_inventory_lists_is_the_inventory_that_ansible_read(
     }
     for pattern, found in answer["selected"].items():
         assert "[0]" in pattern or selected(inventory, pattern) == set(found)
-    record_property(COUNTED, {"read as Ansible reads them, through ansible-inventory": 1})
+    record_property(COUNTED, {"inventories read alike, through ansible-inventory": 1})
 
 
 @pytest.mark.parametrize("name", REFUSED)
@@ -182,7 +182,7 @@ def test_what_ansible_takes_and_keyrelay_refuses_is_on_a_list_with_the_reason(
         if pattern:
             select(inventory, pattern)
     assert case["found"] in caught.value.message
-    record_property(COUNTED, {"or patterns refused with a reason": 1})
+    record_property(COUNTED, {"inventories and patterns refused with a reason": 1})
 
 
 def test_sixty_inventories_and_more_are_compared() -> None:
@@ -212,7 +212,7 @@ def test_the_shipped_examples_are_what_the_ansible_inventory_command_makes_of_th
     assert "\n".join(graph(inventory, variables=True)) + "\n" == run("--graph", "--vars")
     assert list(inventory.problems()) == []
     assert inventory.notes == ()
-    record_property(COUNTED, {"read as Ansible reads them, shipped": 1})
+    record_property(COUNTED, {"inventories read alike, shipped": 1})
 
 
 GROUPS = ["all", *"ABCDEF"]
@@ -288,7 +288,7 @@ def test_any_inventory_is_read_as_ansible_reads_it(
         sources += [folder] if as_directory else [folder / name for name in files]
     asked = [patterns] if patterns else []
     assert_same(load(sources), ask_ansible(sources, asked), sealed=[])
-    record_property(COUNTED, {"read as Ansible reads them, generated": 1})
+    record_property(COUNTED, {"inventories read alike, generated": 1})
 
 
 LISTED = st.fixed_dictionaries(
@@ -326,7 +326,7 @@ def test_any_listing_is_read_as_ansible_reads_it(
 ) -> None:
     sources = [write({LISTING: json.dumps(listing, indent=indent)}) / LISTING]
     assert_same(load(sources), ask_ansible(for_ansible(sources), PATTERNS), sealed=[])
-    record_property(COUNTED, {"read as Ansible reads them, generated": 1})
+    record_property(COUNTED, {"inventories read alike, generated": 1})
 
 
 FLEET = """
@@ -378,4 +378,4 @@ def test_any_pattern_selects_what_it_selects_in_ansible(
     pattern = joint.join(parts)
     found = ask_ansible(sources, [pattern])["selected"][pattern]
     assert selected(load(sources), pattern) == (None if isinstance(found, str) else set(found))
-    record_property(COUNTED, {"patterns, generated": 1})
+    record_property(COUNTED, {"patterns that select alike, generated": 1})
