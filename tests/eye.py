@@ -39,6 +39,8 @@ class Eye:
         meddled: hosts that someone else changed, until keyrelay has surveyed them.
         surveyed: those of them that were surveyed, but whose answer may not have been read yet.
         adrift: hosts whose bundle someone else changed, until keyrelay has given them one.
+        stolen: keys that a server uses since someone else put them there, unknown to its agents.
+        planted: folders of private keys, by host, that someone else put there.
         used: keys that a server was seen to use, by server.
         armed: those of them that it could sign with when last looked at.
         cooling: until when its messages may be under way, for those it cannot sign with any more.
@@ -53,6 +55,8 @@ class Eye:
     meddled: set[HostName] = field(default_factory=set)
     surveyed: set[HostName] = field(default_factory=set)
     adrift: set[HostName] = field(default_factory=set)
+    stolen: set[tuple[HostName, str]] = field(default_factory=set)
+    planted: set[tuple[HostName, str]] = field(default_factory=set)
     used: dict[HostName, set[str]] = field(default_factory=dict)
     armed: set[tuple[HostName, str]] = field(default_factory=set)
     cooling: dict[tuple[HostName, str], datetime] = field(default_factory=dict)
@@ -92,9 +96,14 @@ class Eye:
         self.held = {edge for edge in self.held if host not in edge}
         self.positions.pop(host, None)
         live = self.live_key(host)
-        self.used[host] = {live} if live is not None else set()
+        self.used[host] = set()
+        listeners = {agent for agent, server in self.edges() if server == host}
+        if live is not None and any(live not in self.trusted(agent, host) for agent in listeners):
+            self.stolen.add((host, live))
         self.live[host] = live
         self._follow_keys()
+        state = self.fleet.hosts[host]
+        self.planted |= {(host, name) for name in (*state.credentials, *state.disarmed)}
 
     def live_key(self, server: HostName) -> str | None:
         """The SPKI digest of the private key the server really uses."""
@@ -143,7 +152,8 @@ class Eye:
         armed: set[tuple[HostName, str]] = set()
         for host in list(self.fleet.hosts):
             used = self.used.setdefault(host, set())
-            if (live := self.live_key(host)) is not None:
+            live = self.live_key(host)
+            if live is not None and (host, live) not in self.stolen:
                 used.add(live)
             armed |= {(host, key) for key in self._keys(host).values() if key in used}
         self.cooling |= {key: self.clock.now() + self.in_flight[key] for key in self.armed - armed}
@@ -202,7 +212,10 @@ class Eye:
                 credential = recorded.credentials.get(CredentialId(name))
                 if credential is None or credential.id not in recorded.may_hold(host):
                     raise ViolationError(f"S3 {when}: {host} holds {name} unknown to the ledger")
-                if host not in {*credential.servers, *credential.certificates}:
+                if (
+                    host not in {*credential.servers, *credential.certificates}
+                    and (host, name) not in self.planted
+                ):
                     raise ViolationError(f"S4 {when}: {host} holds {name} of {credential.scope}")
             for server, key in self._told(host) - set(self._known(recorded, host)):
                 raise ViolationError(

@@ -122,7 +122,7 @@ def _host(audit: _Audit, host: HostName, failures: Mapping[HostName, str]) -> It
     told: list[tuple[Drift, str]] = []
     if host in audit.scope_of:
         told.extend(_server(audit, host, survey))
-    elif survey.credentials:
+    elif survey.credentials and host not in audit.recorded.servers:
         told.append((Drift.WRONG_POLICY, "it is no server, and holds private keys"))
     told.extend(_agent(audit, host, survey.bundle))
     told.extend(
@@ -169,6 +169,8 @@ def _held(
         yield Drift.MISMATCH, f"{held.name} ({where}): the certificate is not the one it was given"
     if credential.id != target:
         yield Drift.PREVIOUS, f"an earlier key, {_short(credential)}, is {where}"
+    elif held.disarmed:
+        yield Drift.MISMATCH, f"its key, {_short(credential)}, is put away"
     elif in_use:
         yield from _in_use(audit, server, held, credential)
 

@@ -21,7 +21,7 @@ from orchestrator.rotation.evolve import evolve
 from orchestrator.rotation.lifecycle import Step
 from orchestrator.rotation.observed import HostSurvey
 from orchestrator.rotation.recorded import Credential, Recorded, RolloutId, Standing, TrustLine
-from orchestrator.rotation.rekey import candidate, new_credential, reason_to_rekey
+from orchestrator.rotation.rekey import candidate, new_credential, private_keys, reason_to_rekey
 from orchestrator.rotation.standing import View
 from orchestrator.rotation.visits import CredentialId
 
@@ -65,10 +65,12 @@ class Plan:
 
     @property
     def digest(self) -> str:
-        """SHA-256 (hex) of what would be done; the same as long as the same would be done."""
+        """SHA-256 (hex) of what would be done, and where; the same as long as the same would be done."""
         told = [
             self.desired.playbook,
             self.desired.policy,
+            repr((self.desired.key, self.desired.certificate, self.desired.messages, self.desired.soak)),
+            [repr(endpoint) for _, endpoint in sorted(self.desired.endpoints.items())],
             [[scope.name, *scope.servers] for scope in self.desired.scopes],
             [[list(t.servers), list(t.agents)] for t in self.desired.trust_sets],
             [[change.host, change.role, list(change.what), change.why] for change in self.changes],
@@ -108,9 +110,12 @@ def make_plan(
         for server, record in recorded.servers.items()
         if record.playbook == desired.playbook and (record.target is not None or record.placements)
     }
+    found = private_keys(surveys)
     for scope in desired.scopes:
         known = candidate(scope, desired, recorded)
-        reason = reason_to_rekey(scope, known, desired, recorded, surveys, now=now, new_key=new_key)
+        reason = reason_to_rekey(
+            scope, known, desired, recorded, surveys, found=found, now=now, new_key=new_key
+        )
         if known is None or reason:
             made = new_credential(scope, desired, now=now, random=random)
             new.append(made)

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from datetime import datetime
 
 from orchestrator.inventory.model import HostName
-from orchestrator.keys.material import Random
+from orchestrator.keys.material import Random, SpkiDigest
 from orchestrator.policy.desired import Desired, Origin, Scope
 from orchestrator.policy.expiry import due_at
 from orchestrator.rotation.events import NewCredential
@@ -43,10 +43,22 @@ def reason_to_rekey(
     recorded: Recorded,
     surveys: Mapping[HostName, HostSurvey],
     *,
+    found: Mapping[SpkiDigest, frozenset[HostName]],
     now: datetime,
     new_key: bool,
 ) -> str:
-    """Why the scope needs a new key; empty when it does not."""
+    """Why the scope needs a new key; empty when it does not.
+
+    Args:
+        scope: the servers that are to share a key.
+        known: the key they have, if it is this scope's.
+        desired: what the playbook asks.
+        recorded: the ledger, the surveys already taken in.
+        surveys: of the hosts that could be reached.
+        found: where private keys were found (``private_keys`` of the surveys).
+        now: the present.
+        new_key: whether a new key was asked for, due or not.
+    """
     if known is None:
         moved = [
             s for s in scope.servers if (r := recorded.servers.get(s)) is not None and r.target is not None
@@ -64,7 +76,22 @@ def reason_to_rekey(
     left = sorted(given - set(scope.servers))
     if left:
         return f"{left[0]} has left it and was given its key"
+    strangers = (
+        sorted(found.get(known.public.spki_digest, frozenset()) - set(scope.servers)) if known.public else []
+    )
+    if strangers:
+        return f"{strangers[0]}, outside its scope, holds its private key"
     return next(filter(None, (_lost(server, known, recorded, surveys) for server in scope.servers)), "")
+
+
+def private_keys(surveys: Mapping[HostName, HostSurvey]) -> Mapping[SpkiDigest, frozenset[HostName]]:
+    """On which hosts each private key was found."""
+    found: dict[SpkiDigest, set[HostName]] = {}
+    for host, survey in surveys.items():
+        for held in survey.credentials:
+            if held.key is not None:
+                found.setdefault(held.key, set()).add(host)
+    return {key: frozenset(hosts) for key, hosts in found.items()}
 
 
 def _lost(
@@ -77,7 +104,10 @@ def _lost(
     survey = surveys.get(server)
     if survey is None or known.public is None:
         return ""
-    held = next((held for held in survey.credentials if held.name == known.id), None)
+    there = [held for held in survey.credentials if held.name == known.id]
+    if any(held.disarmed for held in there):
+        return f"{server} keeps it where it puts away old keys"
+    held = there[0] if there else None
     if held is not None and not fits(held, known):
         return f"what {server} keeps under its name is not its key"
     if held is None and known.key.origin is Origin.SERVER:
@@ -85,10 +115,15 @@ def _lost(
     if held is None and not known.in_vault:
         return f"{server} lacks it and the vault has no copy"
     issued = known.certificates.get(server)
-    if held is not None and issued is not None and server in recorded.servers:
-        digest = hashlib.sha256(issued.encode()).hexdigest()
-        if held.certificate_digest is not None and held.certificate_digest != digest:
-            return f"{server} keeps another certificate than it was given"
+    if held is None or issued is None:
+        return ""
+    if held.certificate_digest is None:
+        record = recorded.servers.get(server)
+        placement = record.placements.get(known.id) if record is not None else None
+        staged = placement is not None and placement.claim is not None
+        return f"{server} has lost the certificate of it" if staged else ""
+    if held.certificate_digest != hashlib.sha256(issued.encode()).hexdigest():
+        return f"{server} keeps another certificate than it was given"
     return ""
 
 

@@ -166,6 +166,7 @@ class View:
 
     def waits_until(self, server: HostName) -> datetime | None:
         """The latest instant before which agents must keep an old credential; None: none is ahead."""
-        instants = [self.droppable_at(server, credential) for credential in self.outgoing(server)]
+        old = {*self.outgoing(server), *self.in_flight(server)} - {self.target(server)}
+        instants = [self.droppable_at(server, credential) for credential in old]
         ahead = [instant for instant in instants if instant is not None and instant > self.now]
         return max(ahead, default=None)

@@ -1,8 +1,8 @@
 """What a survey changes in the record: what a host really holds replaces what we thought.
 
-A key that does not fit its credential is left out, as if it were not there: the audit names it, and the
-plan makes a new one. A credential that a server could sign with and that is gone or put away is remembered
-in ``cleared``: messages signed with it may still be in flight (S7).
+A folder whose key does not fit its credential counts as unproven: the audit names it, the plan makes a new
+key, and the handover to that one erases it. A credential that a server could sign with and that is gone or
+put away is remembered in ``cleared``: messages signed with it may still be in flight (S7).
 """
 
 from dataclasses import replace
@@ -50,20 +50,22 @@ def _server(
     record = recorded.servers[server]
     could_sign = recorded.may_sign(server)
     placements: dict[CredentialId, Placement] = {}
-    for held in survey.credentials:
+    # One that lies in both places can still be switched to, so the place that is within reach counts.
+    for held in sorted(survey.credentials, key=lambda held: not held.disarmed):
         credential = recorded.credentials.get(CredentialId(held.name))
-        if credential is None or not fits(held, credential):
+        if credential is None:
             continue
         standing = _standing(held, survey.current, credential.id in could_sign)
         before = record.placements.get(credential.id)
-        if before is not None and before.standing is standing:
+        proven = fits(held, credential)
+        if before is not None and before.standing is standing and (proven or before.claim is None):
             placements[credential.id] = before
         else:
             placements[credential.id] = Placement(
                 standing=standing,
                 since=at,
                 evidence=Evidence.SURVEYED,
-                claim=before.claim if before is not None else None,
+                claim=before.claim if before is not None and proven else None,
             )
     signing = {c for c, placement in placements.items() if placement.standing in SIGNING}
     ended = {**record.cleared, **dict.fromkeys(could_sign, at)}
