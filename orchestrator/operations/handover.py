@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
+from orchestrator.errors import KeyMaterialError
 from orchestrator.inventory.model import HostName
 from orchestrator.keys.authority import make_request
 from orchestrator.keys.certificate import parse_certificate
@@ -231,8 +232,15 @@ class _Run:
 
     def _take_request(self, server: HostName, report: vs.Generated) -> None:
         """Certify a key that was made on a server: its request proves that the server has it."""
-        certified = self._issued(report.credential, server, report.request_pem)
+        try:
+            certified = self._issued(report.credential, server, report.request_pem)
+        except KeyMaterialError as error:
+            self._aside[server] = f"its request for a certificate is wrong: {error.message}"
+            return
         public = parse_certificate(certified.certificate_pem).public_key
+        if any(c.public == public for c in self._recorded.credentials.values() if c.id != report.credential):
+            self._aside[server] = "the key it made is not new: another credential has it already"
+            return
         self._record([ev.KeyMade(credential=report.credential, public=public), certified])
 
 
