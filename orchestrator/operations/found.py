@@ -35,6 +35,7 @@ def found(ledger: Ledger, vault: Vault, *, clock: Clock, entropy: Entropy) -> Se
     fleet = entropy(8).hex()
     root = make_root(fleet=fleet, now=now, lifetime=ROOT_LIFETIME, random=entropy)
     issuer = make_issuer(root, fleet=fleet, now=now, lifetime=ISSUER_LIFETIME, random=entropy)
+    vault.destroy(ISSUER_RECORD)  # of an attempt that was cut short: nothing in an empty ledger needs it
     vault.put(ISSUER_RECORD, ISSUER_RECORD, issuer.private)
     founded = FleetFounded(fleet=fleet, root=root.certificate.pem, issuer=issuer.certificate.pem)
     ledger.append([founded], onto=recorded, at=now)
