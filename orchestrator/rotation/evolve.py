@@ -42,7 +42,10 @@ def evolve(recorded: Recorded, entry: ev.Entry) -> Recorded:
     """
     if entry.number != recorded.version + 1 or entry.previous != recorded.head:
         raise ValueError(f"entry {entry.number} does not follow entry {recorded.version}")
-    after = _apply(recorded, entry.event, entry.at)
+    try:
+        after = _apply(recorded, entry.event, entry.at)
+    except KeyError as error:
+        raise ValueError(f"entry {entry.number} tells of {error}, which is not known") from error
     return settle(replace(after, version=entry.number, head=entry.digest), at=entry.at)
 
 

@@ -30,7 +30,11 @@ def judge(recorded: Recorded, orders: tuple[vs.Order, ...], outcome: vs.Outcome)
             return vs.Failed(host=outcome.host, reason=fault, reports=tuple(proven), skew=outcome.skew)
         proven.append(report)
     allowed = recorded.allowed_skew(outcome.host)
-    if isinstance(outcome, vs.Changed | vs.Unchanged) and abs(outcome.skew) > allowed:
+    done = isinstance(outcome, vs.Changed | vs.Unchanged)
+    if len(outcome.reports) > len(orders) or (done and len(outcome.reports) < len(orders)):
+        reason = f"it reported on {len(outcome.reports)} of {len(orders)} orders"
+        return vs.Failed(host=outcome.host, reason=reason, reports=tuple(proven), skew=outcome.skew)
+    if done and abs(outcome.skew) > allowed:
         return vs.Refused(
             host=outcome.host,
             reason=_clock(outcome.skew.total_seconds(), allowed.total_seconds()),
