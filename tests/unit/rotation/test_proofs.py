@@ -1,0 +1,213 @@
+"""What of an outcome is believed."""
+
+from collections.abc import Iterable
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from orchestrator.inventory.model import HostName
+from orchestrator.keys.bundle import Position
+from orchestrator.keys.material import SpkiDigest, generate, sign
+from orchestrator.policy.desired import Origin
+from orchestrator.rotation import visits as vs
+from orchestrator.rotation.proofs import judge
+from orchestrator.rotation.recorded import Recorded
+from orchestrator.rotation.visits import Challenge, Claim, CredentialId, Verdict
+from tests.fake_fleet import counting_random
+from tests.world import AGENTS, SERVERS, World, desired
+
+SERVER, AGENT = SERVERS[0], AGENTS[0]
+UNSIGNED = "its signature over a fresh nonce does not verify with the key it should have"
+
+
+@pytest.fixture(scope="module")
+def world() -> World:
+    world = World()
+    world.apply(desired(servers=SERVERS[:1], agents=AGENTS[:1]))
+    return world
+
+
+def target(recorded: Recorded) -> CredentialId:
+    wanted = recorded.servers[SERVER].target
+    assert wanted is not None
+    return wanted
+
+
+def challenge(recorded: Recorded) -> Challenge:
+    return Challenge(fleet=recorded.fleet, server=SERVER, nonce="1f" * 32)
+
+
+def signed(world: World, *, text: bytes | None = None) -> str:
+    private = world.vault.open(target(world.recorded), "credential")
+    return sign(private, challenge(world.recorded).text() if text is None else text).hex()
+
+
+def switching(world: World) -> Iterable[tuple[vs.Order, type[vs.Report]]]:
+    recorded = world.recorded
+    credential, asked = target(recorded), challenge(recorded)
+    algorithm = recorded.credentials[credential].key.algorithm
+    yield (
+        vs.Stage(
+            credential=credential,
+            certificate_pem="",
+            chain_pem="",
+            challenge=asked,
+            algorithm=algorithm,
+        ),
+        vs.Staged,
+    )
+    yield vs.Activate(credential=credential, challenge=asked, algorithm=algorithm), vs.Activated
+    yield vs.Revert(credential=credential, challenge=asked, algorithm=algorithm), vs.Reverted
+
+
+def changed(*reports: vs.Report, host: HostName = SERVER, skew: timedelta = timedelta(0)) -> vs.Changed:
+    return vs.Changed(host=host, reports=reports, skew=skew)
+
+
+@pytest.mark.parametrize("kind", [0, 1, 2], ids=["stage", "activate", "revert"])
+@pytest.mark.parametrize(
+    ("signature", "believed"),
+    [("right", True), ("other text", False), ("other key", False), ("no hex", False), ("", False)],
+)
+def test_a_server_is_believed_when_its_signature_verifies(
+    world: World, kind: int, signature: str, *, believed: bool
+) -> None:
+    order, report = list(switching(world))[kind]
+    stranger = generate(
+        world.recorded.credentials[target(world.recorded)].key.algorithm, random=counting_random("s")
+    )
+    given = {
+        "right": signed(world),
+        "other text": signed(world, text=b"keyrelay proof 1\nanother\n"),
+        "other key": sign(stranger.private, challenge(world.recorded).text()).hex(),
+        "no hex": "zz",
+        "": "",
+    }[signature]
+    outcome = changed(report(credential=target(world.recorded), signature=given, changed=True))  # type: ignore[call-arg]
+    judged = judge(world.recorded, (order,), outcome)
+    if believed:
+        assert judged is outcome
+    else:
+        assert judged == vs.Failed(host=SERVER, reason=UNSIGNED)
+
+
+def test_a_signature_with_a_key_that_is_not_known_yet_proves_nothing() -> None:
+    fresh = World()
+    wanted = desired(servers=SERVERS[:1], agents=AGENTS[:1], origin=Origin.SERVER)
+    fresh.fleet.trouble(SERVER, unreachable="off")
+    fresh.apply(wanted)
+    order, _ = next(iter(switching(fresh)))
+    outcome = changed(vs.Staged(credential=target(fresh.recorded), signature="00", changed=True))
+    assert isinstance(judge(fresh.recorded, (order,), outcome), vs.Failed)
+
+
+def claims(count: int) -> tuple[Claim, ...]:
+    return tuple(
+        Claim(
+            challenge=Challenge(fleet="f", server=HostName(f"server-{n}"), nonce="00"),
+            key=SpkiDigest("ab" * 32),
+            signature="",
+        )
+        for n in range(count)
+    )
+
+
+def trust(world: World, count: int) -> tuple[vs.Trust, vs.Trusted]:
+    bundle = world.fleet.hosts[AGENT].bundle
+    assert bundle is not None
+    order = vs.Trust(bundle=bundle, claims=claims(count))
+    report = vs.Trusted(
+        position=bundle.position, digest=bundle.digest, verdicts=(Verdict.VALID,) * count, changed=True
+    )
+    return order, report
+
+
+def test_an_agent_is_believed_when_it_uses_its_bundle_and_verified_all(world: World) -> None:
+    order, report = trust(world, 2)
+    outcome = changed(report, host=AGENT)
+    assert judge(world.recorded, (order,), outcome) is outcome
+
+
+def test_another_bundle_than_the_one_given_is_not_believed(world: World) -> None:
+    order, report = trust(world, 0)
+    for wrong in (
+        replace(report, digest="00" * 32),
+        replace(report, position=Position(epoch=1, sequence=77)),
+    ):
+        judged = judge(world.recorded, (order,), changed(wrong, host=AGENT))
+        assert isinstance(judged, vs.Failed)
+        assert "not the one it was given" in judged.reason
+
+
+def test_a_missing_verdict_is_not_a_good_one(world: World) -> None:
+    order, report = trust(world, 2)
+    judged = judge(world.recorded, (order,), changed(replace(report, verdicts=(Verdict.VALID,)), host=AGENT))
+    assert judged == vs.Failed(host=AGENT, reason="it gave 1 verdicts on 2 signatures")
+
+
+@pytest.mark.parametrize("verdict", [Verdict.INVALID, Verdict.UNTRUSTED, Verdict.EXPIRED])
+def test_a_bad_verdict_names_the_server_and_what_is_wrong(world: World, verdict: Verdict) -> None:
+    check = vs.Check(claims=claims(2))
+    report = vs.Checked(digest="", verdicts=(Verdict.VALID, verdict))
+    judged = judge(world.recorded, (check,), changed(report, host=AGENT))
+    assert judged == vs.Failed(
+        host=AGENT, reason=f"it could not verify the signature of server-1 ({verdict})"
+    )
+
+
+def test_many_bad_verdicts_are_counted_after_the_first_three(world: World) -> None:
+    check = vs.Check(claims=claims(5))
+    report = vs.Checked(digest="", verdicts=(Verdict.INVALID,) * 5)
+    judged = judge(world.recorded, (check,), changed(report, host=AGENT))
+    assert isinstance(judged, vs.Failed)
+    assert judged.reason.endswith("server-2 (invalid) and 2 more")
+
+
+def test_what_came_before_an_unproven_report_stands(world: World) -> None:
+    order, _ = next(iter(switching(world)))
+    erase = vs.Erase(credentials=())
+    reports = (
+        vs.Erased(credentials=(), changed=True),
+        vs.Staged(credential=target(world.recorded), signature="", changed=True),
+    )
+    judged = judge(world.recorded, (erase, order), changed(*reports))
+    assert judged == vs.Failed(host=SERVER, reason=UNSIGNED, reports=reports[:1])
+
+
+def test_an_answer_to_another_order_is_not_believed(world: World) -> None:
+    judged = judge(world.recorded, (vs.Survey(),), changed(vs.Erased(credentials=(), changed=True)))
+    assert judged == vs.Failed(host=SERVER, reason="it answered erase to survey")
+
+
+@pytest.mark.parametrize(("orders", "reports"), [(1, 0), (2, 1), (1, 2)])
+def test_each_order_has_its_report(world: World, orders: int, reports: int) -> None:
+    asked = (vs.Erase(credentials=()),) * orders
+    told = (vs.Erased(credentials=(), changed=False),) * reports
+    judged = judge(world.recorded, asked, changed(*told))
+    assert isinstance(judged, vs.Failed)
+    assert judged.reason == f"it reported on {reports} of {orders} orders"
+
+
+def test_a_visit_that_broke_off_may_have_fewer_reports(world: World) -> None:
+    outcome = vs.Failed(host=SERVER, reason="gone", reports=())
+    assert judge(world.recorded, (vs.Erase(credentials=()),), outcome) is outcome
+
+
+@pytest.mark.parametrize(("skew_s", "way"), [(31, "ahead"), (-31, "behind")])
+def test_a_clock_that_is_off_makes_proof_worthless(world: World, skew_s: int, way: str) -> None:
+    report = vs.Erased(credentials=(), changed=True)
+    outcome = changed(report, skew=timedelta(seconds=skew_s))
+    judged = judge(world.recorded, (vs.Erase(credentials=()),), outcome)
+    reason = f"its clock is 31 s {way}; messages.clock_skew allows 30 s"
+    assert judged == vs.Refused(host=SERVER, reason=reason, reports=(report,), skew=outcome.skew)
+
+
+def test_a_clock_within_bounds_is_fine(world: World) -> None:
+    outcome = changed(vs.Erased(credentials=(), changed=True), skew=timedelta(seconds=-30))
+    assert judge(world.recorded, (vs.Erase(credentials=()),), outcome) is outcome
+
+
+def test_an_unreachable_host_said_nothing(world: World) -> None:
+    outcome = vs.Unreachable(host=SERVER, reason="off")
+    assert judge(world.recorded, (vs.Survey(),), outcome) is outcome
