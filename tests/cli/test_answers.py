@@ -23,6 +23,8 @@ INVENTORY = ("-i", "lab/inventory.yml")
 SHARED = "playbooks/shared.yml"
 PER_SERVER = "playbooks/per-server.yml"
 
+pytestmark = pytest.mark.usefixtures("inside")
+
 CREDENTIAL = {
     "id", "thumbprint", "spki_sha256", "algorithm", "origin", "playbook", "scope", "state", "state_since",
     "not_before", "not_after", "servers", "in_vault",
@@ -32,7 +34,6 @@ PLAN = {
 }  # fmt: skip
 
 
-@pytest.mark.usefixtures("inside")
 def test_every_answer_has_its_documented_shape_as_json(make_fleet: MakeFleet) -> None:
     keyrelay, _ = make_fleet(servers=2, agents=1)
     plan = keyrelay.json("plan", SHARED, *INVENTORY)["plays"][0]
@@ -90,7 +91,6 @@ def test_every_answer_has_its_documented_shape_as_json(make_fleet: MakeFleet) ->
     people.line("server-02", shown["certificates"][1]["sha256"])
 
 
-@pytest.mark.usefixtures("inside")
 def test_a_plan_that_has_changed_is_not_carried_out(make_fleet: MakeFleet) -> None:
     keyrelay, lab = make_fleet(servers=1, agents=2)
     digest = keyrelay.json("plan", SHARED, *INVENTORY)["plays"][0]["digest"]
@@ -106,7 +106,6 @@ def test_a_plan_that_has_changed_is_not_carried_out(make_fleet: MakeFleet) -> No
     assert keys_in_use(lab.directory / "hosts") == set()
 
 
-@pytest.mark.usefixtures("inside")
 def test_text_that_a_host_gives_is_shown_but_not_obeyed(make_fleet: MakeFleet) -> None:
     keyrelay, lab = make_fleet(servers=1, agents=1)
     keyrelay("apply", SHARED, *INVENTORY, "--yes").ended(0)
@@ -189,7 +188,6 @@ def wire(monkeypatch: pytest.MonkeyPatch) -> tuple[bytearray, bytearray]:
     return sent, heard
 
 
-@pytest.mark.usefixtures("inside")
 def test_a_key_made_on_its_server_never_crosses_the_wire(
     make_fleet: MakeFleet, wire: tuple[bytearray, bytearray]
 ) -> None:

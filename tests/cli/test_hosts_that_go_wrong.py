@@ -19,6 +19,8 @@ BAD = "agent-001"
 OTHERS = {"agent-002", "server-01", "server-02"}
 SMALL = {"servers": 2, "agents": 2}
 
+pytestmark = pytest.mark.usefixtures("inside")
+
 
 def apply_blocked(keyrelay: Terminal, *reason: str) -> None:
     """Apply while one host goes wrong: exit 3, the host and the reason are named, all others are reached."""

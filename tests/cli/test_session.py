@@ -5,9 +5,12 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterable
+from datetime import datetime
 from pathlib import Path
 
+from orchestrator.cli.machine import SystemClock
 from orchestrator.lab import Lab
 from tests.cli.terminal import ROOT, Terminal, keys_in_use, snapshot
 
@@ -16,6 +19,12 @@ INVENTORY = ("-i", "lab/inventory.yml")
 SHARED = "playbooks/shared.yml"
 PER_SERVER = "playbooks/per-server.yml"
 LAST_TRY = 20
+
+
+def wait_for(instants: Iterable[str]) -> None:
+    """Until the last of the instants that keyrelay itself has named."""
+    left = max(datetime.fromisoformat(instant) for instant in instants) - SystemClock().now()
+    threading.Event().wait(max(0.0, left.total_seconds()))
 
 
 def change(keyrelay: Terminal, playbook: str, old: str, new: str) -> None:
@@ -51,14 +60,15 @@ def test_the_main_job_from_the_choice_of_a_policy_to_redistribution_on_expiry(
 
         soon = keyrelay("due", "--within", "60s").ended(4)
         soon.line(old, "server:server-01", "server-01")
-        while keyrelay("due").code == 0:
-            pass
+        wait_for(one["due_at"] for one in keyrelay("due", "--within", "60s", "--json").json["due"])
         keyrelay("due").ended(4).line(old, "due since")
 
         for attempt in range(LAST_TRY + 1):
-            if keyrelay("watch", "--once", PER_SERVER, *INVENTORY).code == 0:
+            watched = keyrelay("watch", "--once", PER_SERVER, *INVENTORY, "--json")
+            if watched.code == 0:
                 break
             assert attempt < LAST_TRY
+            wait_for(wait["until"] for wait in watched.ended(3).json["plays"][0]["waits"])
         assert keyrelay("audit", *INVENTORY).ended(0).out == "11 hosts ok\n"
         new = keyrelay.json("holdings", "server-01")["holdings"][0]["key"]
         assert new != old
