@@ -1,6 +1,6 @@
 """The fleet's certification authority: a root sealed apart, and an issuer that works unattended.
 
-Both are ECDSA P-256, which every verifier of certificates knows; servers' keys may be of either kind. What
+Both are ECDSA P-256, which every verifier of certificates knows; servers' keys may be of any kind. What
 a certificate says is decided here and not by the request: of a request only its key is taken, once its
 signature proves that the requester holds the private half (RFC 2986 section 3) and its names are found
 to be the host's own. The profile is that of RFC 5280 section 4, with key identifiers of RFC 7093 section 2
@@ -15,13 +15,14 @@ from datetime import UTC, datetime, timedelta
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from orchestrator.errors import IssuerError, KeyMaterialError
 from orchestrator.keys.certificate import UNREADABLE, Certificate
-from orchestrator.keys.material import Algorithm, KeyPair, PublicKey, Random, Signer, generate, open_signer
+from orchestrator.keys.kinds import Signer
+from orchestrator.keys.material import Algorithm, KeyPair, PublicKey, Random, generate, open_signer
 from orchestrator.keys.secret import Secret
 
 AUTHORITY_ALGORITHM = Algorithm.ECDSA_P256
@@ -94,6 +95,8 @@ def make_request(pair: KeyPair, *, names: Sequence[str]) -> str:
             request = builder.sign(signer, None)
         case ec.EllipticCurvePrivateKey() as signer:
             request = builder.sign(signer, hashes.SHA256(), ecdsa_deterministic=True)
+        case rsa.RSAPrivateKey() as signer:
+            request = builder.sign(signer, hashes.SHA256())
     return request.public_bytes(Encoding.PEM).decode("ascii")
 
 
@@ -306,6 +309,8 @@ def _key_identifier(key: PublicKey) -> bytes:
             bits = opened.public_bytes_raw()
         case ec.EllipticCurvePublicKey() as opened:
             bits = opened.public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
+        case rsa.RSAPublicKey() as opened:
+            bits = opened.public_bytes(Encoding.DER, PublicFormat.PKCS1)
     return hashlib.sha256(bits).digest()[:20]
 
 
@@ -319,3 +324,5 @@ def _signed(builder: x509.CertificateBuilder, signer: Signer) -> Certificate:
             return Certificate.of(builder.sign(signer, None))
         case ec.EllipticCurvePrivateKey():
             return Certificate.of(builder.sign(signer, hashes.SHA256(), ecdsa_deterministic=True))
+        case rsa.RSAPrivateKey():
+            return Certificate.of(builder.sign(signer, hashes.SHA256()))

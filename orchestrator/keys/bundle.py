@@ -31,7 +31,11 @@ from orchestrator.keys.material import Algorithm, PublicKey, SpkiDigest
 
 _POSITION = re.compile(r"(0|[1-9][0-9]{0,15})\.(0|[1-9][0-9]{0,15})", re.ASCII)
 _LARGEST = 2**53 - 1
-_JOSE_ALGORITHM = {Algorithm.ED25519: "EdDSA", Algorithm.ECDSA_P256: "ES256"}
+_JOSE_ALGORITHM = {
+    Algorithm.ED25519: "EdDSA",
+    Algorithm.ECDSA_P256: "ES256",
+    Algorithm.RSA_3072: "RS256",
+}
 
 
 class Use(StrEnum):

@@ -15,11 +15,12 @@ from orchestrator.keys.material import Algorithm, PublicKey, generate
 
 PEOPLE = tuple(
     generate(
-        list(Algorithm)[number % 2],
+        Algorithm.RSA_3072 if number == 11 else list(Algorithm)[number % 2],
         random=lambda size, n=number: hashlib.shake_256(b"%d" % n).digest(size),  # type: ignore[misc]
     ).public
     for number in range(12)
 )
+JOSE = {Algorithm.ED25519: "EdDSA", Algorithm.ECDSA_P256: "ES256", Algorithm.RSA_3072: "RS256"}
 EXPIRES = datetime(2030, 6, 1, tzinfo=UTC)
 
 servers = st.lists(st.from_regex(r"[a-z0-9._-]{1,12}", fullmatch=True), min_size=1, max_size=4).map(tuple)
@@ -82,6 +83,7 @@ def test_the_jwks_says_all_that_the_bundle_says(one: TrustBundle) -> None:
     assert jwks["fleet"] == one.fleet
     assert Position(epoch=jwks["epoch"], sequence=jwks["sequence"]) == one.position
     assert told == one.keys
+    assert [key["alg"] for key in jwks["keys"]] == [JOSE[key.public.algorithm] for key in one.keys]
     assert [key["kid"] for key in jwks["keys"]] == [key.public.thumbprint for key in one.keys]
 
 

@@ -1,12 +1,16 @@
 import base64
 import hashlib
 import json
+import math
 import subprocess
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 from cryptography.hazmat.primitives.serialization import (
     BestAvailableEncryption,
     Encoding,
@@ -19,14 +23,15 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
 from orchestrator.errors import KeyMaterialError
+from orchestrator.keys.jwk import base64url
 from orchestrator.keys.material import (
     Algorithm,
     KeyPair,
     PublicKey,
     Random,
-    base64url,
     generate,
     load_private,
+    open_signer,
     sign,
 )
 from orchestrator.keys.secret import Secret
@@ -64,14 +69,22 @@ def unbase64url(text: str) -> bytes:
 
 
 def pair_from(seed: bytes, algorithm: Algorithm) -> KeyPair:
+    """A pair for each seed; of RSA pairs, which take long to make, one for all."""
+    if algorithm is Algorithm.RSA_3072:
+        return rsa_pair()
     return generate(algorithm, random=lambda size: hashlib.shake_256(seed).digest(size))
 
 
+@cache
+def rsa_pair() -> KeyPair:
+    return generate(Algorithm.RSA_3072, random=no_randomness)
+
+
+def no_randomness(size: int) -> bytes:
+    raise AssertionError(f"asked for {size} bytes")
+
+
 pairs = st.builds(pair_from, st.binary(min_size=8, max_size=8), st.sampled_from(Algorithm))
-
-
-def rsa_key() -> rsa.RSAPublicKey:
-    return rsa.generate_private_key(65537, 2048).public_key()
 
 
 def p384_key() -> ec.EllipticCurvePublicKey:
@@ -103,7 +116,31 @@ def test_p256_scalars_are_reduced_as_fips_186_5_says() -> None:
         assert pair.public == PublicKey.of(ec.derive_private_key(expected, ec.SECP256R1()).public_key())
 
 
-@algorithms
+def test_an_rsa_thumbprint_is_the_hash_of_exponent_type_and_modulus(openssl: OpenSSL) -> None:
+    """RFC 7638 section 3.2 and, with a key of 2048 bits, 3.1."""
+    pair = rsa_pair()
+    printed = openssl("rsa", "-noout", "-modulus", stdin=pair.private.reveal()).stdout.decode()
+    n = base64url(bytes.fromhex(printed.strip().removeprefix("Modulus=")))
+    assert pair.public.jwk == {"kty": "RSA", "n": n, "e": "AQAB"}
+    members = f'{{"e":"AQAB","kty":"RSA","n":"{n}"}}'
+    assert pair.public.thumbprint == base64url(hashlib.sha256(members.encode()).digest())
+    assert pair.public.algorithm is Algorithm.RSA_3072
+
+
+def test_an_rsa_signature_is_one_of_rs256_and_not_of_pss() -> None:
+    pair = rsa_pair()
+    opened = pair.public.opened
+    assert isinstance(opened, rsa.RSAPublicKey)
+    signature = sign(pair.private, b"a fresh nonce")
+    assert len(signature) == 384
+    opened.verify(signature, b"a fresh nonce", padding.PKCS1v15(), hashes.SHA256())
+    with pytest.raises(InvalidSignature):
+        opened.verify(
+            signature, b"a fresh nonce", padding.PSS(padding.MGF1(hashes.SHA256()), 32), hashes.SHA256()
+        )
+
+
+@pytest.mark.parametrize("algorithm", [Algorithm.ED25519, Algorithm.ECDSA_P256])
 def test_a_short_draw_of_randomness_makes_no_key(algorithm: Algorithm) -> None:
     with pytest.raises(ValueError, match="gave 8 bytes"):
         generate(algorithm, random=lambda _: b"8 bytes!")
@@ -141,8 +178,8 @@ def test_a_signature_verifies_and_no_bit_of_it_or_of_the_message_may_flip(
 
 
 @algorithms
-def test_every_single_bit_of_a_signature_counts(algorithm: Algorithm, random: Random) -> None:
-    pair = generate(algorithm, random=random)
+def test_every_single_bit_of_a_signature_counts(algorithm: Algorithm) -> None:
+    pair = pair_from(b"one", algorithm)
     signature = sign(pair.private, b"a fresh nonce")
     for bit in range(len(signature) * 8):
         assert not pair.public.verify(flipped(signature, bit), b"a fresh nonce")
@@ -180,6 +217,7 @@ def test_keyrelay_verifies_what_openssl_signs_with_a_key_of_its_own(
     kind = {
         Algorithm.ED25519: ["-algorithm", "ed25519"],
         Algorithm.ECDSA_P256: ["-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256"],
+        Algorithm.RSA_3072: ["-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:3072"],
     }[algorithm]
     assert openssl("genpkey", *kind, "-out", "key.pem").returncode == 0
     (tmp_path / "nonce").write_bytes(b"a fresh nonce")
@@ -211,14 +249,58 @@ def test_a_sec_1_key_and_a_compressed_point_become_canonical(random: Random, ope
     assert PublicKey.from_pem(short) == pair.public
 
 
-@pytest.mark.parametrize("make", [rsa_key, p384_key])
-def test_public_keys_of_other_kinds_are_refused(
-    make: Callable[[], rsa.RSAPublicKey | ec.EllipticCurvePublicKey],
-) -> None:
+def test_a_pkcs_1_key_becomes_canonical(openssl: OpenSSL) -> None:
+    pair = rsa_pair()
+    old = openssl("rsa", "-traditional", stdin=pair.private.reveal()).stdout
+    assert old.startswith(b"-----BEGIN RSA PRIVATE KEY-----")
+    assert load_private(Secret(old)) == pair
+    short = openssl("rsa", "-RSAPublicKey_out", stdin=pair.private.reveal()).stdout
+    assert short.startswith(b"-----BEGIN RSA PUBLIC KEY-----")
+    assert PublicKey.from_pem(short) == pair.public
+
+
+def test_public_keys_of_other_kinds_are_refused() -> None:
     with pytest.raises(
-        KeyMaterialError, match="a kind keyrelay does not use; expected ed25519 or ecdsa-p256"
+        KeyMaterialError,
+        match="a public key of a kind keyrelay does not use; expected ed25519, ecdsa-p256 or rsa-3072",
     ):
-        PublicKey.from_pem(make().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
+        PublicKey.from_pem(p384_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
+
+
+@pytest.mark.parametrize(("exponent", "bits"), [(65537, 1024), (65537, 2048), (3, 3072), (65537, 4096)])
+def test_rsa_keys_of_another_size_or_exponent_are_refused_in_both_halves(exponent: int, bits: int) -> None:
+    modulus = rsa_modulus() >> (3072 - bits) if bits < 3072 else rsa_modulus() << (bits - 3072) | 1
+    words = f"an RSA key of {bits} bits with exponent {exponent}; expected 3072 bits with exponent 65537"
+    with pytest.raises(KeyMaterialError, match=words):
+        PublicKey.of(rsa.RSAPublicNumbers(exponent, modulus | 1).public_key())
+
+
+@pytest.mark.parametrize("arguments", [("2048",), ("-3", "3072")])
+def test_private_rsa_keys_of_another_size_or_exponent_are_refused(
+    arguments: tuple[str, ...], openssl: OpenSSL
+) -> None:
+    pem = openssl("genrsa", *arguments).stdout
+    with pytest.raises(KeyMaterialError, match=r"an RSA key of .* expected 3072 bits with exponent 65537"):
+        load_private(Secret(pem))
+
+
+def test_rsa_moduli_that_are_factored_at_once_are_refused() -> None:
+    n = rsa_modulus()
+    square = (math.isqrt(n) | 1) ** 2
+    for modulus in (n - n % 751, n - n % 3, square, n - 1):
+        assert modulus.bit_length() == 3072
+        with pytest.raises(KeyMaterialError, match="anybody could sign"):
+            PublicKey.of(unchecked(modulus))
+
+
+def rsa_modulus() -> int:
+    opened = rsa_pair().public.opened
+    assert isinstance(opened, rsa.RSAPublicKey)
+    return opened.public_numbers().n
+
+
+def unchecked(modulus: int) -> rsa.RSAPublicKey:
+    return rsa.RSAPublicNumbers(65537, modulus).public_key()
 
 
 def test_public_pem_that_is_damaged_doubled_or_private_is_refused(random: Random) -> None:
@@ -274,14 +356,24 @@ def test_ed25519_bytes_that_are_no_point_are_refused() -> None:
 def test_a_jwk_that_is_not_exactly_a_public_key_is_refused(random: Random) -> None:
     good = dict(generate(Algorithm.ED25519, random=random).public.jwk)
     point = dict(generate(Algorithm.ECDSA_P256, random=random).public.jwk)
+    whole = dict(rsa_pair().public.jwk)
     for members, words in (
         ({**good, "d": good["x"]}, "private key"),
-        ({**good, "crv": "X25519"}, "OKP/Ed25519 or EC/P-256"),
+        ({**good, "crv": "X25519"}, "OKP/Ed25519, EC/P-256 or RSA"),
         ({**good, "x": None}, "without a text member 'x'"),
         ({**good, "x": good["x"][:-1] + "!"}, "not base64url"),
         ({**good, "x": good["x"] + "AAAA"}, "32 bytes"),
         ({**good, "x": good["x"] + "="}, "not base64url|32 bytes"),
-        ({**point, "y": point["x"]}, "no point of its curve"),
+        ({**point, "y": point["x"]}, "no key of its kind"),
+        ({**good, "kty": "oct"}, "OKP/Ed25519, EC/P-256 or RSA"),
+        ({**whole, "n": None}, "without a text member 'n'"),
+        ({**whole, "n": whole["n"][:-4]}, "'n' is not 384 bytes"),
+        ({**whole, "n": "AAAA" + whole["n"]}, "'n' is not 384 bytes"),
+        ({**whole, "n": "A" + whole["n"][1:]}, "an RSA key of 30.. bits"),
+        ({**whole, "e": "AAEAAQ"}, "'e' is not 3 bytes"),
+        ({**whole, "e": "Aw"}, "'e' is not 3 bytes"),
+        ({**whole, "e": "AQAD"}, "with exponent 65539"),
+        ({**whole, "d": "AQAB"}, "private key"),
     ):
         with pytest.raises(KeyMaterialError, match=words):
             PublicKey.from_jwk(members)
@@ -306,6 +398,26 @@ def test_private_keys_that_cannot_be_used_are_refused_without_showing_them(rando
         assert raised.value.__cause__ is None or "encrypted" in words
         for line in data.splitlines()[1:-1]:
             assert line.decode() not in str(raised.value)
+
+
+def test_an_rsa_key_whose_numbers_do_not_belong_together_is_damaged(openssl: OpenSSL) -> None:
+    """Loaded without a look, such a key would sign, and with faulty signatures give its primes away."""
+    opened = open_signer(rsa_pair().private)
+    assert isinstance(opened, rsa.RSAPrivateKey)
+    numbers = opened.private_numbers()
+    wrong = rsa.RSAPrivateNumbers(
+        p=numbers.p,
+        q=numbers.q,
+        d=numbers.d,
+        dmp1=numbers.dmp1 ^ 2,
+        dmq1=numbers.dmq1,
+        iqmp=numbers.iqmp,
+        public_numbers=numbers.public_numbers,
+    ).private_key(unsafe_skip_rsa_key_validation=True)
+    pem = wrong.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    assert openssl("pkey", "-check", "-noout", stdin=pem).returncode != 0
+    with pytest.raises(KeyMaterialError, match="damaged"):
+        load_private(Secret(pem))
 
 
 def test_a_key_pair_shows_its_public_half_alone(random: Random) -> None:
