@@ -7,7 +7,7 @@ import typer
 
 from orchestrator.cli.context import Context
 from orchestrator.cli.options import AsJson
-from orchestrator.lab import MAX_HOSTS, Lab
+from orchestrator.lab import MAX_HOSTS, Lab, LabHost
 from orchestrator.views.screen import Answer, Grid, grid
 
 app = typer.Typer(
@@ -25,15 +25,19 @@ def up(
     servers: Annotated[int, typer.Option(min=0, help="How many servers.")] = 3,
     agents: Annotated[int, typer.Option(min=0, help=f"How many agents; {MAX_HOSTS} hosts in all.")] = 8,
     sites: Annotated[
-        int | None, typer.Option(min=1, help="How many sites; 2 unless there are fewer servers.")
+        int | None,
+        typer.Option(min=1, help="How many sites; without it 2, more beyond 64 hosts, no more than servers."),
     ] = None,
+    jump_sites: Annotated[
+        int, typer.Option(min=0, help="How many sites, the last ones, are each behind a jump host.")
+    ] = 0,
     port: Annotated[
         int | None, typer.Option(min=1, max=65535, help="The port of all hosts; a free one by default.")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Start one sshd for each host, on loopback addresses, and write DIR/inventory.yml."""
-    lab = Lab.up(directory, servers=servers, agents=agents, sites=sites, port=port)
+    """Start real sshds on loopback addresses, one a host (beyond 64, one for 16), and DIR/inventory.yml."""
+    lab = Lab.up(directory, servers=servers, agents=agents, sites=sites, port=port, jump_sites=jump_sites)
     body: tuple[str, ...]
     if lab.started_now:
         body = (
@@ -51,7 +55,7 @@ def down(context: typer.Context, directory: Directory, *, as_json: AsJson = Fals
     """End the sshds that `up` started, and the sessions on them; files stay."""
     lab = Lab(directory)
     ended = lab.down()
-    body = f"The lab is down: {len(ended)} of {len(lab.hosts)} hosts were running."
+    body = f"The lab is down: {len(ended)} of {len(lab.hosts + lab.jump_hosts)} hosts were running."
     answer = Answer(data={"directory": str(lab.directory), "ended": list(ended)}, body=(body,))
     Context.of(context).screen.answer(answer, as_json=as_json)
 
@@ -67,9 +71,9 @@ def status(context: typer.Context, directory: Directory, *, as_json: AsJson = Fa
             host.pid or "-",
             host.address,
             host.port,
-            " ".join(host.groups),
+            " ".join(host.groups) or "jump host",
         )
-        for host in lab.hosts
+        for host in lab.hosts + lab.jump_hosts
     ]
     answer = _described(lab, (grid(("host", "state", "pid", "address", "port", "groups"), rows),))
     Context.of(context).screen.answer(answer, as_json=as_json)
@@ -84,14 +88,15 @@ def _described(lab: Lab, body: tuple[str | Grid, ...]) -> Answer:
             "known_hosts": str(lab.known_hosts),
             "user": lab.user,
             "started": list(lab.started_now),
-            "hosts": [
-                {
-                    "name": host.name, "running": host.pid is not None, "pid": host.pid,
-                    "address": host.address, "port": host.port, "groups": list(host.groups),
-                    "base": str(host.base),
-                }
-                for host in lab.hosts
-            ],
+            "hosts": [_shown(host) | {"base": str(host.base)} for host in lab.hosts],
+            "jump_hosts": [_shown(host) for host in lab.jump_hosts],
         },
         body=body,
-    )  # fmt: skip
+    )
+
+
+def _shown(host: LabHost) -> dict[str, object]:
+    return {
+        "name": host.name, "running": host.pid is not None, "pid": host.pid, "address": host.address,
+        "port": host.port, "groups": list(host.groups), "jumps": list(host.jumps),
+    }  # fmt: skip

@@ -4,7 +4,7 @@ import fcntl
 import os
 import pwd
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -61,19 +61,35 @@ def locked(directory: Path) -> Iterator[None]:
         yield
 
 
-def make_folder(folder: Path, *, owner: tuple[int, int]) -> None:
-    """Makes a folder of mode 0700 whatever the umask, or leaves the one that exists."""
+def open_to(directory: Path, users: Iterable[str]) -> None:
+    """Lets other users pass through the lab's folder, so that they find their home and who is let in.
+
+    Raises:
+        LabError: a folder above lets them not pass.
+    """
+    directory.chmod(0o711)
+    for folder in directory.parents:
+        if not folder.stat().st_mode & stat.S_IXOTH:
+            raise LabError(
+                f"{directory}: {', '.join(sorted(users))} cannot enter {folder}", hint="choose another folder"
+            )
+
+
+def make_folder(folder: Path, *, owner: tuple[int, int], open_to_all: bool = False) -> None:
+    """Makes a folder of mode 0700 (0711 if others may pass) whatever the umask, or leaves one that exists."""
     try:
         folder.mkdir(mode=0o700)
         os.chown(folder, *owner)
+        if open_to_all:
+            folder.chmod(0o711)
     except FileExistsError:
         return
     except OSError as error:
         raise LabError(f"{folder}: cannot be made: {error.strerror}") from error
 
 
-def write(file: Path, content: bytes, *, owner: tuple[int, int] = (-1, -1)) -> None:
-    """Writes a file of mode 0600 in one rename: readers see it wholly old or wholly new.
+def write(file: Path, content: bytes, *, owner: tuple[int, int] = (-1, -1), public: bool = False) -> None:
+    """Writes a file of mode 0600 (0644 if public) in one rename: readers see it wholly old or wholly new.
 
     Without an ``owner`` (user and group id) it belongs to this process's user.
     """
@@ -83,6 +99,7 @@ def write(file: Path, content: bytes, *, owner: tuple[int, int] = (-1, -1)) -> N
         descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "wb") as stream:
             os.fchown(descriptor, *owner)
+            os.fchmod(descriptor, 0o644 if public else 0o600)
             stream.write(content)
         fresh.replace(file)
     except OSError as error:

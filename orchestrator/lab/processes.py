@@ -3,7 +3,7 @@
 A process id alone is no proof, for the kernel gives it away again. Before a signal is sent, the process
 must have started at the very clock tick that was noted (``proc(5)``, ``/proc/PID/stat`` field 22) and must
 name its configuration file, which lies in the lab's folder, on its command line. While the kernel lays out a
-program that is being executed, its command line is empty; that says nothing against it.
+program that is being executed, the command line is empty, which says nothing either way: it is read again.
 """
 
 import os
@@ -18,6 +18,7 @@ from orchestrator.errors import LabError
 from orchestrator.lab import folder
 
 _POLL_S = 0.005
+_EXEC_S = 5.0
 # sshd writes its title over its arguments and environment; this much room keeps the file's name readable.
 _TITLE_ROOM = {"KEYRELAY_LAB": "." * 512}
 
@@ -77,16 +78,21 @@ class Started:
     @property
     def running(self) -> bool:
         """Whether exactly this process still runs; one that has ended but was not waited for does not."""
+        command_line = b""
+
+        def told() -> bool:
+            nonlocal command_line
+            command_line = _command_line(self.pid)
+            return bool(command_line) or not self._alive()
+
+        wait_until(told, timeout_s=_EXEC_S)
+        return self._alive() and self.marker.encode() in command_line
+
+    def _alive(self) -> bool:
+        """Whether a process of this id and start time has not ended."""
         _reap(self.pid)
-        try:
-            command_line = Path(f"/proc/{self.pid}/cmdline").read_bytes()
-        except OSError:
-            return False
-        # In this order: a process that ends has an empty command line before it is a zombie.
         state, _, start_ticks = _stat(self.pid)
-        if state in "ZX" or start_ticks != self.start_ticks:
-            return False
-        return not command_line or self.marker.encode() in command_line
+        return state not in "ZX" and start_ticks == self.start_ticks
 
 
 def signal_trees(roots: Iterable[Started], number: signal.Signals) -> None:
@@ -136,6 +142,14 @@ def _trees(roots: Iterable[Started]) -> list[int]:
     for pid in found:
         found.extend(children.get(pid, ()))
     return found
+
+
+def _command_line(pid: int) -> bytes:
+    """What a process was started with; empty if it has ended or is being laid out."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return b""
 
 
 def _stat(pid: int) -> tuple[str, int, int]:

@@ -2,7 +2,6 @@
 
 import json
 import os
-import signal
 import socket
 import stat
 import subprocess
@@ -10,11 +9,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
 
-from orchestrator.cli.lab import app
 from orchestrator.errors import LabError, UsageError
-from orchestrator.lab import HostOptions, Lab, layout, sshd
+from orchestrator.lab import HostOptions, Lab, layout, machine, sshd
 from orchestrator.lab.processes import Started
 from tests.conftest import MakeLab
 
@@ -29,7 +26,8 @@ def pids(lab: Lab) -> dict[str, int | None]:
 
 def written(lab: Lab) -> dict[Path, int]:
     """When each file that clients and hosts read was last written."""
-    return {path: path.stat().st_mtime_ns for path in lab.directory.rglob("[!.]*")}
+    files = (path for path in lab.directory.rglob("[!.]*") if path.name != "log")
+    return {path: path.stat().st_mtime_ns for path in files}
 
 
 def test_every_host_is_a_process_of_its_own_that_the_openssh_client_logs_in_to(lab: Lab) -> None:
@@ -183,7 +181,7 @@ def test_a_machine_without_sshd_is_told_what_to_install(
     lab_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", str(lab_folder))
-    monkeypatch.setattr(sshd, "_SBIN", "")
+    monkeypatch.setattr(machine, "SBIN", "")
     with pytest.raises(LabError, match="sshd is not installed") as error:
         Lab.up(lab_folder / "lab", servers=1, agents=0)
     assert "openssh-server" in error.value.hint
@@ -212,8 +210,10 @@ def test_a_lab_moves_to_other_addresses_when_its_own_are_taken(
     network = taken.address.rpartition(".")[0]
     real = layout.network_for
     monkeypatch.setattr(
-        "orchestrator.lab.fleet.network_for",
-        lambda folder, *, attempt: network if attempt == 0 else real(folder, attempt=attempt),
+        "orchestrator.lab.settling.network_for",
+        lambda folder, *, attempt, hosts: (
+            network if attempt == 0 else real(folder, attempt=attempt, hosts=hosts)
+        ),
     )
     other = make_lab(servers=1, agents=0, port=taken.port)
     assert other.host("server-01").port == taken.port
@@ -227,6 +227,35 @@ def test_a_host_whose_sshd_refuses_its_configuration_is_named_and_no_host_is_lef
     assert "log" in error.value.hint
     lab = Lab(Path(error.value.hint.removeprefix("its log is ")).parents[2])
     assert set(pids(lab).values()) == {None}
+
+
+def test_an_sshd_that_was_started_and_could_not_be_noted_is_ended(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lab.stop("agent-001")
+    spawned: list[Started] = []
+
+    def fail(started: Started, file: Path) -> None:
+        spawned.append(started)
+        raise LabError(f"{file}: the disk is full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Started, "save", fail)
+        with pytest.raises(LabError, match="the disk is full"):
+            lab.start("agent-001")
+    assert [started.running for started in spawned] == [False]
+
+
+def test_a_host_that_never_answers_leaves_no_sshd_behind(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    lab.stop("agent-001")
+    with monkeypatch.context() as patch:
+        patch.setattr(sshd, "answers", lambda *_, **__: False)
+        patch.setattr("orchestrator.lab.daemons._ANSWER_S", 0.1)
+        with pytest.raises(LabError, match="agent-001: sshd does not answer"):
+            lab.start("agent-001")
+    assert lab.host("agent-001").pid is None
+    lab.start("agent-001")
+    assert run(lab, "agent-001", "echo up").stdout == "up\n"
 
 
 def test_a_stopped_host_refuses_connections_and_ends_its_sessions(lab: Lab) -> None:
@@ -338,32 +367,6 @@ def test_a_user_who_does_not_exist_is_refused(lab_folder: Path) -> None:
         Lab.up(lab_folder / "lab", servers=1, agents=0, user="nobody-at-all")
 
 
-def test_the_commands_bring_a_lab_up_show_it_and_bring_it_down(lab_folder: Path) -> None:
-    folder = str(lab_folder / "lab")
-    cli = CliRunner()
-    up = cli.invoke(app, ["up", folder, "--servers", "1", "--agents", "1"], catch_exceptions=False)
-    assert "The lab is up: 1 server, 1 agent, 1 site; 2 hosts started." in up.stdout
-    again = cli.invoke(app, ["up", folder, "--servers", "1", "--agents", "1"], catch_exceptions=False)
-    assert "Nothing changed" in again.stdout
-    os.kill(Lab(Path(folder)).host("agent-001").pid or 0, signal.SIGKILL)
-    table = cli.invoke(app, ["status", folder], catch_exceptions=False).stdout
-    assert [line.split()[:2] for line in table.splitlines()[1:]] == [
-        ["server-01", "running"],
-        ["agent-001", "stopped"],
-    ]
-    shown = json.loads(cli.invoke(app, ["status", folder, "--json"], catch_exceptions=False).stdout)
-    assert [(host["name"], host["running"]) for host in shown["hosts"]] == [
-        ("server-01", True),
-        ("agent-001", False),
-    ]
-    up_json = cli.invoke(
-        app, ["up", folder, "--servers", "1", "--agents", "1", "--json"], catch_exceptions=False
-    )
-    assert json.loads(up_json.stdout)["started"] == ["agent-001"]
-    down = cli.invoke(app, ["down", folder], catch_exceptions=False)
-    assert down.stdout == "The lab is down: 2 of 2 hosts were running.\n"
-
-
 def test_a_folder_without_a_lab_is_named(lab_folder: Path) -> None:
     with pytest.raises(LabError, match="there is no lab here"):
         Lab(lab_folder)
@@ -383,6 +386,6 @@ def test_root_without_the_privilege_separation_folder_is_told(
 ) -> None:
     (lab_folder / "file").touch()
     monkeypatch.setattr(os, "geteuid", lambda: 0)
-    monkeypatch.setattr(sshd, "_PRIVILEGE_SEPARATION", lab_folder / "file" / "sshd")
+    monkeypatch.setattr(machine, "_PRIVILEGE_SEPARATION", lab_folder / "file" / "sshd")
     with pytest.raises(LabError, match="root's sshd needs this folder"):
-        sshd.prepare_machine()
+        machine.prepare()

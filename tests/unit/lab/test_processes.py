@@ -26,7 +26,7 @@ def test_a_process_that_ignores_the_request_to_end_is_killed_with_its_children(t
 
 
 def test_a_process_stands_still_while_it_is_stopped(tmp_path: Path) -> None:
-    started = spawn(tmp_path, "echo ready; while :; do sleep 600; done")
+    started = spawn(tmp_path, "while :; do :; done")
     stat = Path(f"/proc/{started.pid}/stat")
     signal_trees([started], signal.SIGSTOP)
     assert wait_until(lambda: " T " in stat.read_text(), timeout_s=30)
@@ -54,17 +54,31 @@ def test_a_process_runs_from_the_moment_it_is_started(tmp_path: Path) -> None:
     assert not any(started.running for started in all_started)
 
 
-def test_an_empty_command_line_speaks_neither_for_a_process_nor_against_it(
+def test_a_command_line_that_is_empty_yet_is_read_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     started = spawn(tmp_path, "sleep 600; :")
-    later = Started(pid=started.pid, start_ticks=started.start_ticks + 1, marker=started.marker)
+    other_file = Started(pid=started.pid, start_ticks=started.start_ticks, marker="/other/marker")
+    real = Path.read_bytes
+    for process, runs in ((started, True), (other_file, False)):
+        empty = [b"", b""]
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, "read_bytes", lambda path, left=empty: left.pop() if left else real(path))
+            assert process.running is runs
+        assert not empty
+    end_trees([started])
+
+
+def test_a_process_that_never_has_a_command_line_is_not_ours(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started = spawn(tmp_path, "sleep 600; :")
     with monkeypatch.context() as patch:
         patch.setattr(Path, "read_bytes", lambda _: b"")
-        assert started.running
-        assert not later.running
-        end_trees([started])
+        patch.setattr("orchestrator.lab.processes._EXEC_S", 0.01)
         assert not started.running
+    end_trees([started])
+    assert not started.running
 
 
 def test_a_process_that_has_ended_is_not_running_and_leaves_nothing_to_wait_for(tmp_path: Path) -> None:
