@@ -12,7 +12,7 @@ from typing import Any, assert_never
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ed25519
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
@@ -326,5 +326,5 @@ def _request(private: Secret, names: tuple[str, ...]) -> str:
         .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, names[0][:64])]))
         .add_extension(x509.SubjectAlternativeName([x509.DNSName(name) for name in names]), critical=False)
     )
-    digest = hashes.SHA256() if isinstance(signer, ec.EllipticCurvePrivateKey) else None
+    digest = None if isinstance(signer, ed25519.Ed25519PrivateKey) else hashes.SHA256()
     return builder.sign(signer, digest).public_bytes(Encoding.PEM).decode("ascii")

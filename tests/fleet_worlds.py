@@ -9,7 +9,7 @@ from typing import Protocol
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ed25519
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
@@ -182,7 +182,7 @@ def certificate(pair: KeyPair) -> str:
         not_valid_before=datetime(2020, 1, 1, tzinfo=UTC),
         not_valid_after=datetime(2040, 1, 1, tzinfo=UTC),
     )
-    digest = hashes.SHA256() if isinstance(signer, ec.EllipticCurvePrivateKey) else None
+    digest = None if isinstance(signer, ed25519.Ed25519PrivateKey) else hashes.SHA256()
     return builder.sign(signer, digest).public_bytes(Encoding.PEM).decode()
 
 

@@ -318,7 +318,8 @@ point() {
 
 # Signatures.
 
-# sign KEY CHALLENGE: sets $signature, in hexadecimal. ECDSA goes with SHA-256 unless told otherwise.
+# sign KEY CHALLENGE: sets $signature, in hexadecimal. ECDSA and RSA (PKCS #1 v1.5) go with SHA-256 unless told
+# otherwise.
 sign() {
   why=$(openssl pkeyutl -sign -rawin -inkey "$1" -in "$2" -out "$work/signature" 2>&1) ||
     why=$(openssl dgst -sha256 -sign "$1" -out "$work/signature" "$2" 2>&1) || return 1
@@ -352,7 +353,7 @@ verify() {
   fi
   case $why in
     'Verified OK'*) [ "$accepted" ] && verdict=valid && return ;;
-    'Verification '[Ff]ailure* | 'Error '[Vv]erifying*) verdict=invalid && return ;;
+    *'Verification '[Ff]ailure* | *'Error '[Vv]erifying*) verdict=invalid && return ;;
   esac
   cause
   stop "openssl cannot verify with $2: $cause"
@@ -447,6 +448,7 @@ order_generate() {
   need_openssl
   case $algorithm in
     ed25519) set -- -algorithm ed25519 ;;
+    rsa-3072) set -- -algorithm RSA -pkeyopt rsa_keygen_bits:3072 -pkeyopt rsa_keygen_pubexp:65537 ;;
     ecdsa-p256) set -- -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -pkeyopt ec_param_enc:named_curve ;;
     *) stop "this host makes no $algorithm keys" ;;
   esac

@@ -189,7 +189,8 @@ def _with_decoy(claims: tuple[Claim, ...]) -> tuple[Claim, ...]:
     if not all(_SIGNATURE.fullmatch(claim.signature) for claim in claims):
         raise ValueError("a claim's signature is 1 to 512 bytes in lowercase hexadecimal")
     first = claims[0]
-    # The last byte belongs to S of ed25519 and to s of ECDSA: the encoding stays sound, the signature breaks.
+    # The last byte belongs to S of ed25519, to s of ECDSA and to the one number of RSA: the encoding stays
+    # sound, the signature breaks.
     broken = f"{first.signature[:-2]}{int(first.signature[-2:], 16) ^ 1:02x}"
     return (*claims, replace(first, signature=broken))
 

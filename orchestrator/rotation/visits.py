@@ -66,7 +66,7 @@ class Claim:
     Attributes:
         challenge: what was signed.
         key: the SPKI digest of the key said to have signed it.
-        signature: 64 raw bytes (ed25519) or a DER ECDSA-Sig-Value over SHA-256, in lowercase hex.
+        signature: as ``keys.material.sign`` makes it, in lowercase hex.
     """
 
     challenge: Challenge

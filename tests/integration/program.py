@@ -38,6 +38,7 @@ TIMEOUT_S = 60
 random = SeededEntropy("host program")
 ED25519 = generate(Algorithm.ED25519, random=random)
 P256 = generate(Algorithm.ECDSA_P256, random=random)
+RSA = generate(Algorithm.RSA_3072, random=random)
 _markers = count(1)
 
 

@@ -13,6 +13,7 @@ from orchestrator.rotation.visits import (
     Changed,
     Check,
     Checked,
+    Claim,
     Disarm,
     Disarmed,
     Erase,
@@ -20,6 +21,7 @@ from orchestrator.rotation.visits import (
     Fence,
     Generate,
     Generated,
+    Refused,
     Revert,
     Reverted,
     Sign,
@@ -37,6 +39,7 @@ from tests.integration.program import (
     ED25519,
     ONE,
     P256,
+    RSA,
     SERVER,
     SHELLS,
     THREE,
@@ -53,7 +56,7 @@ from tests.integration.program import (
     verifies,
 )
 
-PAIRS = pytest.mark.parametrize("pair", [ED25519, P256], ids=["ed25519", "ecdsa-p256"])
+PAIRS = pytest.mark.parametrize("pair", [ED25519, P256, RSA], ids=list(Algorithm))
 
 
 @pytest.fixture(scope="module", params=SHELLS)
@@ -124,6 +127,7 @@ def test_generate_makes_a_key_that_never_leaves_and_returns_its_request(
     request = x509.load_pem_x509_csr(report.request_pem.encode())
     names = request.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     assert request.is_signature_valid
+    assert PublicKey.of(request.public_key()).algorithm is algorithm
     assert names.get_values_for_type(x509.DNSName) == [SERVER, "www.example"]
     key = machine.base / "server" / "credentials" / ONE / "key.pem"
     assert mode(key) == "600"
@@ -220,6 +224,57 @@ def test_a_forged_signature_is_invalid_and_an_expired_key_is_expired(machine: Ma
     checked = machine.report(Check(claims=(true,)))
     assert isinstance(checked, Checked)
     assert checked.verdicts == (Verdict.EXPIRED,)
+
+
+@PAIRS
+def test_a_signature_of_any_shape_is_invalid_and_no_error(machine: Machine, pair: KeyPair) -> None:
+    true = claim(pair)
+    size_bytes = len(true.signature) // 2
+    shapes = ("00", "ff" * size_bytes, "00" * size_bytes, true.signature[:-2], f"{true.signature}00")
+    others = [claim(other).signature for other in (ED25519, P256, RSA)]
+    forged = [Claim(challenge=true.challenge, key=true.key, signature=one) for one in (*shapes, *others)]
+    report = machine.report(Trust(bundle=bundle(1, pair), claims=(true, *forged)))
+
+    assert isinstance(report, Trusted)
+    assert report.verdicts == (Verdict.VALID, *[Verdict.INVALID] * len(forged))
+
+
+@PAIRS
+def test_a_key_that_openssl_cannot_read_is_an_error_and_no_verdict(machine: Machine, pair: KeyPair) -> None:
+    machine.report(Trust(bundle=bundle(1, pair)))
+    file = machine.base / "agent" / "current" / "keys" / f"{pair.public.spki_digest}.pem"
+    file.write_text(pair.public.pem.replace("M", "N", 1))
+    outcome = machine.run(Check(claims=(claim(pair),)))
+
+    assert isinstance(outcome, Refused), outcome
+    assert outcome.reason.startswith("openssl cannot verify with agent/bundles/1.1/keys/")
+
+
+@pytest.mark.parametrize("pair", [P256, RSA], ids=["ecdsa-p256", "rsa-3072"])
+def test_an_openssl_without_rawin_signs_and_verifies_by_dgst(
+    machine: Machine, tmp_path: Path, pair: KeyPair
+) -> None:
+    """OpenSSL 1.1.1 does not know the option."""
+    older = tmp_path / "older"
+    older.mkdir()
+    for program in machine.path.iterdir():
+        (older / program.name).symlink_to(program.readlink())
+    real = (older / "openssl").readlink()
+    (older / "openssl").unlink()
+    refusing = f'case $* in *-rawin*) echo unknown option -rawin >&2; exit 1 ;; esac\nexec {real} "$@"\n'
+    (older / "openssl").write_text(f"#!/bin/sh\n{refusing}")
+    (older / "openssl").chmod(0o755)
+    machine.path = older
+    order = stage(ONE, pair)
+    staged = machine.report(order)
+    true, strange = claim(pair), claim(pair)
+    forged = Claim(challenge=true.challenge, key=true.key, signature=strange.signature)
+    trusted = machine.report(Trust(bundle=bundle(1, pair), claims=(true, forged)))
+
+    assert isinstance(staged, Staged)
+    assert signed_by(pair, order, staged.signature)
+    assert isinstance(trusted, Trusted)
+    assert trusted.verdicts == (Verdict.VALID, Verdict.INVALID)
 
 
 def test_an_agent_that_listens_to_nobody_gets_an_empty_bundle(machine: Machine) -> None:
@@ -336,9 +391,11 @@ def test_a_server_that_leaves_stops_using_any_credential(machine: Machine) -> No
     assert not machine.report(disarm).changed
 
 
-def test_sign_uses_what_is_in_use_and_changes_nothing(machine: Machine) -> None:
+@PAIRS
+def test_sign_uses_what_is_in_use_and_changes_nothing(machine: Machine, pair: KeyPair) -> None:
     machine.report(
-        stage(ONE, P256), Activate(credential=ONE, challenge=challenge(), algorithm=Algorithm.ECDSA_P256)
+        stage(ONE, pair),
+        Activate(credential=ONE, challenge=challenge(), algorithm=pair.public.algorithm),
     )
     before = machine.snapshot()
     order = Sign(challenge=challenge())
@@ -346,7 +403,7 @@ def test_sign_uses_what_is_in_use_and_changes_nothing(machine: Machine) -> None:
 
     assert isinstance(report, Signed)
     assert report.credential == ONE
-    assert verifies(P256.public, order.challenge, report.signature)
+    assert verifies(pair.public, order.challenge, report.signature)
     assert machine.snapshot() == before
 
 

@@ -157,8 +157,8 @@ FIELDS = "name, servers, agents, policy, group_by, key, certificate, messages, s
         ("  key: ed25519", "6:8: key is 'ed25519'; allowed: a mapping of algorithm, origin", ""),
         ("  key:", "key is empty; allowed: a mapping of algorithm, origin", ""),
         (
-            "  key: {algorithm: rsa-3072}",
-            "6:20: key.algorithm is 'rsa-3072'; allowed: ed25519, ecdsa-p256",
+            "  key: {algorithm: rsa-2048}",
+            "6:20: key.algorithm is 'rsa-2048'; allowed: ed25519, ecdsa-p256, rsa-3072",
             "",
         ),
         ("  key: {origin: here}", "6:17: key.origin is 'here'; allowed: controller, server", ""),
