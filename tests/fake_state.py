@@ -38,6 +38,7 @@ class HostState:
         current: the credential in use.
         hook_pending: whether a switch was made and its hook has not run well since.
         locked_by: who holds the host's lock; None: nobody.
+        openssl: the version line of its openssl; empty: there is none.
         problems: what a survey reports of owners and modes.
     """
 
@@ -49,6 +50,7 @@ class HostState:
     hook_pending: bool = False
     locked_by: str | None = None
     problems: tuple[Problem, ...] = ()
+    openssl: str = "OpenSSL 3.0.0 (in memory)"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,7 +87,7 @@ def survey(state: HostState) -> HostSurvey:
     ]
     return HostSurvey(
         user="root",
-        openssl="OpenSSL 3.0.0 (in memory)",
+        openssl=state.openssl,
         fence=(state.fence.generation, state.fence.counter) if state.fence else None,
         current=state.current,
         credentials=tuple(sorted(held, key=lambda credential: (credential.name, credential.disarmed))),

@@ -16,6 +16,7 @@ from orchestrator.inventory.model import HostName
 from orchestrator.keys.material import Random
 from orchestrator.policy.desired import Desired, Origin, ScopeName
 from orchestrator.rotation.bundles import Press
+from orchestrator.rotation.capabilities import refuse_unable_hosts
 from orchestrator.rotation.events import Entry, NewCredential, RolloutStarted
 from orchestrator.rotation.evolve import evolve
 from orchestrator.rotation.lifecycle import Step
@@ -99,10 +100,13 @@ def make_plan(
         new_key: make a new key for every scope, due or not.
 
     Raises:
-        RefusedError: the ledger is older than the fleet (S9), or a server belongs to another playbook.
+        RefusedError: the ledger is older than the fleet (S9), a server belongs to another playbook, or what
+            is newly asked for is beyond a host's openssl.
     """
     _refuse_newer_hosts(recorded, surveys)
     _refuse_foreign_servers(desired, recorded)
+    if not _asks_the_same(desired, recorded):
+        refuse_unable_hosts(desired, surveys)
     new: list[NewCredential] = []
     reasons: dict[ScopeName, str] = {}
     targets: dict[HostName, CredentialId | None] = {

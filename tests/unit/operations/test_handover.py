@@ -12,6 +12,7 @@ from orchestrator.operations.apply import apply
 from orchestrator.policy.desired import Origin, Policy
 from orchestrator.rotation.lifecycle import KeyState, Step
 from orchestrator.rotation.visits import Hook
+from tests.fake_state import HostState
 from tests.world import AGENTS, SERVERS, World, desired, with_agents
 
 
@@ -126,6 +127,38 @@ def test_a_changed_algorithm_is_a_rekey(world: World) -> None:
     assert {c.key.algorithm for c in world.recorded.credentials.values() if c.state is KeyState.ACTIVE} == {
         Algorithm.ECDSA_P256,
     }
+
+
+@pytest.mark.parametrize("origin", list(Origin))
+def test_rsa_keys_take_over_from_ed25519_and_give_way_again(world: World, origin: Origin) -> None:
+    for algorithm in (Algorithm.ED25519, Algorithm.RSA_3072, Algorithm.ECDSA_P256):
+        assert world.apply(desired(algorithm=algorithm, origin=origin)).complete
+        assert {
+            c.key.algorithm for c in world.recorded.credentials.values() if c.state is KeyState.ACTIVE
+        } == {algorithm}
+        assert world.orphans() == []
+
+
+def test_what_is_beyond_the_openssl_of_a_host_is_refused_before_anything_is_made(world: World) -> None:
+    world.set_host(AGENTS[1], HostState(openssl="OpenSSL 1.1.1w  11 Sep 2023"))
+    before = world.recorded.version
+    with pytest.raises(RefusedError, match="1 host cannot sign or verify with ed25519"):
+        world.apply(desired())
+    assert world.recorded.version == before
+    assert {host.fence for host in world.fleet.hosts.values()} == {None}
+    assert world.apply(desired(algorithm=Algorithm.RSA_3072)).complete
+    assert world.orphans() == []
+
+
+def test_a_host_whose_openssl_is_replaced_later_does_not_keep_the_others_from_renewing(world: World) -> None:
+    world.apply(desired(algorithm=Algorithm.ECDSA_P256))
+    first = world.keys_in_use()
+    there = world.fleet.hosts[AGENTS[0]]
+    world.set_host(AGENTS[0], replace(there, openssl="LibreSSL 3.8.2"))
+    assert world.apply(desired(algorithm=Algorithm.ECDSA_P256), new_key=True).complete
+    assert not first & world.keys_in_use()
+    with pytest.raises(RefusedError, match=r"agent-1 has LibreSSL 3\.8\.2"):
+        world.apply(desired(algorithm=Algorithm.RSA_3072))
 
 
 def test_a_dead_agent_keeps_its_servers_from_switching(world: World) -> None:
