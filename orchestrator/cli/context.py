@@ -165,11 +165,14 @@ def refuse_taken(target: Path) -> None:
         return
     if target.is_dir() and not target.is_symlink() and not any(target.iterdir()):
         return
-    if (target / Home(path=target).root_key.name).exists():
-        raise UsageError(
-            f"there is a home at {target} already", hint="a home is one fleet: choose another folder"
-        )
-    raise UsageError(f"{target} is there already, and is no empty folder", hint="choose another folder")
+    try:
+        Home.open(target)
+    except UsageError as error:
+        message = f"{target} is there already, and is no empty folder"
+        raise UsageError(message, hint="choose another folder") from error
+    raise UsageError(
+        f"there is a home at {target} already", hint="a home is one fleet: choose another folder"
+    )
 
 
 def _put_in_place(made: Path, target: Path) -> None:

@@ -3,7 +3,8 @@
 import re
 import shlex
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -14,7 +15,7 @@ from orchestrator.cli.exits import Code, gravest, leave
 from orchestrator.cli.machine import system_entropy
 from orchestrator.cli.options import AsJson, Inventories, PassphraseFile, PlaybookFile, duration
 from orchestrator.cli.plays import Play, load_plays
-from orchestrator.errors import RefusedError, UsageError
+from orchestrator.errors import KeyrelayError, UsageError
 from orchestrator.operations.apply import Applied, apply
 from orchestrator.operations.planning import Prepared, prepare
 from orchestrator.operations.watch import watch_once
@@ -71,21 +72,16 @@ def apply_(
     here, waiting = Context.of(context), duration(wait, "--wait")
     plays = load_plays([playbook], inventory)
     digests = _agreed_digests(plan, plays, yes=yes, interactive=here.screen.interactive)
-    applied: list[Applied] = []
     with here.ports(passphrase_file) as (ports, bars):
         agree = _agreement(here.screen, bars, agreed=yes or plan is not None)
-        for play, digest in zip(plays, digests, strict=True):
-            one = apply(
-                ports,
-                play.desired,
-                hooks=play.hooks,
-                wait=waiting,
-                agree=agree,
-                digest=digest,
+        ended = _in_turn(
+            partial(
+                apply, ports, play.desired, hooks=play.hooks, wait=waiting, agree=agree, digest=digest,
                 new_key=new_key,
             )
-            applied.append(one)
-    _conclude(here.screen, applied, as_json=as_json)
+            for play, digest in zip(plays, digests, strict=True)
+        )  # fmt: skip
+    _conclude(here.screen, ended, as_json=as_json)
 
 
 def watch(
@@ -103,17 +99,9 @@ def watch(
             "watch runs once at a time: --once is missing", hint="let cron or a systemd timer repeat it"
         )
     here, plays = Context.of(context), load_plays(playbooks, inventory)
-    applied: list[Applied] = []
-    refused: list[RefusedError] = []
     with here.ports(passphrase_file) as (ports, _):
-        for play in plays:
-            try:
-                applied.append(watch_once(ports, play.desired, hooks=play.hooks))
-            except RefusedError as error:
-                refused.append(error)
-    for one in refused:
-        here.screen.error(one.message, one.hint)
-    _conclude(here.screen, applied, as_json=as_json, failed=bool(refused))
+        ended = _in_turn(partial(watch_once, ports, play.desired, hooks=play.hooks) for play in plays)
+    _conclude(here.screen, ended, as_json=as_json)
 
 
 def _agreed_digests(
@@ -151,10 +139,25 @@ def _agreement(screen: Screen, bars: Bars, *, agreed: bool) -> Callable[[Prepare
     return agree
 
 
-def _conclude(screen: Screen, applied: Sequence[Applied], *, as_json: bool, failed: bool = False) -> None:
-    screen.answer(together("plays", [applied_answer(one) for one in applied]), as_json=as_json)
-    codes = [_code(one) for one in applied]
-    leave(gravest([*codes, Code.FAILED] if failed else codes))
+def _in_turn(runs: Iterable[Callable[[], Applied]]) -> list[Applied | KeyrelayError]:
+    """How each play ended; one that fails holds up no other."""
+    ended: list[Applied | KeyrelayError] = []
+    for run in runs:
+        try:
+            ended.append(run())
+        except KeyrelayError as error:
+            ended.append(error)
+    return ended
+
+
+def _conclude(screen: Screen, ended: Sequence[Applied | KeyrelayError], *, as_json: bool) -> None:
+    applied = [one for one in ended if isinstance(one, Applied)]
+    failed = [one for one in ended if isinstance(one, KeyrelayError)]
+    if applied:
+        screen.answer(together("plays", [applied_answer(one) for one in applied]), as_json=as_json)
+    for one in failed:
+        screen.error(one.message, one.hint)
+    leave(gravest([*(_code(one) for one in applied), *(Code.FAILED for _ in failed)]))
 
 
 def _code(applied: Applied) -> Code:

@@ -117,6 +117,7 @@ def test_text_that_a_host_gives_is_shown_but_not_obeyed(make_fleet: MakeFleet) -
         assert said.code in (0, 3, 4), said
         shown = said.out + said.err
         assert all(sign.isprintable() or sign == "\n" for sign in shown), repr(shown)
+    keyrelay("audit", *INVENTORY).ended(4).line("[bold red]x")
     odd = keyrelay("-i", "\x1b[31m", "inventory", "check").ended(2)
     missing = keyrelay("inventory", "check", "-i", "\x1b[31m\u202e.yml").ended(2)
     missing.line("\\x1b[31m\\u202e.yml")

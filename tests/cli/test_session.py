@@ -143,6 +143,11 @@ def test_two_plays_of_one_file_are_taken_in_turn_and_each_plan_is_agreed_to(make
     ]
     keyrelay("audit", *INVENTORY).ended(0)
 
+    second = keyrelay.json("plan", "two.yml", *INVENTORY)["plays"][1]["digest"]
+    half = keyrelay("apply", "two.yml", *INVENTORY, "--plan", "0" * 16, "--plan", second).ended(1)
+    half.line("error: the plan has changed")
+    half.line("two: policy shared")
+
 
 def test_keys_that_come_due_while_nobody_agreed_to_a_change_are_not_changed_to_something_else(
     make_fleet: MakeFleet,
