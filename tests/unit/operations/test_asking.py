@@ -1,0 +1,68 @@
+"""Asking hosts, and what of their answers is news."""
+
+from collections.abc import Iterator, Sequence
+from datetime import timedelta
+
+from orchestrator.operations.asking import Answers, survey, taken_in, tells_news
+from orchestrator.rotation import visits as vs
+from tests.world import AGENTS, SERVERS, Silent, World, desired, endpoint
+
+WANTED = desired(servers=SERVERS[:1], agents=AGENTS[:1])
+
+
+def asked(world: World) -> Answers:
+    return survey(world.fleet, WANTED.endpoints.values(), Silent())
+
+
+def applied() -> World:
+    world = World()
+    world.apply(WANTED)
+    return world
+
+
+def test_every_host_that_is_asked_is_in_exactly_one_of_the_two() -> None:
+    world = applied()
+    world.fleet.trouble(SERVERS[0], unreachable="no route")
+    answers = asked(world)
+    assert set(answers.surveys) == {AGENTS[0]}
+    assert answers.failures == {SERVERS[0]: "no route"}
+
+
+def test_an_answer_without_a_survey_is_a_failure() -> None:
+    class Mute:
+        def run(self, visits: Sequence[vs.Visit]) -> Iterator[vs.Outcome]:
+            for visit in visits:
+                yield vs.Unchanged(host=visit.endpoint.host, reports=())
+
+    answers = survey(Mute(), [endpoint(SERVERS[0])], Silent())
+    assert answers.failures == {SERVERS[0]: "it did not answer the survey"}
+
+
+def test_hosts_as_they_are_known_are_no_news() -> None:
+    world = applied()
+    later = world.clock.now() + timedelta(hours=1)
+    assert not tells_news(world.recorded, asked(world), at=later)
+
+
+def test_a_host_that_changed_is_news() -> None:
+    world = applied()
+    world.wipe(SERVERS[0])
+    assert tells_news(world.recorded, asked(world), at=world.clock.now())
+
+
+def test_a_first_failure_is_news_and_the_same_again_is_not() -> None:
+    world = applied()
+    world.fleet.trouble(SERVERS[0], unreachable="off")
+    answers = asked(world)
+    assert tells_news(world.recorded, answers, at=world.clock.now())
+    known = world.ledger.append([answers.event()], onto=world.recorded, at=world.clock.now())
+    assert not tells_news(known, answers, at=world.clock.now() + timedelta(hours=1))
+
+
+def test_taking_in_writes_nothing() -> None:
+    world = applied()
+    world.wipe(SERVERS[0])
+    before = world.recorded
+    after = taken_in(before, asked(world), at=world.clock.now())
+    assert not after.servers[SERVERS[0]].placements
+    assert world.recorded is before

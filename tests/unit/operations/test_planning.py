@@ -1,0 +1,109 @@
+"""What plan, apply and watch begin with."""
+
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from orchestrator.errors import ConflictError
+from orchestrator.operations.apply import apply
+from orchestrator.operations.planning import Prepared, prepare, record
+from orchestrator.policy.desired import Desired
+from orchestrator.rotation.events import EndpointsChanged, HostsSurveyed, RolloutStarted
+from tests.world import AGENTS, SERVERS, Silent, World, desired, endpoint
+
+WANTED = desired(servers=SERVERS[:2], agents=AGENTS[:2])
+
+
+def prepared(world: World, wanted: Desired) -> Prepared:
+    return prepare(
+        wanted,
+        ledger=world.ledger,
+        fleet=world.fleet,
+        clock=world.clock,
+        entropy=world.entropy,
+        progress=Silent(),
+    )
+
+
+def asked(world: World) -> set[str]:
+    return {visit.endpoint.host for visit in world.fleet.visits}
+
+
+@pytest.fixture
+def world() -> World:
+    world = World()
+    world.apply(WANTED)
+    world.fleet.visits.clear()
+    return world
+
+
+def test_planning_changes_neither_hosts_nor_ledger(world: World) -> None:
+    world.wipe(SERVERS[0])
+    before = dict(world.fleet.hosts), world.recorded
+    assert prepared(world, WANTED).plan.changes
+    assert (dict(world.fleet.hosts), world.recorded) == before
+
+
+def test_hosts_that_have_left_are_asked_until_they_are_done_with(world: World) -> None:
+    fewer = desired(servers=SERVERS[:1], agents=AGENTS[:1])
+    prepared(world, fewer)
+    assert asked(world) == set(WANTED.endpoints)
+    world.apply(fewer)
+    world.fleet.visits.clear()
+    prepared(world, fewer)
+    assert asked(world) == set(fewer.endpoints)
+
+
+def test_hosts_of_other_playbooks_are_left_alone(world: World) -> None:
+    prepared(world, desired(servers=SERVERS[2:], agents=AGENTS[2:], name="other"))
+    assert asked(world) == {SERVERS[2], AGENTS[2]}
+
+
+def test_what_was_found_and_what_begins_is_written_in_one_go(world: World) -> None:
+    world.wipe(AGENTS[0])
+    before = world.recorded.version
+    record(prepared(world, WANTED), world.ledger, world.clock)
+    kinds = [type(entry.event) for entry in world.ledger.entries(after=before)]
+    assert kinds == [HostsSurveyed, RolloutStarted]
+
+
+def test_with_nothing_new_nothing_is_written(world: World) -> None:
+    before = world.recorded
+    assert record(prepared(world, WANTED), world.ledger, world.clock) == before
+
+
+def test_another_way_to_a_host_is_written_without_a_rollout(world: World) -> None:
+    moved = {**WANTED.endpoints, SERVERS[0]: replace(endpoint(SERVERS[0]), address="192.0.2.7")}
+    before = world.recorded.version
+    record(prepared(world, replace(WANTED, endpoints=moved)), world.ledger, world.clock)
+    assert [type(e.event) for e in world.ledger.entries(after=before)] == [EndpointsChanged]
+
+
+def test_a_ledger_that_has_grown_meanwhile_is_a_conflict(world: World) -> None:
+    world.wipe(AGENTS[0])
+    stale = prepared(world, WANTED)
+    record(prepared(world, WANTED), world.ledger, world.clock)
+    with pytest.raises(ConflictError):
+        record(stale, world.ledger, world.clock)
+
+
+def test_a_plan_that_nobody_agrees_to_is_not_carried_out(world: World) -> None:
+    before = dict(world.fleet.hosts), world.recorded
+    applied = apply(world.ports, WANTED, hooks={}, wait=timedelta(0), agree=lambda _: False, new_key=True)
+    assert not applied.agreed
+    assert not applied.complete
+    assert (dict(world.fleet.hosts), world.recorded) == before
+
+
+def test_a_plan_is_carried_out_under_any_beginning_of_its_digest(world: World) -> None:
+    digest = prepared(world, replace(WANTED, soak=timedelta(0))).plan.digest[:12]
+    applied = apply(
+        world.ports,
+        replace(WANTED, soak=timedelta(0)),
+        hooks={},
+        wait=timedelta(0),
+        agree=lambda _: True,
+        digest=digest,
+    )
+    assert applied.agreed

@@ -1,0 +1,97 @@
+"""watch: unattended, and only with what was agreed to before."""
+
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from orchestrator.errors import RefusedError
+from orchestrator.operations.apply import Applied
+from orchestrator.operations.watch import watch_once
+from orchestrator.policy.desired import Desired, Policy
+from tests.world import AGENTS, SERVERS, World, desired, endpoint
+
+WANTED = desired(servers=SERVERS[:2], agents=AGENTS[:2])
+
+
+@pytest.fixture
+def world() -> World:
+    world = World()
+    world.apply(WANTED)
+    return world
+
+
+def watched(world: World, wanted: Desired = WANTED) -> Applied:
+    return watch_once(world.ports, wanted, hooks={})
+
+
+def test_a_playbook_that_was_never_applied_is_refused() -> None:
+    with pytest.raises(RefusedError, match="asks for something else"):
+        watched(World())
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        desired(Policy.SHARED, servers=SERVERS[:2], agents=AGENTS[:2]),
+        desired(servers=SERVERS[:1], agents=AGENTS[:2]),
+        desired(servers=SERVERS[:2], agents=AGENTS),
+        replace(WANTED, soak=timedelta(0)),
+        replace(WANTED, messages=replace(WANTED.messages, validity=timedelta(seconds=1))),
+    ],
+    ids=["policy", "a server less", "an agent more", "soak", "validity"],
+)
+def test_a_changed_playbook_or_inventory_is_refused_and_nothing_is_touched(
+    world: World, changed: Desired
+) -> None:
+    before = {host: world.fleet.hosts[host] for host in (*SERVERS, *AGENTS)}, world.recorded
+    with pytest.raises(RefusedError, match="asks for something else"):
+        watched(world, changed)
+    assert (dict(world.fleet.hosts), world.recorded) == before
+
+
+def test_a_changed_playbook_is_refused_in_the_middle_of_a_rollout(world: World) -> None:
+    world.apply(WANTED, new_key=True, wait=timedelta(0))
+    with pytest.raises(RefusedError):
+        watched(world, replace(WANTED, soak=timedelta(0)))
+
+
+def test_with_nothing_due_it_does_nothing(world: World) -> None:
+    before = world.recorded.version
+    applied = watched(world)
+    assert applied.complete
+    assert applied.result is None
+    assert world.recorded.version == before
+
+
+def test_it_redistributes_what_came_due_and_goes_on_each_time_without_waiting(world: World) -> None:
+    first = world.keys_in_use()
+    world.clock.wait_until(world.clock.now() + timedelta(days=244))
+    world.clock.waits.clear()
+    assert not watched(world).complete
+    world.clock.wait_until(world.clock.now() + timedelta(minutes=10))
+    assert not watched(world).complete
+    world.clock.wait_until(world.clock.now() + timedelta(minutes=6))
+    assert watched(world).complete
+    assert len(world.clock.waits) == 2
+    assert not first & world.keys_in_use()
+    assert watched(world).result is None
+
+
+def test_it_mends_a_host_that_drifted(world: World) -> None:
+    world.wipe(AGENTS[0])
+    assert watched(world).complete
+    assert world.orphans() == []
+
+
+def test_it_follows_hosts_that_are_reached_another_way(world: World) -> None:
+    moved = {**WANTED.endpoints, SERVERS[0]: replace(endpoint(SERVERS[0]), address="192.0.2.7")}
+    assert watched(world, replace(WANTED, endpoints=moved)).result is None
+    assert world.recorded.endpoints == moved
+
+
+def test_a_host_that_cannot_be_asked_keeps_it_from_being_complete(world: World) -> None:
+    world.fleet.trouble(AGENTS[0], unreachable="off")
+    applied = watched(world)
+    assert not applied.complete
+    assert applied.unreachable == {AGENTS[0]: "off"}
