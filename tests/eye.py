@@ -39,6 +39,8 @@ class Eye:
         meddled: hosts that someone else changed, until keyrelay has surveyed them.
         surveyed: those of them that were surveyed, but whose answer may not have been read yet.
         adrift: hosts whose bundle someone else changed, until keyrelay has given them one.
+        waived: agents that nobody has to wait for; what they miss is their own affair.
+        leaked: keys that lost their protection.
         stolen: keys that a server uses since someone else put them there, unknown to its agents.
         planted: folders of private keys, by host, that someone else put there.
         used: keys that a server was seen to use, by server.
@@ -55,6 +57,8 @@ class Eye:
     meddled: set[HostName] = field(default_factory=set)
     surveyed: set[HostName] = field(default_factory=set)
     adrift: set[HostName] = field(default_factory=set)
+    waived: set[HostName] = field(default_factory=set)
+    leaked: set[str] = field(default_factory=set)
     stolen: set[tuple[HostName, str]] = field(default_factory=set)
     planted: set[tuple[HostName, str]] = field(default_factory=set)
     used: dict[HostName, set[str]] = field(default_factory=dict)
@@ -167,10 +171,14 @@ class Eye:
         for server in list(self.fleet.hosts):
             before, live = self.live.get(server), self.live_key(server)
             self.live[server] = live
+            if before in self.leaked and live != before:
+                self.held = {edge for edge in self.held if edge[1] != server}
+                continue
             if live is None or live == before:
                 continue
             for agent, heard in sorted(self.edges()):
-                if heard == server and agent not in self.meddled and live not in self.trusted(agent, server):
+                excused = agent in self.meddled | self.waived
+                if heard == server and not excused and live not in self.trusted(agent, server):
                     raise ViolationError(f"S6 {when}: {server} switched before {agent} trusts its key")
 
     def _look_at_trust(self, when: str) -> None:
@@ -182,8 +190,8 @@ class Eye:
             for agent, server in self.edges() - orphaned
             if agent not in self.adrift and self.live_key(server) is not None
         }
-        for agent, server in sorted(self.held):
-            missing = self.hot(server) - self.trusted(agent, server)
+        for agent, server in sorted(edge for edge in self.held if edge[0] not in self.waived):
+            missing = self.hot(server) - self.trusted(agent, server) - self.leaked
             if missing:
                 state = "uses" if self.live_key(server) in missing else "may still have signed with"
                 raise ViolationError(f"S1 {when}: {agent} distrusts the key {server} {state}")
@@ -240,6 +248,7 @@ class Eye:
         if applied.complete and running is not None:
             raise ViolationError(f"L1: a run says it is complete, and rollout {running.id} is under way")
         result = applied.result
-        named = applied.unreachable or (result is not None and (result.waits or result.blocks))
+        told = result is not None and (result.waits or result.blocks or result.paused)
+        named = applied.unreachable or told
         if not applied.complete and not named:
             raise ViolationError("L1: a run is not complete and names nobody")

@@ -28,7 +28,6 @@ from orchestrator.rotation.visits import (
     Claim,
     CredentialId,
     Fence,
-    Hook,
     Order,
     Outcome,
     Refused,
@@ -82,7 +81,7 @@ def obey(
         except _RefusalError as error:
             return desk.state, Refused(host=host, reason=str(error), reports=tuple(reports), skew=faults.skew)
         except _FailureError as error:
-            return desk.state, ended(reason=str(error), reports=tuple(reports), skew=faults.skew)
+            return desk.state, ended(reason=str(error), reports=tuple(reports), skew=faults.skew, told=True)
         except _LostError:
             return desk.state, ended(reason=_LOST)
     if faults.breaks_after is None or faults.breaks_after >= len(visit.orders):
@@ -152,10 +151,10 @@ class _Desk:
             case visits.Trust():
                 return self._trust(order)
             case visits.Activate():
-                signature, changed = self._switch(order.credential, order.challenge, order.hook)
+                signature, changed = self._switch(order, goes_back=order.goes_back)
                 return visits.Activated(credential=order.credential, signature=signature, changed=changed)
             case visits.Revert():
-                signature, changed = self._switch(order.credential, order.challenge, order.hook)
+                signature, changed = self._switch(order, goes_back=True)
                 return visits.Reverted(credential=order.credential, signature=signature, changed=changed)
             case visits.Disarm():
                 return self._disarm(order)
@@ -220,7 +219,8 @@ class _Desk:
             changed=changed,
         )
 
-    def _switch(self, credential: CredentialId, challenge: Challenge, hook: Hook | None) -> tuple[str, bool]:
+    def _switch(self, order: visits.Activate | visits.Revert, *, goes_back: bool) -> tuple[str, bool]:
+        credential, challenge, hook = order.credential, order.challenge, order.hook
         found = self._armed(credential)
         if found is None or found.private_key is None or found.certificate_pem is None:
             raise _RefusalError(f"credential {credential} is not staged here")
@@ -229,18 +229,18 @@ class _Desk:
         if changed:
             self._become(current=credential, hook_pending=hook is not None or self.state.hook_pending)
             if hook is not None:
-                self._run_hook(before)
+                self._run_hook(before, goes_back=goes_back)
             self._become(hook_pending=False)
         return _signed(found.private_key, challenge), changed
 
-    def _run_hook(self, before: str | None) -> None:
+    def _run_hook(self, before: str | None, *, goes_back: bool) -> None:
         if self.faults.breaks_at_hook:
             raise _LostError
         if self.faults.hook_fails is None:
             return
         said = f"the hook exited 1: {self.faults.hook_fails}"
-        if self.state.current == before:
-            raise _FailureError(f"{said}; still on {before}")
+        if self.state.current == before or not goes_back:
+            raise _FailureError(f"{said}; still on {self.state.current}")
         # The hook for the credential before fails too, so it is still to be run.
         self._become(current=before)
         back = f"back on {before}" if before else "no credential is in use, as before"

@@ -124,7 +124,7 @@ class OverSsh:
 
     def endpoint(self, host: HostName) -> Endpoint:
         found = lab_endpoint(self.lab, host)
-        port = found.port + (1 if host in self.gone else 0)
+        port = (found.port or 22) + (1 if host in self.gone else 0)
         return replace(found, port=port, base=f"{found.base}-{self.number}")
 
     def cut_off(self, host: HostName) -> None:

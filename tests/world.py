@@ -25,13 +25,14 @@ from orchestrator.policy.desired import (
     Origin,
     PlaybookName,
     Policy,
+    RolloutSpec,
     Scope,
     ScopeName,
     TrustSet,
 )
 from orchestrator.ports import Ports
 from orchestrator.rotation.recorded import Recorded
-from orchestrator.rotation.visits import Hook, Outcome, Survey, Visit
+from orchestrator.rotation.visits import Outcome, Survey, Visit
 from tests.eye import Eye
 from tests.fake_fleet import FakeFleet
 from tests.fake_state import HostState
@@ -62,6 +63,8 @@ def desired(
     algorithm: Algorithm = Algorithm.ED25519,
     lifetime: timedelta = timedelta(days=365),
     soak: timedelta = timedelta(minutes=10),
+    rollout: RolloutSpec | None = None,
+    hooks: Mapping[HostName, str] | None = None,
     name: str = "main",
 ) -> Desired:
     """What a playbook asks for; agents listen to all servers unless told otherwise."""
@@ -87,10 +90,11 @@ def desired(
         key=KeySpec(algorithm=algorithm, origin=origin),
         certificate=CertificateSpec(lifetime=lifetime, renew_at=Fraction(2, 3), grace=timedelta(days=30)),
         messages=MessageSpec(validity=timedelta(minutes=5), clock_skew=timedelta(seconds=30)),
-        soak=soak,
+        rollout=rollout or RolloutSpec(soak=soak),
         scopes=scopes,
         trust_sets=tuple(TrustSet(servers=s, agents=tuple(a)) for s, a in heard.items()),
         endpoints={h: endpoint(h) for h in (*servers, *agents)},
+        hooks=hooks or {},
     )
 
 
@@ -166,14 +170,12 @@ class World:
         wanted: Desired,
         *,
         wait: timedelta = timedelta(hours=1),
-        hooks: Mapping[HostName, Hook] | None = None,
         new_key: bool = False,
     ) -> Applied:
         self.eye.begins()
         applied = apply(
             self.ports,
             wanted,
-            hooks=hooks or {},
             wait=wait,
             agree=lambda _: True,
             new_key=new_key,

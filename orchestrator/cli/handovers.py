@@ -13,9 +13,10 @@ import typer
 from orchestrator.cli.context import Context
 from orchestrator.cli.exits import Code, gravest, leave
 from orchestrator.cli.machine import system_entropy
-from orchestrator.cli.options import AsJson, Inventories, PassphraseFile, PlaybookFile, duration
+from orchestrator.cli.options import AsJson, Inventories, PassphraseFile, PlaybookFile, Wait, duration
 from orchestrator.cli.plays import Play, load_plays
 from orchestrator.errors import KeyrelayError, UsageError
+from orchestrator.inventory.model import HostName
 from orchestrator.operations.apply import Applied, apply
 from orchestrator.operations.planning import Prepared, prepare
 from orchestrator.operations.watch import watch_once
@@ -64,7 +65,11 @@ def apply_(
         typer.Option(metavar="DIGEST", help="Agree to this plan alone; once for each play of the file."),
     ] = None,
     new_key: NewKey = False,
-    wait: Annotated[str, typer.Option(metavar="TIME", help="How long to wait for time to pass.")] = "10m",
+    waive: Annotated[
+        list[str] | None,
+        typer.Option(metavar="AGENT", help="Do not wait for this agent; its edges break until it is back."),
+    ] = None,
+    wait: Wait = "10m",
     passphrase_file: PassphraseFile = None,
     as_json: AsJson = False,
 ) -> None:
@@ -74,10 +79,11 @@ def apply_(
     digests = _agreed_digests(plan, plays, yes=yes, interactive=here.screen.interactive)
     with here.ports(passphrase_file) as (ports, bars):
         agree = _agreement(here.screen, bars, agreed=yes or plan is not None)
+        waived = [HostName(name) for name in waive or ()]
         ended = _in_turn(
             partial(
-                apply, ports, play.desired, hooks=play.hooks, wait=waiting, agree=agree, digest=digest,
-                new_key=new_key,
+                apply, ports, play.desired, wait=waiting, agree=agree, digest=digest,
+                new_key=new_key, waive=waived,
             )
             for play, digest in zip(plays, digests, strict=True)
         )  # fmt: skip
@@ -100,7 +106,7 @@ def watch(
         )
     here, plays = Context.of(context), load_plays(playbooks, inventory)
     with here.ports(passphrase_file) as (ports, _):
-        ended = _in_turn(partial(watch_once, ports, play.desired, hooks=play.hooks) for play in plays)
+        ended = _in_turn(partial(watch_once, ports, play.desired) for play in plays)
     _conclude(here.screen, ended, as_json=as_json)
 
 

@@ -6,10 +6,13 @@ import typer
 
 from orchestrator.cli.context import Context
 from orchestrator.cli.exits import Code, leave
-from orchestrator.cli.options import AsJson, duration
+from orchestrator.cli.options import AsJson, PassphraseFile, Wait, duration
 from orchestrator.operations import queries
+from orchestrator.operations.compromise import end_key
 from orchestrator.operations.due import due as due_keys
+from orchestrator.rotation.lookup import credential_named
 from orchestrator.views.keys import due_answer, holders_answer, holdings_answer, key_answer, keys_answer
+from orchestrator.views.results import ended_answer
 
 app = typer.Typer(name="cert", help="The keys and their certificates.")
 
@@ -39,7 +42,7 @@ def holders(context: typer.Context, key: Key, *, as_json: AsJson = False) -> Non
     with here.ledger() as ledger:
         recorded = ledger.read()
     found = queries.holders(recorded, key)
-    here.screen.answer(holders_answer(queries.credential_named(recorded, key), found), as_json=as_json)
+    here.screen.answer(holders_answer(credential_named(recorded, key), found), as_json=as_json)
 
 
 def holdings(
@@ -53,6 +56,26 @@ def holdings(
     with here.ledger() as ledger:
         found = queries.holdings(ledger.read(), host)
     here.screen.answer(holdings_answer(host, found), as_json=as_json)
+
+
+def compromise(
+    context: typer.Context,
+    key: Key,
+    *,
+    reason: Annotated[str, typer.Option(metavar="TEXT", help="What happened, for the ledger.")],
+    lost: Annotated[
+        bool, typer.Option("--lost", help="Nobody has it; it is replaced by the usual rules.")
+    ] = False,
+    wait: Wait = "10m",
+    passphrase_file: PassphraseFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Take a leaked key away everywhere and replace it; nobody is waited for. Asks nothing: be sure."""
+    here, waiting = Context.of(context), duration(wait, "--wait")
+    with here.ports(passphrase_file) as (ports, _):
+        ended = end_key(ports, key, lost=lost, reason=reason, wait=waiting)
+    here.screen.answer(ended_answer(ended), as_json=as_json)
+    leave(Code.DONE if ended.result.complete else Code.PARTLY)
 
 
 @app.command(name="list")
@@ -69,5 +92,5 @@ def show(context: typer.Context, key: Key, *, as_json: AsJson = False) -> None:
     """Show one key and its certificates."""
     here = Context.of(context)
     with here.ledger() as ledger:
-        found = queries.credential_named(ledger.read(), key)
+        found = credential_named(ledger.read(), key)
     here.screen.answer(key_answer(found), as_json=as_json)

@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 from typer.exceptions import Abort, TyperException
 
-from orchestrator.cli import handovers, inventory, keys, lab, policy, records, start, visits
+from orchestrator.cli import handovers, hosts, inventory, keys, lab, policy, records, rollouts, start, visits
 from orchestrator.cli.context import new_context
 from orchestrator.cli.exits import Code
 from orchestrator.errors import InputError, KeyrelayError, UsageError
@@ -67,13 +67,15 @@ app.add_typer(inventory.app)
 app.add_typer(policy.app)
 app.command()(handovers.plan)
 app.command(name="apply")(handovers.apply_)
-app.add_typer(records.rollout_app)
+app.add_typer(rollouts.app)
 app.command()(keys.due)
 app.command()(handovers.watch)
 app.command()(visits.audit)
 app.command(context_settings=keys.DASHES)(keys.holders)
 app.command()(keys.holdings)
 app.command()(visits.prove)
+app.command(context_settings=keys.DASHES)(keys.compromise)
+app.command()(hosts.remove)
 app.add_typer(keys.app)
 app.add_typer(records.ledger_app)
 app.command()(start.schema)

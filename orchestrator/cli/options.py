@@ -31,6 +31,7 @@ PassphraseFile = Annotated[
         help="A file with the vault's passphrase; without it, the terminal is asked.",
     ),
 ]
+Wait = Annotated[str, typer.Option(metavar="TIME", help="How long to wait for time to pass.")]
 
 
 def duration(text: str, option: str) -> timedelta:

@@ -1,16 +1,19 @@
 """apply: make the fleet as a playbook asks, and go on with what an earlier run left unfinished."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
-from orchestrator.errors import ConflictError
+from orchestrator.errors import ConflictError, UsageError
 from orchestrator.inventory.model import HostName
 from orchestrator.operations.handover import Result, hand_over
 from orchestrator.operations.planning import Prepared, prepare, record
 from orchestrator.policy.desired import Desired
 from orchestrator.ports import Ports
-from orchestrator.rotation.visits import Hook
+from orchestrator.rotation.events import AgentsWaived
+from orchestrator.rotation.patience import waiver_cost
+from orchestrator.rotation.recorded import Recorded
+from orchestrator.rotation.standing import View
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,22 +44,22 @@ def apply(
     ports: Ports,
     desired: Desired,
     *,
-    hooks: Mapping[HostName, Hook],
     wait: timedelta,
     agree: Callable[[Prepared], bool],
     digest: str | None = None,
     new_key: bool = False,
+    waive: Sequence[HostName] = (),
 ) -> Applied:
     """Plan, ask for agreement, and hand over.
 
     Args:
         ports: the outside things.
         desired: the playbook over the inventory.
-        hooks: what servers run after a switch.
         wait: how long to wait for the soak and for messages in flight.
         agree: is shown the plan, unless there is nothing to do.
         digest: the plan that was agreed to before; any other is refused.
         new_key: make new keys, due or not.
+        waive: agents that the rollout is not to wait for.
 
     Raises:
         ConflictError: the plan is not the one agreed to, or another controller writes.
@@ -84,10 +87,34 @@ def apply(
         return Applied(prepared=prepared, result=None, agreed=False)
     result = hand_over(
         ports,
-        record(prepared, ports.ledger, ports.clock),
+        _waived(record(prepared, ports.ledger, ports.clock), waive, desired, ports),
         desired.playbook,
         aside=prepared.answers.failures,
-        hooks=hooks,
         wait=wait,
     )
     return Applied(prepared=prepared, result=result)
+
+
+def _waived(recorded: Recorded, agents: Sequence[HostName], desired: Desired, ports: Ports) -> Recorded:
+    """Write that the rollout does not wait for these agents, each with what that costs (S6).
+
+    Raises:
+        UsageError: one of them is no agent of the playbook.
+    """
+    unknown = sorted(set(agents) - set(desired.agents()))
+    if unknown:
+        raise UsageError(
+            f"{unknown[0]} is no agent of playbook {desired.playbook!r}, so nobody waits for it",
+            hint="Waive the agents that apply names as blocking.",
+        )
+    rollout = recorded.running(desired.playbook)
+    if rollout is None or not agents:
+        return recorded
+    now = ports.clock.now()
+    view = View.of(recorded, now)
+    costs = {agent: waiver_cost(view, agent) for agent in sorted(set(agents))}
+    return ports.ledger.append(
+        [AgentsWaived(rollout=rollout.id, agents=costs)],
+        onto=recorded,
+        at=now,
+    )

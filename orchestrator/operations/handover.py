@@ -18,10 +18,11 @@ from orchestrator.policy.desired import PlaybookName
 from orchestrator.ports import CertificateOrder, Ports
 from orchestrator.rotation import events as ev
 from orchestrator.rotation import visits as vs
-from orchestrator.rotation.engine import Block, Decision, Errand, Wait, decide
+from orchestrator.rotation.engine import Decision, Errand, decide
+from orchestrator.rotation.holdups import Block, Wait
 from orchestrator.rotation.proofs import judge
 from orchestrator.rotation.recorded import Recorded
-from orchestrator.rotation.visits import CredentialId, Hook
+from orchestrator.rotation.visits import CredentialId
 
 PURPOSE = "credential"
 """What the vault keeps credentials' private keys for."""
@@ -36,6 +37,7 @@ class Result:
     Attributes:
         waits: what goes on by itself later; empty unless the run was not to wait that long.
         blocks: the hosts that keep servers from going on.
+        paused: why nothing is done until a person resumes the rollout; empty: it is not paused.
         changed: hosts on which something changed.
         visits: how many visits were made.
     """
@@ -43,13 +45,14 @@ class Result:
     recorded: Recorded
     waits: tuple[Wait, ...]
     blocks: tuple[Block, ...]
+    paused: str
     changed: frozenset[HostName]
     visits: int
 
     @property
     def complete(self) -> bool:
         """Whether nothing is left to do."""
-        return not self.waits and not self.blocks
+        return not self.waits and not self.blocks and not self.paused
 
 
 def hand_over(
@@ -58,7 +61,6 @@ def hand_over(
     playbook: PlaybookName,
     *,
     aside: Mapping[HostName, str],
-    hooks: Mapping[HostName, Hook],
     wait: timedelta,
 ) -> Result:
     """Do all that the engine allows for one playbook.
@@ -66,15 +68,14 @@ def hand_over(
     Args:
         ports: the outside things.
         recorded: the ledger as it stands.
-        playbook: whose servers and agents are visited; hooks come from its file, so others' are left alone.
+        playbook: whose servers and agents are visited.
         aside: hosts not to visit in this run, with the reason.
-        hooks: what servers run after a switch.
         wait: how long this run may wait for time to pass, all in all.
 
     Raises:
         ConflictError: another controller writes the ledger (S8).
     """
-    return _Run(ports, recorded, playbook, aside=aside, hooks=hooks).until(ports.clock.now() + wait)
+    return _Run(ports, recorded, playbook, aside=aside).until(ports.clock.now() + wait)
 
 
 class _Run:
@@ -87,13 +88,11 @@ class _Run:
         playbook: PlaybookName,
         *,
         aside: Mapping[HostName, str],
-        hooks: Mapping[HostName, Hook],
     ) -> None:
         self._ports = ports
         self._recorded = recorded
         self._playbook = playbook
         self._aside = dict(aside)
-        self._hooks = hooks
         self._changed: set[HostName] = set()
         self._visits = 0
         self._last: Mapping[HostName, object] = {}
@@ -107,7 +106,6 @@ class _Run:
                 now=now,
                 random=self._ports.entropy,
                 aside=self._aside,
-                hooks=self._hooks,
             )
             if self._at_home(decision):
                 continue
@@ -120,6 +118,7 @@ class _Run:
                     recorded=self._recorded,
                     waits=decision.waits,
                     blocks=decision.blocks,
+                    paused=decision.paused,
                     changed=frozenset(self._changed),
                     visits=self._visits,
                 )
@@ -138,9 +137,21 @@ class _Run:
         for credential in decision.destroy:
             self._ports.vault.destroy(credential)
             self._record([ev.KeyDestroyed(credential=credential)])
+        running = self._recorded.running(self._playbook)
+        if running is not None and decision.halt:
+            self._record([ev.RolloutPaused(rollout=running.id, reason=decision.halt)])
+        if running is not None and decision.waive:
+            self._record([ev.AgentsWaived(rollout=running.id, agents=decision.waive)])
         if decision.ended:
             self._record([ev.RolloutEnded(rollout=rollout) for rollout in decision.ended])
-        return bool(decision.make or decision.certify or decision.destroy or decision.ended)
+        return bool(
+            decision.make
+            or decision.certify
+            or decision.destroy
+            or decision.halt
+            or decision.waive
+            or decision.ended,
+        )
 
     def _make(self, credential: CredentialId) -> None:
         """Make a key on the controller; one that an earlier run put into the vault is taken again."""

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from orchestrator.inventory.model import Endpoint, HostName
 from orchestrator.operations.asking import Answers, survey, taken_in, tells_news
-from orchestrator.policy.desired import Desired
-from orchestrator.ports import Clock, Entropy, Fleet, Ledger, ProgressSink
+from orchestrator.policy.desired import Desired, PlaybookName
+from orchestrator.ports import Clock, Entropy, Fleet, Ledger, Ports, ProgressSink
 from orchestrator.rotation.events import EndpointsChanged, Event
 from orchestrator.rotation.plan import Plan, make_plan
 from orchestrator.rotation.recorded import Recorded
@@ -65,6 +65,16 @@ def prepare(
     return Prepared(plan=plan, recorded=recorded, answers=answers)
 
 
+def go_on(recorded: Recorded, playbook: PlaybookName, ports: Ports) -> tuple[Recorded, Answers]:
+    """Survey the hosts of a playbook as it was last applied, and write what is news, to go on from there."""
+    desired = recorded.playbooks[playbook]
+    answers = survey(ports.fleet, _endpoints(desired, recorded).values(), ports.progress)
+    now = ports.clock.now()
+    if tells_news(recorded, answers, at=now):
+        recorded = ports.ledger.append([answers.event()], onto=recorded, at=now)
+    return recorded, answers
+
+
 def record(prepared: Prepared, ledger: Ledger, clock: Clock) -> Recorded:
     """Write what was found and what begins, in one go.
 
@@ -87,4 +97,5 @@ def _endpoints(desired: Desired, recorded: Recorded) -> dict[HostName, Endpoint]
         for host in other.endpoints
     }
     left = {*recorded.servers, *recorded.agents} - elsewhere - desired.endpoints.keys()
+    left = {host for host in left if not recorded.given_up(host)}
     return {**{host: recorded.endpoints[host] for host in sorted(left)}, **desired.endpoints}

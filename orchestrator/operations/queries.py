@@ -7,7 +7,8 @@ from enum import StrEnum
 
 from orchestrator.errors import UsageError
 from orchestrator.inventory.model import HostName
-from orchestrator.rotation.recorded import Credential, Evidence, Recorded, Rollout
+from orchestrator.rotation.lookup import credential_named
+from orchestrator.rotation.recorded import Credential, Evidence, Recorded
 
 CONTROLLER = HostName("controller")
 """How the vault is called among the hosts that hold keys."""
@@ -40,28 +41,6 @@ class Holding:
     evidence: Evidence
 
 
-def credential_named(recorded: Recorded, key: str) -> Credential:
-    """The credential whose thumbprint (or id) is or begins with ``key``.
-
-    Raises:
-        UsageError: none, or several.
-    """
-    found = [
-        credential
-        for credential in recorded.credentials.values()
-        if credential.id.startswith(key)
-        or (credential.public is not None and credential.public.thumbprint.startswith(key))
-    ]
-    if len(found) == 1 and key:
-        return found[0]
-    if not found:
-        raise UsageError(
-            f"the ledger knows no key whose thumbprint begins with {key!r}",
-            hint="List the keys with: keyrelay cert list",
-        )
-    raise UsageError(f"{len(found)} keys begin with {key!r}", hint="Give more of the thumbprint.")
-
-
 def holders(recorded: Recorded, key: str) -> tuple[Holding, ...]:
     """Every host that holds, or may hold, a key; sorted by half and host.
 
@@ -87,19 +66,6 @@ def holdings(recorded: Recorded, host: str) -> tuple[Holding, ...]:
         )
     found = [holding for holding in _all(recorded) if holding.host == host]
     return tuple(sorted(found, key=lambda h: (h.half, h.credential.created, h.standing)))
-
-
-def rollout_named(recorded: Recorded, name: str) -> Rollout:
-    """The rollout whose id is or begins with ``name``.
-
-    Raises:
-        UsageError: none, or several.
-    """
-    found = [rollout for rollout in recorded.rollouts.values() if rollout.id.startswith(name)]
-    if len(found) == 1 and name:
-        return found[0]
-    count = "no rollout begins" if not found else f"{len(found)} rollouts begin"
-    raise UsageError(f"{count} with {name!r}", hint="List them with: keyrelay rollout list")
 
 
 def _all(recorded: Recorded) -> Iterator[Holding]:

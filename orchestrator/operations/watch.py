@@ -4,20 +4,17 @@ It only goes on with what was agreed to before: keys that come due, hosts that d
 playbook or an inventory that asks for something else than when it was last applied needs a person.
 """
 
-from collections.abc import Mapping
 from datetime import timedelta
 
 from orchestrator.errors import RefusedError
-from orchestrator.inventory.model import HostName
 from orchestrator.operations.apply import Applied
 from orchestrator.operations.handover import hand_over
 from orchestrator.operations.planning import prepare, record
 from orchestrator.policy.desired import Desired
 from orchestrator.ports import Ports
-from orchestrator.rotation.visits import Hook
 
 
-def watch_once(ports: Ports, desired: Desired, *, hooks: Mapping[HostName, Hook]) -> Applied:
+def watch_once(ports: Ports, desired: Desired) -> Applied:
     """Do for one playbook all that is due now, without waiting for anything.
 
     Raises:
@@ -37,6 +34,12 @@ def watch_once(ports: Ports, desired: Desired, *, hooks: Mapping[HostName, Hook]
             f"playbook {desired.playbook!r} asks for something else than when it was last applied",
             hint="Look at the changes with keyrelay plan, then agree to them with keyrelay apply.",
         )
+    last = prepared.recorded.last_rollout(desired.playbook)
+    if prepared.plan.start is not None and last is not None and last.reverts is not None:
+        raise RefusedError(
+            f"rollout {last.reverts} of playbook {desired.playbook!r} was taken back by a person",
+            hint="When it may go forward again, say so with: keyrelay apply",
+        )
     recorded = record(prepared, ports.ledger, ports.clock)
     if prepared.plan.start is None and prepared.plan.resumes is None:
         return Applied(prepared=prepared, result=None)
@@ -45,7 +48,6 @@ def watch_once(ports: Ports, desired: Desired, *, hooks: Mapping[HostName, Hook]
         recorded,
         desired.playbook,
         aside=prepared.answers.failures,
-        hooks=hooks,
         wait=timedelta(0),
     )
     return Applied(prepared=prepared, result=result)

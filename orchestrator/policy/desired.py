@@ -5,7 +5,7 @@ inventory to go on. Edges are never written out: agents with equal server sets s
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import StrEnum
 from fractions import Fraction
@@ -73,6 +73,55 @@ class MessageSpec:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Share:
+    """So many of a number of hosts: a count, or a percentage of them.
+
+    Attributes:
+        number: hosts, or hundredths when ``percent``.
+    """
+
+    number: int
+    percent: bool = False
+
+    def of(self, whole: int) -> int:
+        """How many of ``whole`` hosts: rounded up, at least one, and not more than there are."""
+        count = -(-whole * self.number // 100) if self.percent else self.number
+        return min(max(count, 1), whole)
+
+
+class Prove(StrEnum):
+    """Which agents verify what a server signs once it has switched."""
+
+    COVERED = "covered"
+    """The canary's. The others have proven the key, and the controller checks that it is the one in use."""
+    DIRECT = "direct"
+    """All of them, in a visit more."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RolloutSpec:
+    """How a handover goes over the servers.
+
+    Attributes:
+        soak: how long a wave is watched before the next one, and the last one before the old keys are
+            put away.
+        waves: how many servers have switched after each wave, the ones before included; the first is the
+            canary. Whatever is left after the last is one more wave.
+        max_failures: so many servers of a wave that go back to their old key halt the rollout.
+        proof_age: the age from which an agent's proof is taken again before a server switches.
+        offline: after this time a host that does not answer is no longer waited for; None: always is.
+        prove: who verifies after the switch.
+    """
+
+    soak: timedelta
+    waves: tuple[Share, ...] = (Share(number=100, percent=True),)
+    max_failures: Share = Share(number=1)
+    proof_age: timedelta = timedelta(hours=24)
+    offline: timedelta | None = None
+    prove: Prove = Prove.COVERED
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Scope:
     """Servers that share one key, in inventory order."""
 
@@ -97,6 +146,7 @@ class Desired:
         scopes: every server of the playbook is in exactly one.
         trust_sets: every agent of the playbook is in exactly one.
         endpoints: of every host named above.
+        hooks: the command that a server runs after a switch, rendered; it is recorded, so it holds no secret.
     """
 
     playbook: PlaybookName
@@ -105,10 +155,11 @@ class Desired:
     key: KeySpec
     certificate: CertificateSpec
     messages: MessageSpec
-    soak: timedelta
+    rollout: RolloutSpec
     scopes: tuple[Scope, ...]
     trust_sets: tuple[TrustSet, ...]
     endpoints: Mapping[HostName, Endpoint]
+    hooks: Mapping[HostName, str] = field(default_factory=dict)
 
     def servers(self) -> tuple[HostName, ...]:
         """Every server, by scope."""

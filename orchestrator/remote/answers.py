@@ -91,7 +91,7 @@ def decode(visit: Visit, *, marker: str, stdout: bytes, sent_at: datetime, recei
         case ("refused", reason):
             return Refused(host=host, reason=reason, reports=reports, skew=skew)
         case ("failed", reason):
-            return Failed(host=host, reason=reason, reports=reports, skew=skew)
+            return Failed(host=host, reason=reason, reports=reports, skew=skew, told=True)
         case ("finished", _) if len(reports) == len(visit.orders):
             ending = Changed if any(report.changed for report in reports) else Unchanged
             return ending(host=host, reports=reports, skew=skew)

@@ -665,7 +665,7 @@ run_hook() {
 }
 
 order_activate() {
-  id=$1 hook=$2 limit=$3
+  id=$1 hook=$2 limit=$3 failing=$4
   is_hex "$id" 32 || stop 'the visit is garbled'
   fetch_challenge "$new.text"
   if [ "$hook" != - ]; then
@@ -709,7 +709,7 @@ hook_ran() {
 
 # go_back REASON: to the credential used before, and the hook for that one.
 go_back() {
-  if [ "$before" = "$id" ]; then stop "$1; still on $id"; fi
+  if [ "$before" = "$id" ] || [ "$failing" = stay ]; then stop "$1; still on $id"; fi
   if [ "$before" ]; then
     point server "credentials/$before"
     again="back on $before"
@@ -977,7 +977,7 @@ main() {
       generate:3) order_generate "$@" ;;
       stage:7) order_stage "$@" ;;
       trust:8) order_trust "$@" ;;
-      activate:3 | revert:3) order_activate "$@" ;;
+      activate:4 | revert:4) order_activate "$@" ;;
       disarm:2) order_disarm "$@" ;;
       erase:1) order_erase "$@" ;;
       *) stop "the verb $verb is unknown here" ;;

@@ -23,11 +23,9 @@ from orchestrator.rotation.visits import (
     Challenge,
     Check,
     Claim,
-    CredentialId,
     Disarm,
     Erase,
     Generate,
-    Hook,
     Order,
     Revert,
     Sign,
@@ -113,8 +111,10 @@ def _order(order: Order) -> Iterator[bytes]:
             yield from _stage(order)
         case Trust():
             yield from _trust(order)
-        case Activate() | Revert():
-            yield from _switch(order.kind, order.credential, order.hook, order.challenge)
+        case Activate():
+            yield from _switch(order, goes_back=order.goes_back)
+        case Revert():
+            yield from _switch(order, goes_back=True)
         case Disarm():
             yield _line(f"disarm {order.in_use or '-'} {len(order.credentials)}")
             yield from map(_line, order.credentials)
@@ -162,11 +162,13 @@ def _trust(order: Trust) -> Iterator[bytes]:
     yield from _claims(claims)
 
 
-def _switch(kind: str, credential: CredentialId, hook: Hook | None, challenge: Challenge) -> Iterator[bytes]:
+def _switch(order: Activate | Revert, *, goes_back: bool) -> Iterator[bytes]:
+    hook = order.hook
     text = b"" if hook is None else hook.command.encode() + b"\n"
     limit = 0 if hook is None else math.ceil(hook.timeout.total_seconds())
-    yield _line(f"{kind} {credential} {'-' if hook is None else _count(text)} {limit}")
-    yield from _challenge(challenge)
+    failing = "back" if goes_back else "stay"
+    yield _line(f"{order.kind} {order.credential} {'-' if hook is None else _count(text)} {limit} {failing}")
+    yield from _challenge(order.challenge)
     yield text
 
 

@@ -32,11 +32,13 @@ def wanted_lines(view: View, agent: HostName, steps: Mapping[HostName, Step]) ->
     wanted: set[TrustLine] = set()
     for server in listens & recorded.servers.keys():
         signed = recorded.may_sign(server) | view.in_flight(server)
-        wanted |= {TrustLine(server=server, credential=c) for c in signed if _is_made(recorded, c)}
+        wanted |= {TrustLine(server=server, credential=c) for c in signed if _may_be_trusted(recorded, c)}
         target = view.target(server)
         if target is not None and view.staged(server):
             wanted.add(TrustLine(server=server, credential=target))
     for line in installed - wanted:
+        if view.compromised(line.credential):
+            continue
         record = recorded.servers.get(line.server)
         if record is None or (line.server not in listens and record.target is not None):
             continue
@@ -49,9 +51,10 @@ def wanted_lines(view: View, agent: HostName, steps: Mapping[HostName, Step]) ->
     return frozenset(wanted)
 
 
-def _is_made(recorded: Recorded, credential: CredentialId) -> bool:
-    """Whether its public key is known; agents can trust no other, whatever its server does with it."""
-    return recorded.credentials[credential].public is not None
+def _may_be_trusted(recorded: Recorded, credential: CredentialId) -> bool:
+    """Whether its public key is known, and nobody else may have the private one."""
+    known = recorded.credentials[credential]
+    return known.public is not None and not known.compromised
 
 
 class Press:

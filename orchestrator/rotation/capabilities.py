@@ -15,7 +15,9 @@ from orchestrator.keys.material import Algorithm
 from orchestrator.policy.desired import Desired
 from orchestrator.rotation.observed import HostSurvey
 
-_OPENSSL = re.compile(r"OpenSSL ([0-9]{1,4})\.([0-9]{1,4})\.([0-9]{1,4})[a-z]{0,2}(?:[-+ ]|$)(?!\(compatible)")
+_OPENSSL = re.compile(
+    r"OpenSSL ([0-9]{1,4})\.([0-9]{1,4})\.([0-9]{1,4})[a-z]{0,2}(?:[-+ ]|$)(?!\(compatible)"
+)
 _SINCE = {
     Algorithm.ED25519: (3, 0, 0),
     Algorithm.ECDSA_P256: (1, 1, 1),

@@ -6,7 +6,7 @@ that, records it, and asks again. There is no other state, so going on after a c
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from orchestrator.inventory.model import HostName
@@ -14,8 +14,10 @@ from orchestrator.keys.material import Random
 from orchestrator.policy.desired import Origin, PlaybookName
 from orchestrator.rotation import visits as vs
 from orchestrator.rotation.bundles import Press, wanted_lines
-from orchestrator.rotation.lifecycle import STEPS, KeyState, Phase, Step
-from orchestrator.rotation.recorded import Intent, Recorded, RolloutId, TrustLine
+from orchestrator.rotation.holdups import Block, Holdups, Wait
+from orchestrator.rotation.lifecycle import ENDED, KeyState, Phase, Step
+from orchestrator.rotation.patience import over_budget, to_waive
+from orchestrator.rotation.recorded import Intent, Proof, Recorded, RolloutId, Standing, TrustLine
 from orchestrator.rotation.standing import View
 from orchestrator.rotation.visits import Challenge, Claim, CredentialId, Hook
 
@@ -36,33 +38,6 @@ class Errand:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wait:
-    """A server whose handover goes on by itself at some instant."""
-
-    server: HostName
-    step: Step
-    until: datetime
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Block:
-    """A host that keeps servers from going on (L1).
-
-    Attributes:
-        host: whose visit failed, or whom only runs of another playbook visit.
-        servers: whose handover waits for it.
-        steps: the steps they wait at, one for each server.
-        since: when its failures began.
-    """
-
-    host: HostName
-    servers: tuple[HostName, ...]
-    steps: tuple[Step, ...]
-    reason: str
-    since: datetime
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Decision:
     """All that may be done now.
 
@@ -73,6 +48,9 @@ class Decision:
         destroy: keys to destroy in the vault.
         waits, blocks: why servers stand still.
         ended: rollouts that have nothing left to do.
+        waive: agents that have been away for longer than the playbook waits, with what that costs.
+        halt: why the rollout has to be paused; empty: it has not.
+        paused: why nothing may be done; empty: it may.
     """
 
     make: tuple[CredentialId, ...] = ()
@@ -82,6 +60,9 @@ class Decision:
     waits: tuple[Wait, ...] = ()
     blocks: tuple[Block, ...] = ()
     ended: tuple[RolloutId, ...] = ()
+    waive: Mapping[HostName, str] = field(default_factory=dict)
+    halt: str = ""
+    paused: str = ""
 
     @property
     def phase(self) -> Phase:
@@ -104,7 +85,6 @@ def decide(
     now: datetime,
     random: Random,
     aside: Mapping[HostName, str] | None = None,
-    hooks: Mapping[HostName, Hook] | None = None,
 ) -> Decision:
     """What may be done now.
 
@@ -115,7 +95,6 @@ def decide(
         now: the present.
         random: for nonces.
         aside: hosts not to visit in this run, since a visit failed, with the reason.
-        hooks: what servers run after a switch.
     """
     return _Round(
         recorded,
@@ -123,7 +102,6 @@ def decide(
         now=now,
         random=random,
         aside=aside or {},
-        hooks=hooks or {},
     ).decision()
 
 
@@ -138,22 +116,28 @@ class _Round:
         now: datetime,
         random: Random,
         aside: Mapping[HostName, str],
-        hooks: Mapping[HostName, Hook],
     ) -> None:
         self._recorded = recorded
         self._playbook = playbook
         self._view = View.of(recorded, now)
         self._random = random
         self._aside = aside
-        self._hooks = hooks
-        self._all_steps = {server: self._view.step(server) for server in sorted(recorded.servers)}
+        self._all_steps = {
+            server: self._view.step(server)
+            for server, record in sorted(recorded.servers.items())
+            if not record.given_up
+        }
         self._steps = {
             server: step
             for server, step in self._all_steps.items()
             if recorded.servers[server].playbook == playbook
         }
         self._elsewhere = recorded.elsewhere(playbook)
-        self._agents = sorted(recorded.agents.keys() - self._elsewhere.keys())
+        self._agents = sorted(
+            agent
+            for agent, record in recorded.agents.items()
+            if agent not in self._elsewhere and not record.given_up
+        )
         self._press = Press(recorded)
         self._unsettled: set[HostName] = set()
 
@@ -163,22 +147,31 @@ class _Round:
             errand = self._server_errand(server, step)
             if errand is not None and server not in self._aside:
                 errands[server] = errand
-        for agent in self._agents:
+        waived = self._recorded.waived(self._playbook)
+        for agent in sorted(self._agents, key=lambda agent: (agent not in waived, agent)):
             errand = self._agent_errand(agent)
             if errand is None:
                 continue
-            self._unsettled.add(agent)
+            if agent not in waived:
+                self._unsettled.add(agent)
             if agent not in self._aside and not self._is_early(agent, errands):
                 errands[agent] = _joined(errands[agent], errand) if agent in errands else errand
-        blocks = tuple(self._blocks())
+        holdups = Holdups(view=self._view, steps=self._steps, all_steps=self._all_steps)
+        waits = tuple(holdups.waits())
+        blocks = tuple(holdups.blocks(self._aside, self._elsewhere, self._unsettled))
+        rollout = self._recorded.running(self._playbook)
+        if rollout is not None and rollout.paused:
+            return Decision(paused=rollout.paused, waits=waits, blocks=blocks)
         return Decision(
             make=self._to_make(),
             certify=self._to_certify(),
             errands=tuple(errands.values()),
             destroy=self._to_destroy(),
-            waits=tuple(self._waits()),
+            waits=waits,
             blocks=blocks,
             ended=tuple(self._ended()),
+            waive=to_waive(self._view, self._steps) if rollout is not None else {},
+            halt=over_budget(self._view, rollout) if rollout is not None else "",
         )
 
     def _server_errand(self, server: HostName, step: Step) -> Errand | None:
@@ -187,6 +180,8 @@ class _Round:
         target = self._recorded.credentials[record.target] if record.target is not None else None
         outgoing = self._view.outgoing(server)
         match step:
+            case Step.EXPEL:
+                return self._expelling(server)
             case Step.MAKE if target is not None and target.key.origin is Origin.SERVER:
                 order: vs.Order = vs.Generate(
                     credential=target.id,
@@ -211,7 +206,8 @@ class _Round:
                     credential=target.id,
                     challenge=challenge,
                     algorithm=target.key.algorithm,
-                    hook=self._hooks.get(server),
+                    hook=self._hook(server),
+                    goes_back=not self._view.is_urgent(server),
                 )
                 intent = Intent(host=server, activates=target.id, challenges={target.id: challenge})
                 return Errand(host=server, orders=(order,), intent=intent)
@@ -226,6 +222,16 @@ class _Round:
             case _:
                 return None
 
+    def _expelling(self, server: HostName) -> Errand:
+        """The visit that takes compromised keys away at once, whatever else is under way."""
+        record = self._recorded.servers[server]
+        gone = self._view.to_expel(server)
+        near = tuple(c for c in gone if record.placements[c].standing is not Standing.DISARMED)
+        active = (c for c, placement in record.placements.items() if placement.standing is Standing.ACTIVE)
+        disarm = (vs.Disarm(credentials=near, in_use=next(active, None)),) if near else ()
+        orders = (*disarm, vs.Erase(credentials=gone))
+        return Errand(host=server, orders=orders, intent=Intent(host=server, disarms=near, erases=gone))
+
     def _agent_errand(self, agent: HostName) -> Errand | None:
         """The visit that brings the agent the bundle it should have, or lets it prove the one it has."""
         recorded = self._recorded
@@ -239,22 +245,29 @@ class _Round:
             proved, claims = self._claims(lines)
             intent = Intent(host=agent, bundle=installed, proves=proved)
             return Errand(host=agent, orders=(vs.Trust(bundle=bundle, claims=claims),), intent=intent)
-        missing = lines - record.proven
-        proved, claims = self._claims(missing)
+        proved, claims = self._claims(self._to_prove(agent, lines))
         if not claims:
             return None
         intent = Intent(host=agent, proves=proved)
         return Errand(host=agent, orders=(vs.Check(claims=claims),), intent=intent)
 
-    def _claims(self, lines: frozenset[TrustLine]) -> tuple[tuple[TrustLine, ...], tuple[Claim, ...]]:
+    def _to_prove(self, agent: HostName, lines: frozenset[TrustLine]) -> frozenset[TrustLine]:
+        """The lines whose proof is missing, too old, or of a signature from before the switch."""
+        return frozenset(
+            line
+            for line in lines
+            if not self._view.proves(agent, line) or agent in self._view.unconfirmed(line.server)
+        )
+
+    def _claims(self, lines: frozenset[TrustLine]) -> tuple[tuple[Proof, ...], tuple[Claim, ...]]:
         """The claims an agent can verify for these lines: those for what its servers should end up with."""
         pairs = [
-            (line, claim)
+            (Proof(line=line, nonce=claim.challenge.nonce), claim)
             for line in sorted(lines)
             if line.credential == self._recorded.servers[line.server].target
             and (claim := self._claim(line)) is not None
         ][: vs.PROOFS_A_VISIT]
-        return tuple(line for line, _ in pairs), tuple(claim for _, claim in pairs)
+        return tuple(proof for proof, _ in pairs), tuple(claim for _, claim in pairs)
 
     def _claim(self, line: TrustLine) -> Claim | None:
         placement = self._recorded.servers[line.server].placements.get(line.credential)
@@ -269,6 +282,10 @@ class _Round:
             and server not in self._aside
             for server in servers
         )
+
+    def _hook(self, server: HostName) -> Hook | None:
+        command = self._recorded.playbooks[self._playbook].hooks.get(server)
+        return Hook(command=command) if command is not None else None
 
     def _challenge(self, server: HostName) -> Challenge:
         return Challenge(fleet=self._recorded.fleet, server=server, nonce=self._random(32).hex())
@@ -291,71 +308,23 @@ class _Round:
 
     def _to_destroy(self) -> tuple[CredentialId, ...]:
         """Keys that nobody signs with, wants or trusts: the vault's copy goes with the servers'."""
-        trusted = {c for agents in self._view.trusting.values() for c in agents}
-        held = {c for server in self._recorded.servers for c in self._recorded.may_hold(server)}
+        waived = self._recorded.waived(self._playbook)
+        trusted = {
+            credential
+            for by_credential in self._view.trusting.values()
+            for credential, agents in by_credential.items()
+            if any(agent not in waived for agent in agents)
+        }
+        held = {c for server in self._all_steps for c in self._recorded.may_hold(server)}
         return tuple(
             sorted(
                 credential.id
                 for credential in self._recorded.credentials.values()
                 if credential.in_vault
-                and credential.state is KeyState.RETIRED
+                and credential.state in {KeyState.RETIRED, *ENDED}
                 and credential.id not in trusted | held
             ),
         )
-
-    def _waits(self) -> Iterator[Wait]:
-        for server, step in self._steps.items():
-            if step is Step.SOAK:
-                yield Wait(server=server, step=step, until=self._view.soaked_at(server))
-            elif step is Step.WAIT:
-                until = self._view.waits_until(server)
-                if until is not None:
-                    yield Wait(server=server, step=step, until=until)
-        for server in sorted(self._heard_with_dropping() - self._steps.keys()):
-            until = self._view.waits_until(server) if self._all_steps[server] is Step.WAIT else None
-            if until is not None:
-                yield Wait(server=server, step=Step.WAIT, until=until)
-
-    def _heard_with_dropping(self) -> set[HostName]:
-        """Servers that agents trust which have an old key to drop: one's wait defers the drop of all."""
-        agents = {
-            agent
-            for server, step in self._steps.items()
-            if step is Step.DROP
-            for agent in self._view.trusting_outgoing(server)
-        }
-        lines = (line for a in agents for bundle in self._recorded.bundles(a) for line in bundle.lines)
-        return {line.server for line in lines} & self._all_steps.keys()
-
-    def _blocks(self) -> Iterator[Block]:
-        """Each host that this run does not visit, and that a server, or the end of a rollout, waits for."""
-        waiting: dict[HostName, dict[HostName, Step]] = {}
-        for server, step in self._steps.items():
-            for host in self._needed(server, step):
-                if host in self._aside or host in self._elsewhere:
-                    waiting.setdefault(host, {})[server] = step
-        for agent in self._unsettled & self._aside.keys():
-            waiting.setdefault(agent, {})
-        for host, servers in sorted(waiting.items()):
-            contact = self._recorded.contacts.get(host)
-            since = contact.failing_since if contact is not None else None
-            yield Block(
-                host=host,
-                servers=tuple(servers),
-                steps=tuple(servers.values()),
-                reason=self._aside.get(host) or f"only runs of playbook {self._elsewhere[host]!r} visit it",
-                since=since or self._view.now,
-            )
-
-    def _needed(self, server: HostName, step: Step) -> Iterator[HostName]:
-        """Whom the server's step waits for."""
-        visits = STEPS[step].visits
-        if visits == "server" or (step is Step.CERTIFY):
-            yield server
-        elif step is Step.PUBLISH:
-            yield from self._view.unproven(server)
-        elif step is Step.DROP:
-            yield from self._view.trusting_outgoing(server)
 
     def _ended(self) -> Iterator[RolloutId]:
         running = self._recorded.running(self._playbook)

@@ -13,6 +13,7 @@ from typing import Literal
 from orchestrator.inventory.model import Endpoint, HostName
 from orchestrator.keys.material import PublicKey
 from orchestrator.policy.desired import Desired, KeySpec, ScopeName
+from orchestrator.rotation.lifecycle import KeyState
 from orchestrator.rotation.observed import HostSurvey
 from orchestrator.rotation.recorded import Intent, RolloutId
 from orchestrator.rotation.visits import CredentialId, Outcome
@@ -50,6 +51,8 @@ class RolloutStarted:
 
     Attributes:
         targets: for every server of the playbook, and None for every server that leaves it.
+        waves: the servers that switch, in the order of the waves.
+        reverts: the rollout that is taken back.
     """
 
     rollout: RolloutId
@@ -57,7 +60,35 @@ class RolloutStarted:
     new: tuple[NewCredential, ...]
     targets: Mapping[HostName, CredentialId | None]
     reasons: tuple[str, ...]
+    waves: tuple[tuple[HostName, ...], ...] = ()
+    reverts: RolloutId | None = None
     kind: Literal["rollout-started"] = "rollout-started"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RolloutPaused:
+    """Nothing is done for the rollout until it is resumed."""
+
+    rollout: RolloutId
+    reason: str
+    kind: Literal["rollout-paused"] = "rollout-paused"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RolloutResumed:
+    """A person has looked, and the rollout goes on."""
+
+    rollout: RolloutId
+    kind: Literal["rollout-resumed"] = "rollout-resumed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgentsWaived:
+    """The rollout no longer waits for these agents; each with what that costs, as it was told (S6, S10)."""
+
+    rollout: RolloutId
+    agents: Mapping[HostName, str]
+    kind: Literal["agents-waived"] = "agents-waived"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,6 +161,33 @@ class KeyDestroyed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class KeyEnded:
+    """A person says that a key leaked, or that it is lost.
+
+    Attributes:
+        how: ``compromised`` or ``lost``.
+    """
+
+    credential: CredentialId
+    how: KeyState
+    reason: str
+    kind: Literal["key-ended"] = "key-ended"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostGivenUp:
+    """A host that could not be cleaned has been removed all the same.
+
+    Its keys, if it was a server, have been ended as compromised in the same go; as an agent it stays listed
+    with what it last trusted (S10).
+    """
+
+    host: HostName
+    reason: str
+    kind: Literal["host-given-up"] = "host-given-up"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RolloutEnded:
     """Every server is where the rollout wanted it, and no agent trusts anything else."""
 
@@ -140,6 +198,9 @@ class RolloutEnded:
 Event = (
     FleetFounded
     | RolloutStarted
+    | RolloutPaused
+    | RolloutResumed
+    | AgentsWaived
     | EndpointsChanged
     | KeyMakingIntended
     | KeyMade
@@ -148,6 +209,8 @@ Event = (
     | VisitsEnded
     | HostsSurveyed
     | KeyDestroyed
+    | KeyEnded
+    | HostGivenUp
     | RolloutEnded
 )
 

@@ -14,7 +14,7 @@ from orchestrator.keys.bundle import Position
 from orchestrator.rotation import events as ev
 from orchestrator.rotation.lifecycle import KeyState
 from orchestrator.rotation.outcomes import ended, failing
-from orchestrator.rotation.recorded import AgentRecord, Credential, Recorded, Rollout, ServerRecord
+from orchestrator.rotation.recorded import AgentRecord, Credential, Recorded, Rollout, RolloutId, ServerRecord
 from orchestrator.rotation.settle import settle
 from orchestrator.rotation.surveys import surveyed
 from orchestrator.rotation.visits import CredentialId
@@ -62,6 +62,17 @@ def _apply(recorded: Recorded, event: ev.Event, at: datetime) -> Recorded:
             )
         case ev.RolloutStarted():
             return _start(recorded, event, at)
+        case ev.RolloutPaused():
+            return _rollout(recorded, event.rollout, paused=event.reason)
+        case ev.RolloutResumed():
+            resumed = _rollout(recorded, event.rollout, paused="")
+            for server in recorded.rollouts[event.rollout].targets:
+                if server in resumed.servers:
+                    resumed = resumed.with_server(server, replace(resumed.servers[server], set_back=None))
+            return resumed
+        case ev.AgentsWaived():
+            waived = {**recorded.rollouts[event.rollout].waived, **event.agents}
+            return _rollout(recorded, event.rollout, waived=MappingProxyType(waived))
         case ev.EndpointsChanged():
             return replace(recorded, endpoints=MappingProxyType({**recorded.endpoints, **event.endpoints}))
         case ev.KeyMakingIntended():
@@ -95,6 +106,10 @@ def _apply(recorded: Recorded, event: ev.Event, at: datetime) -> Recorded:
             return recorded
         case ev.KeyDestroyed():
             return _credential(recorded, event.credential, in_vault=False)
+        case ev.KeyEnded():
+            return _credential(recorded, event.credential, ended=event.how, ended_why=event.reason)
+        case ev.HostGivenUp():
+            return _give_up(recorded, event)
         case ev.RolloutEnded():
             return _finish(recorded, event, at)
         case _:
@@ -125,8 +140,10 @@ def _start(recorded: Recorded, event: ev.RolloutStarted, at: datetime) -> Record
     servers = dict(recorded.servers)
     for server, target in event.targets.items():
         before = servers.get(server, ServerRecord(playbook=desired.playbook, target=None))
-        servers[server] = replace(before, playbook=desired.playbook, target=target)
-    agents = {agent: AgentRecord() for agent in desired.agents()}
+        servers[server] = replace(
+            before, playbook=desired.playbook, target=target, set_back=None, given_up=""
+        )
+    agents = {a: replace(recorded.agents.get(a, AgentRecord()), given_up="") for a in desired.agents()}
     rollouts = {
         r.id: replace(r, ended=at, replaced_by=event.rollout)
         if r.playbook == desired.playbook and r.ended is None
@@ -139,16 +156,28 @@ def _start(recorded: Recorded, event: ev.RolloutStarted, at: datetime) -> Record
         started=at,
         targets=event.targets,
         reasons=event.reasons,
+        before=recorded.playbooks.get(desired.playbook),
+        waves=event.waves,
+        reverts=event.reverts,
     )
     return replace(
         recorded,
         playbooks=_with(recorded.playbooks, desired.playbook, desired),
         credentials=MappingProxyType(credentials),
         servers=MappingProxyType(servers),
-        agents=MappingProxyType({**agents, **recorded.agents}),
+        agents=MappingProxyType({**recorded.agents, **agents}),
         endpoints=MappingProxyType({**recorded.endpoints, **desired.endpoints}),
         rollouts=MappingProxyType(rollouts),
     )
+
+
+def _give_up(recorded: Recorded, event: ev.HostGivenUp) -> Recorded:
+    server, agent = recorded.servers.get(event.host), recorded.agents.get(event.host)
+    if server is not None:
+        recorded = recorded.with_server(event.host, replace(server, target=None, given_up=event.reason))
+    if agent is not None:
+        recorded = recorded.with_agent(event.host, replace(agent, given_up=event.reason))
+    return recorded
 
 
 def _finish(recorded: Recorded, event: ev.RolloutEnded, at: datetime) -> Recorded:
@@ -176,6 +205,11 @@ def _finish(recorded: Recorded, event: ev.RolloutEnded, at: datetime) -> Recorde
 def _credential(recorded: Recorded, credential: CredentialId, **changes: object) -> Recorded:
     after = replace(recorded.credentials[credential], **changes)  # type: ignore[arg-type]  # named at each call
     return replace(recorded, credentials=_with(recorded.credentials, credential, after))
+
+
+def _rollout(recorded: Recorded, rollout: RolloutId, **changes: object) -> Recorded:
+    after = replace(recorded.rollouts[rollout], **changes)  # type: ignore[arg-type]  # named at each call
+    return replace(recorded, rollouts=_with(recorded.rollouts, rollout, after))
 
 
 def _with(mapping: Mapping[K, V], key: K, value: V) -> Mapping[K, V]:

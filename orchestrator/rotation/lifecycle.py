@@ -26,6 +26,12 @@ class KeyState(StrEnum):
     ACTIVE = "active"
     RETIRED = "retired"
     REMOVED = "removed"
+    COMPROMISED = "compromised"
+    LOST = "lost"
+
+
+ENDED = frozenset({KeyState.COMPROMISED, KeyState.LOST})
+"""A person has said that the key must not be used, or cannot be: nobody waits for it any more."""
 
 
 KEY_MEANINGS: Mapping[KeyState, str] = MappingProxyType(
@@ -36,12 +42,19 @@ KEY_MEANINGS: Mapping[KeyState, str] = MappingProxyType(
         KeyState.ACTIVE: "a server may sign with it",
         KeyState.RETIRED: "no server can sign with it, but agents trust it or someone holds the private key",
         KeyState.REMOVED: "no agent trusts it and its private key is destroyed everywhere",
+        KeyState.COMPROMISED: "somebody else may have it: it is taken away, and nobody waits for it",
+        KeyState.LOST: "its private key is gone: agents are taught another one",
     },
+)
+
+_ENDS: Mapping[KeyState, str] = MappingProxyType(
+    {KeyState.COMPROMISED: "a person says that it leaked", KeyState.LOST: "a person says that it is lost"},
 )
 
 KEY_MOVES: Mapping[KeyState, Mapping[KeyState, str]] = MappingProxyType(
     {
         KeyState.GENERATED: {
+            **_ENDS,
             KeyState.PUBLISHED: "a bundle with it was sent to an agent",
             KeyState.READY: "every agent proved it in one batch, or no agent listens",
             KeyState.ACTIVE: "its server has no agents to ask",
@@ -49,6 +62,7 @@ KEY_MOVES: Mapping[KeyState, Mapping[KeyState, str]] = MappingProxyType(
             KeyState.REMOVED: "given up before it left the controller",
         },
         KeyState.PUBLISHED: {
+            **_ENDS,
             KeyState.READY: "every agent of its servers has proven it",
             KeyState.GENERATED: "the agents that were given it were wiped or have left",
             KeyState.ACTIVE: "found in use on a server",
@@ -56,6 +70,7 @@ KEY_MOVES: Mapping[KeyState, Mapping[KeyState, str]] = MappingProxyType(
             KeyState.REMOVED: "given up and already gone everywhere",
         },
         KeyState.READY: {
+            **_ENDS,
             KeyState.PUBLISHED: "an agent joined or lost its bundle, and has to prove it again",
             KeyState.GENERATED: "the agents that had proven it were wiped or have left",
             KeyState.ACTIVE: "a server switched to it",
@@ -63,6 +78,7 @@ KEY_MOVES: Mapping[KeyState, Mapping[KeyState, str]] = MappingProxyType(
             KeyState.REMOVED: "given up and already gone everywhere",
         },
         KeyState.ACTIVE: {
+            **_ENDS,
             KeyState.READY: "its server went back to the old key; agents have proven it",
             KeyState.PUBLISHED: "its server was wiped or went back, and an agent has to prove it again",
             KeyState.GENERATED: "its server was wiped, and no agent holds it",
@@ -70,6 +86,7 @@ KEY_MOVES: Mapping[KeyState, Mapping[KeyState, str]] = MappingProxyType(
             KeyState.REMOVED: "its last holder lost it, and no agent trusts it",
         },
         KeyState.RETIRED: {
+            **_ENDS,
             KeyState.REMOVED: "no agent trusts it and its private key is destroyed everywhere",
             KeyState.ACTIVE: "a server was found signing with it again",
             KeyState.READY: "wanted again by a server whose agents have proven it",
@@ -77,8 +94,14 @@ KEY_MOVES: Mapping[KeyState, Mapping[KeyState, str]] = MappingProxyType(
             KeyState.GENERATED: "wanted again by a server, and trusted by no agent",
         },
         KeyState.REMOVED: {
+            **_ENDS,
             KeyState.ACTIVE: "found in use on a server that was thought erased",
             KeyState.RETIRED: "found on a host that was thought clean",
+        },
+        KeyState.COMPROMISED: {KeyState.REMOVED: "no agent trusts it and no host holds it any more"},
+        KeyState.LOST: {
+            KeyState.COMPROMISED: "it was found, by somebody else",
+            KeyState.REMOVED: "no agent trusts it and no host holds it any more",
         },
     },
 )
@@ -98,17 +121,24 @@ class Phase(StrEnum):
 class Step(StrEnum):
     """The steps of one server's handover, in order."""
 
+    EXPEL = "expel"
     MAKE = "make"
     CERTIFY = "certify"
     STAGE = "stage"
     PUBLISH = "publish"
+    WAVE = "wave"
     ACTIVATE = "activate"
+    CONFIRM = "confirm"
     SOAK = "soak"
     DISARM = "disarm"
     WAIT = "wait"
     DROP = "drop"
     ERASE = "erase"
     DONE = "done"
+
+
+SUSPENDED = frozenset({Step.PUBLISH, Step.WAVE, Step.CONFIRM, Step.SOAK})
+"""Rows that a server which has to leave a compromised key does not wait for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,6 +160,12 @@ class Rule:
 
 STEPS: Mapping[Step, Rule] = MappingProxyType(
     {
+        Step.EXPEL: Rule(
+            phase=Phase.RETIRE,
+            holds_when="no compromised key lies on the server but the one it still has to leave",
+            visits="server",
+            invariants=("S4",),
+        ),
         Step.MAKE: Rule(
             phase=Phase.STAGE, holds_when="the new key is made", visits="server", invariants=("S3", "S4")
         ),
@@ -146,13 +182,23 @@ STEPS: Mapping[Step, Rule] = MappingProxyType(
             visits="agents",
             invariants=("S1", "S2", "S6"),
         ),
+        Step.WAVE: Rule(
+            phase=Phase.ACTIVATE,
+            holds_when="the waves before the server's own have switched and soaked",
+        ),
         Step.ACTIVATE: Rule(
             phase=Phase.ACTIVATE,
             holds_when="the server signs with it",
             visits="server",
             invariants=("S5", "S6"),
         ),
-        Step.SOAK: Rule(phase=Phase.SOAK, holds_when="the time the playbook asks has passed"),
+        Step.CONFIRM: Rule(
+            phase=Phase.ACTIVATE,
+            holds_when="the canary's agents (with prove: direct all) have verified what it signs since",
+            visits="agents",
+            invariants=("S1",),
+        ),
+        Step.SOAK: Rule(phase=Phase.SOAK, holds_when="every wave has switched, and the last one has soaked"),
         Step.DISARM: Rule(
             phase=Phase.RETIRE,
             holds_when="no revert on the server reaches an old key",

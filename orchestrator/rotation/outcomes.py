@@ -5,6 +5,7 @@ A report is believed only in as far as it was proven: signatures were verified b
 counts when the host's clock is further off than the playbook allows (S7).
 """
 
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 from types import MappingProxyType
@@ -20,6 +21,7 @@ from orchestrator.rotation.recorded import (
     Installed,
     Intent,
     Placement,
+    Proof,
     Recorded,
     Standing,
     TrustLine,
@@ -42,6 +44,8 @@ def ended(recorded: Recorded, outcome: vs.Outcome, at: datetime) -> Recorded:
             return _reported(recorded, intent, outcome, at).without_pending(host)
         case vs.Failed():
             recorded = failing(recorded, host, outcome.reason, at, skew=outcome.skew)
+            if intent.activates is not None and outcome.told:
+                recorded = recorded.with_server(host, replace(recorded.servers[host], set_back=at))
             return _reported(recorded, intent, outcome, at)
         case _:
             assert_never(outcome)
@@ -70,7 +74,7 @@ def install(
     recorded: Recorded,
     agent: HostName,
     bundle: Installed,
-    proven: frozenset[TrustLine],
+    proven: Mapping[TrustLine, Proof],
     at: datetime,
 ) -> Recorded:
     """``recorded`` with a bundle on an agent; lines it had before keep the time they came."""
@@ -80,7 +84,6 @@ def install(
     record = AgentRecord(
         installed=replace(bundle, lines=lines, evidence=Evidence.REPORTED),
         proven=proven,
-        proven_at=at,
     )
     return recorded.with_agent(agent, record)
 
@@ -108,7 +111,7 @@ def _reported(
             case vs.Erased():
                 recorded = _erased(recorded, host, report.credentials)
             case vs.Trusted() if intent.bundle is not None:
-                proven = _proven(intent, report.verdicts) if in_time else frozenset()
+                proven = _proven(intent, report.verdicts, at) if in_time else {}
                 recorded = install(recorded, host, intent.bundle, proven, at)
             case vs.Checked() if in_time:
                 recorded = _checked(recorded, intent, report, at)
@@ -173,7 +176,12 @@ def _switch(
         claim=claim or known,
     )
     cleared = {c: ended for c, ended in record.cleared.items() if c != credential}
-    after = replace(record, placements=MappingProxyType(placements), cleared=MappingProxyType(cleared))
+    after = replace(
+        record,
+        placements=MappingProxyType(placements),
+        cleared=MappingProxyType(cleared),
+        set_back=None,
+    )
     return recorded.with_server(server, after)
 
 
@@ -200,15 +208,17 @@ def _erased(recorded: Recorded, server: HostName, credentials: tuple[CredentialI
     return recorded.with_server(server, replace(record, placements=MappingProxyType(left)))
 
 
-def _proven(intent: Intent, verdicts: tuple[vs.Verdict, ...]) -> frozenset[TrustLine]:
-    return frozenset(
-        line for line, verdict in zip(intent.proves, verdicts, strict=False) if verdict is vs.Verdict.VALID
-    )
+def _proven(intent: Intent, verdicts: tuple[vs.Verdict, ...], at: datetime) -> Mapping[TrustLine, Proof]:
+    return {
+        proof.line: replace(proof, at=at)
+        for proof, verdict in zip(intent.proves, verdicts, strict=False)
+        if verdict is vs.Verdict.VALID
+    }
 
 
 def _checked(recorded: Recorded, intent: Intent, report: vs.Checked, at: datetime) -> Recorded:
     record = recorded.agents.get(intent.host)
     if record is None or record.installed is None or record.installed.digest != report.digest:
         return recorded
-    proven = record.proven | _proven(intent, report.verdicts)
-    return recorded.with_agent(intent.host, replace(record, proven=proven, proven_at=at))
+    proven = MappingProxyType({**record.proven, **_proven(intent, report.verdicts, at)})
+    return recorded.with_agent(intent.host, replace(record, proven=proven))

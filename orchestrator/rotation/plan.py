@@ -20,11 +20,13 @@ from orchestrator.rotation.capabilities import refuse_unable_hosts
 from orchestrator.rotation.events import Entry, NewCredential, RolloutStarted
 from orchestrator.rotation.evolve import evolve
 from orchestrator.rotation.lifecycle import Step
+from orchestrator.rotation.lookup import name_of
 from orchestrator.rotation.observed import HostSurvey
-from orchestrator.rotation.recorded import Credential, Recorded, RolloutId, Standing, TrustLine
+from orchestrator.rotation.recorded import Recorded, RolloutId, Standing, TrustLine
 from orchestrator.rotation.rekey import candidate, new_credential, private_keys, reason_to_rekey
 from orchestrator.rotation.standing import View
 from orchestrator.rotation.visits import CredentialId
+from orchestrator.rotation.waves import cut_waves
 
 
 class Role(StrEnum):
@@ -70,7 +72,7 @@ class Plan:
         told = [
             self.desired.playbook,
             self.desired.policy,
-            repr((self.desired.key, self.desired.certificate, self.desired.messages, self.desired.soak)),
+            repr((self.desired.key, self.desired.certificate, self.desired.messages, self.desired.rollout)),
             [repr(endpoint) for _, endpoint in sorted(self.desired.endpoints.items())],
             [[scope.name, *scope.servers] for scope in self.desired.scopes],
             [[list(t.servers), list(t.agents)] for t in self.desired.trust_sets],
@@ -112,7 +114,9 @@ def make_plan(
     targets: dict[HostName, CredentialId | None] = {
         server: None
         for server, record in recorded.servers.items()
-        if record.playbook == desired.playbook and (record.target is not None or record.placements)
+        if record.playbook == desired.playbook
+        and not record.given_up
+        and (record.target is not None or record.placements)
     }
     found = private_keys(surveys)
     for scope in desired.scopes:
@@ -136,6 +140,7 @@ def make_plan(
         new=tuple(new),
         targets=targets,
         reasons=tuple(f"{scope}: {reason}" for scope, reason in reasons.items()),
+        waves=_waves(desired, recorded, targets),
     )
     goes_on = same and not new
     after = recorded if goes_on else _after(recorded, start, now)
@@ -150,6 +155,16 @@ def make_plan(
         reasons=told,
         renews_only=_asks_the_same(desired, recorded),
     )
+
+
+def _waves(
+    desired: Desired,
+    recorded: Recorded,
+    targets: Mapping[HostName, CredentialId | None],
+) -> tuple[tuple[HostName, ...], ...]:
+    """The servers that leave a key they may be signing with for another one."""
+    switching = [s for s in desired.servers() if recorded.may_sign(s) - {targets[s]}]
+    return cut_waves(switching, desired.rollout.waves)
 
 
 def _refuse_newer_hosts(recorded: Recorded, surveys: Mapping[HostName, HostSurvey]) -> None:
@@ -208,7 +223,7 @@ def _changes(
     view = View.of(recorded, now)
     scope_of = {server: scope.name for scope in desired.scopes for server in scope.servers}
     for server, record in sorted(recorded.servers.items()):
-        if record.playbook != desired.playbook or view.step(server) is Step.DONE:
+        if record.given_up or record.playbook != desired.playbook or view.step(server) is Step.DONE:
             continue
         what = tuple(_server_changes(view, server))
         if record.target is None:
@@ -218,8 +233,11 @@ def _changes(
         if what:
             yield Change(host=server, role=Role.SERVER, what=what, why=why)
     press = Press(recorded)
+    waived = recorded.waived(desired.playbook)
     for agent in sorted(recorded.agents.keys() - recorded.elsewhere(desired.playbook).keys()):
-        change = _agent_change(view, press, agent)
+        contact = recorded.contacts.get(agent)
+        away = agent in waived and contact is not None and contact.failing_since is not None
+        change = None if away else _agent_change(view, press, agent)
         if change is not None:
             yield change
 
@@ -263,7 +281,7 @@ def _agent_change(view: View, press: Press, agent: HostName) -> Change | None:
         current = recorded.settled_bundle(agent)
         if current is None or current.content != installed.content:
             what.append("gets its trust bundle again")
-        elif not final <= record.proven:
+        elif not final <= record.proven.keys():
             what.append("proves its trust bundle")
     if not what:
         return None
@@ -271,13 +289,6 @@ def _agent_change(view: View, press: Press, agent: HostName) -> Change | None:
     if added and not have:
         why = "it has no trust bundle"
     return Change(host=agent, role=Role.AGENT, what=tuple(what), why=why)
-
-
-def name_of(credential: Credential) -> str:
-    """How people speak of a credential: by the beginning of its thumbprint once it is made."""
-    if credential.public is None:
-        return f"a new {credential.key.algorithm} key of {credential.scope}"
-    return f"key {credential.public.thumbprint[:10]} of {credential.scope}"
 
 
 def _names(view: View, credentials: Iterable[CredentialId]) -> str:

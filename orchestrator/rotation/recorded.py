@@ -98,6 +98,21 @@ class Installed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Proof:
+    """An agent has verified, or is asked to verify, what a server signed.
+
+    Attributes:
+        line: the server, and the credential it signed with.
+        nonce: what was signed: which of the server's signatures it was.
+        at: when it was verified; None: it is asked for.
+    """
+
+    line: TrustLine
+    nonce: str
+    at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Intent:
     """What a visit that was sent out may have done to its host.
 
@@ -106,7 +121,7 @@ class Intent:
         activates: the credential it may have put into use.
         disarms, erases: credentials it may have put away.
         bundle: the bundle it may have installed.
-        proves: the lines whose claims it carries to an agent, in the order of the claims.
+        proves: the proofs it asks an agent for, in the order of the claims.
         challenges: what it asks a server to sign, by credential.
     """
 
@@ -116,7 +131,7 @@ class Intent:
     disarms: tuple[CredentialId, ...] = ()
     erases: tuple[CredentialId, ...] = ()
     bundle: Installed | None = None
-    proves: tuple[TrustLine, ...] = ()
+    proves: tuple[Proof, ...] = ()
     challenges: Mapping[CredentialId, Challenge] = field(default_factory=dict)
 
 
@@ -127,12 +142,16 @@ class ServerRecord:
     Attributes:
         target: None: it has left, and is to end up with nothing.
         cleared: since when it cannot sign any more with a credential that it could sign with (S7).
+        given_up: why nobody visits it any more, though it may still hold keys; empty: it is visited.
+        set_back: when the server said that switching to its target failed; None: it has not, or did since.
     """
 
     playbook: PlaybookName
     target: CredentialId | None
     placements: Mapping[CredentialId, Placement] = field(default_factory=dict)
     cleared: Mapping[CredentialId, datetime] = field(default_factory=dict)
+    set_back: datetime | None = None
+    given_up: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,13 +159,13 @@ class AgentRecord:
     """An agent: the bundle it is known to have, and what it has proven with it.
 
     Attributes:
-        proven: the lines whose server's signature it has verified with ``installed``; empty whenever
-            that changes.
+        proven: by line the last proof, given with ``installed``; empty whenever that changes.
+        given_up: why nobody waits for it or visits it any more; empty: it is part of the fleet.
     """
 
     installed: Installed | None = None
-    proven: frozenset[TrustLine] = frozenset()
-    proven_at: datetime | None = None
+    proven: Mapping[TrustLine, Proof] = field(default_factory=dict)
+    given_up: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -183,6 +202,8 @@ class Credential:
         chains: PEM by server, from the issuer up to and without the root.
         state_since: when it took its state.
         in_vault: whether the vault may hold its private key.
+        ended: ``compromised`` or ``lost``, when a person has said so.
+        ended_why: the person's reason.
     """
 
     id: CredentialId
@@ -201,6 +222,13 @@ class Credential:
     certificates: Mapping[HostName, str] = field(default_factory=dict)
     chains: Mapping[HostName, str] = field(default_factory=dict)
     in_vault: bool = False
+    ended: KeyState | None = None
+    ended_why: str = ""
+
+    @property
+    def compromised(self) -> bool:
+        """Whether somebody else may have it."""
+        return self.ended is KeyState.COMPROMISED
 
     @property
     def expires(self) -> datetime:
@@ -215,6 +243,11 @@ class Rollout:
     Attributes:
         targets: what each server is to end up with; None: it leaves.
         reasons: why, a sentence for each scope or host concerned.
+        before: what the playbook asked for until then; None: this was its first rollout.
+        waves: the servers that switch keys, in the order of the waves; the first wave is the canary.
+        waived: agents that are not waited for, with what that costs.
+        paused: why nothing is done until it is resumed; empty: it is not paused.
+        reverts: the rollout that this one takes back.
         ended: None: under way.
         replaced_by: the rollout that took over before this one ended.
     """
@@ -224,6 +257,11 @@ class Rollout:
     started: datetime
     targets: Mapping[HostName, CredentialId | None]
     reasons: tuple[str, ...]
+    before: Desired | None = None
+    waves: tuple[tuple[HostName, ...], ...] = ()
+    waived: Mapping[HostName, str] = field(default_factory=dict)
+    paused: str = ""
+    reverts: RolloutId | None = None
     ended: datetime | None = None
     replaced_by: RolloutId | None = None
 
@@ -242,6 +280,7 @@ class Recorded:
         playbooks: what each playbook asked for when its last rollout started.
         endpoints: how each host was last reached; kept for hosts that have left the inventory.
         pending: visits whose end is not known.
+        rollouts: in the order in which they started.
     """
 
     version: int = 0
@@ -259,6 +298,11 @@ class Recorded:
     contacts: Mapping[HostName, Contact] = field(default_factory=dict)
     pending: Mapping[HostName, Intent] = field(default_factory=dict)
     rollouts: Mapping[RolloutId, Rollout] = field(default_factory=dict)
+
+    def given_up(self, host: HostName) -> bool:
+        """Whether nobody visits the host any more."""
+        server, agent = self.servers.get(host), self.agents.get(host)
+        return bool((server is not None and server.given_up) or (agent is not None and agent.given_up))
 
     def with_server(self, server: HostName, record: ServerRecord) -> "Recorded":
         """The same fleet, with this record of a server."""
@@ -286,6 +330,11 @@ class Recorded:
             None,
         )
 
+    def last_rollout(self, playbook: PlaybookName) -> Rollout | None:
+        """The newest rollout of a playbook, under way or ended."""
+        mine = [rollout for rollout in self.rollouts.values() if rollout.playbook == playbook]
+        return mine[-1] if mine else None
+
     def elsewhere(self, playbook: PlaybookName) -> Mapping[HostName, PlaybookName]:
         """The agents that runs of this playbook do not visit, each with a playbook whose runs do.
 
@@ -298,6 +347,11 @@ class Recorded:
             for agent in desired.agents()
             if name != playbook and agent not in mine
         }
+
+    def waived(self, playbook: PlaybookName) -> Mapping[HostName, str]:
+        """The agents that nobody waits for, with the cost: as the newest rollout, even when ended, has it."""
+        last = self.last_rollout(playbook)
+        return last.waived if last is not None else {}
 
     def may_sign(self, server: HostName) -> frozenset[CredentialId]:
         """Credentials the server may be signing with, or go back to by itself."""

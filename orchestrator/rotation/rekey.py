@@ -13,13 +13,13 @@ from orchestrator.keys.material import Random, SpkiDigest
 from orchestrator.policy.desired import Desired, Origin, Scope
 from orchestrator.policy.expiry import due_at
 from orchestrator.rotation.events import NewCredential
-from orchestrator.rotation.lifecycle import KeyState
+from orchestrator.rotation.lifecycle import ENDED, KeyState
 from orchestrator.rotation.observed import HostSurvey
 from orchestrator.rotation.recorded import Credential, Recorded
 from orchestrator.rotation.surveys import fits
 from orchestrator.rotation.visits import CredentialId
 
-GONE = frozenset({KeyState.RETIRED, KeyState.REMOVED})
+GONE = frozenset({KeyState.RETIRED, KeyState.REMOVED, *ENDED})
 
 
 def candidate(scope: Scope, desired: Desired, recorded: Recorded) -> Credential | None:
@@ -63,6 +63,10 @@ def reason_to_rekey(
         moved = [
             s for s in scope.servers if (r := recorded.servers.get(s)) is not None and r.target is not None
         ]
+        targets = [target for s in moved if (target := recorded.servers[s].target) is not None]
+        ended = [known for t in targets if (known := recorded.credentials[t]).ended is not None]
+        if ended:
+            return f"its key is {ended[0].ended}: {ended[0].ended_why}"
         return f"{moved[0]} moves into this scope" if moved else "it has no key yet"
     if new_key:
         return "a new key was asked for"

@@ -11,7 +11,7 @@ from types import MappingProxyType
 
 from orchestrator.inventory.model import HostName
 from orchestrator.rotation.lifecycle import KeyState, check_move
-from orchestrator.rotation.recorded import Credential, Recorded, TrustLine
+from orchestrator.rotation.recorded import Credential, Proof, Recorded, TrustLine
 from orchestrator.rotation.visits import CredentialId
 
 
@@ -34,10 +34,12 @@ class Facts:
     unproven: frozenset[CredentialId]
 
 
-def proves(recorded: Recorded, agent: HostName, line: TrustLine) -> bool:
-    """Whether the agent has verified the line's server with the bundle it certainly uses."""
+def proof_of(recorded: Recorded, agent: HostName, line: TrustLine) -> Proof | None:
+    """The agent's last proof of a line with the bundle it certainly uses."""
     installed = recorded.settled_bundle(agent)
-    return installed is not None and line in recorded.agents[agent].proven and line in installed.lines
+    if installed is None or line not in installed.lines:
+        return None
+    return recorded.agents[agent].proven.get(line)
 
 
 def collect(recorded: Recorded) -> Facts:
@@ -53,7 +55,7 @@ def collect(recorded: Recorded) -> Facts:
             target = wanted.get(server)
             if target is None or target in unproven:
                 continue
-            if not proves(recorded, agent, TrustLine(server=server, credential=target)):
+            if proof_of(recorded, agent, TrustLine(server=server, credential=target)) is None:
                 unproven.add(target)
     everyone = set(recorded.agents) | set(recorded.pending)
     return Facts(
@@ -73,6 +75,9 @@ def collect(recorded: Recorded) -> Facts:
 def state_of(credential: Credential, facts: Facts) -> KeyState:
     """The state that follows from the facts."""
     name = credential.id
+    if credential.ended is not None:
+        somewhere = name in facts.signing | facts.trusted | facts.held or credential.in_vault
+        return credential.ended if somewhere else KeyState.REMOVED
     if name in facts.signing:
         return KeyState.ACTIVE
     if name in facts.wanted:

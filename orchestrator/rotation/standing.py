@@ -6,14 +6,15 @@ table does not hold yet, whom that row waits for, and until when.
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Self, assert_never
 
 from orchestrator.inventory.model import HostName
-from orchestrator.rotation.lifecycle import STEPS, Step
-from orchestrator.rotation.recorded import Recorded, Standing, TrustLine
-from orchestrator.rotation.settle import proves
+from orchestrator.policy.desired import Prove, RolloutSpec
+from orchestrator.rotation.lifecycle import STEPS, SUSPENDED, Step
+from orchestrator.rotation.recorded import Recorded, Rollout, Standing, TrustLine
+from orchestrator.rotation.settle import proof_of
 from orchestrator.rotation.visits import CredentialId
 
 
@@ -31,12 +32,17 @@ class View:
     listens: Mapping[HostName, frozenset[HostName]]
     listeners: Mapping[HostName, tuple[HostName, ...]]
     trusting: Mapping[HostName, Mapping[CredentialId, tuple[HostName, ...]]]
+    _unproven: dict[HostName, tuple[HostName, ...]] = field(default_factory=dict)
+    _unconfirmed: dict[HostName, frozenset[HostName]] = field(default_factory=dict)
+    _undecided: dict[tuple[HostName, ...], tuple[HostName, ...]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, recorded: Recorded, now: datetime) -> Self:
         """The view of a record."""
         trusting: dict[HostName, dict[CredentialId, list[HostName]]] = {}
         for agent in sorted({*recorded.agents, *recorded.pending}):
+            if (record := recorded.agents.get(agent)) is not None and record.given_up:
+                continue
             for line in {line for bundle in recorded.bundles(agent) for line in bundle.lines}:
                 trusting.setdefault(line.server, {}).setdefault(line.credential, []).append(agent)
         return cls(
@@ -70,20 +76,97 @@ class View:
         known = {*self.recorded.may_hold(server), *self.trusting.get(server, {})}
         return tuple(sorted(known - {record.target}))
 
-    def unproven(self, server: HostName) -> Iterator[HostName]:
-        """The agents that have yet to prove the server's target."""
+    def compromised(self, credential: CredentialId) -> bool:
+        """Whether somebody else may have the key, so that S1, S6 and S7 no longer protect it."""
+        return self.recorded.credentials[credential].compromised
+
+    def is_urgent(self, server: HostName) -> bool:
+        """Whether the server may be signing with a compromised key: it waits for nobody then."""
+        return any(self.compromised(c) for c in self.recorded.may_sign(server) - {self.target(server)})
+
+    def to_expel(self, server: HostName) -> tuple[CredentialId, ...]:
+        """Compromised credentials on the server that can be taken away at once."""
+        placements = self.recorded.servers[server].placements
+        return tuple(
+            credential
+            for credential in self.outgoing(server)
+            if credential in placements
+            and placements[credential].standing is not Standing.ACTIVE
+            and self.compromised(credential)
+        )
+
+    def rollout(self, server: HostName) -> Rollout | None:
+        """The rollout under way that the server belongs to."""
+        return self.recorded.running(self.recorded.servers[server].playbook)
+
+    def spec(self, server: HostName) -> RolloutSpec:
+        """How the server's playbook wants handovers to go."""
+        return self.recorded.playbooks[self.recorded.servers[server].playbook].rollout
+
+    def waived(self, server: HostName) -> Mapping[HostName, str]:
+        """The agents that the server does not wait for, with the cost (S6)."""
+        return self.recorded.waived(self.recorded.servers[server].playbook)
+
+    def active(self, server: HostName) -> bool:
+        """Whether the server certainly uses its target."""
+        record = self.recorded.servers[server]
+        placement = record.placements.get(record.target) if record.target is not None else None
+        in_use = placement is not None and placement.standing is Standing.ACTIVE
+        return in_use and server not in self.recorded.pending
+
+    def unproven(self, server: HostName) -> tuple[HostName, ...]:
+        """The agents that have yet to prove the server's target, or whose proof is too old to switch on."""
+        if server not in self._unproven:
+            self._unproven[server] = tuple(self._find_unproven(server))
+        return self._unproven[server]
+
+    def _find_unproven(self, server: HostName) -> Iterator[HostName]:
         target = self.target(server)
         if target is None:
             return
         line = TrustLine(server=server, credential=target)
         for agent in self.listeners.get(server, ()):
-            if not proves(self.recorded, agent, line):
+            if agent not in self.waived(server) and not self.proves(agent, line):
+                yield agent
+
+    def proves(self, agent: HostName, line: TrustLine) -> bool:
+        """Whether the agent's proof of a line counts: of the bundle it uses, and young enough (S6).
+
+        Once the server has switched, age no longer matters.
+        """
+        proof = proof_of(self.recorded, agent, line)
+        if proof is None or proof.at is None:
+            return False
+        return self.active(line.server) or proof.at + self.spec(line.server).proof_age > self.now
+
+    def unconfirmed(self, server: HostName) -> frozenset[HostName]:
+        """The agents that have yet to verify what the server signed after its switch."""
+        if server not in self._unconfirmed:
+            self._unconfirmed[server] = frozenset(self._find_unconfirmed(server))
+        return self._unconfirmed[server]
+
+    def _find_unconfirmed(self, server: HostName) -> Iterator[HostName]:
+        record, rollout = self.recorded.servers[server], self.rollout(server)
+        if record.target is None or rollout is None or not self.active(server):
+            return
+        canary = bool(rollout.waves) and server in rollout.waves[0]
+        switched = any(server in wave for wave in rollout.waves)
+        if not (canary or (switched and self.spec(server).prove is Prove.DIRECT)):
+            return
+        claim = record.placements[record.target].claim
+        line = TrustLine(server=server, credential=record.target)
+        for agent in self.listeners.get(server, ()):
+            proof = proof_of(self.recorded, agent, line)
+            seen = proof is not None and claim is not None and proof.nonce == claim.challenge.nonce
+            if agent not in rollout.waived and not seen:
                 yield agent
 
     def trusting_outgoing(self, server: HostName) -> Iterator[HostName]:
         """The agents that may still trust the server with a credential it is to lose."""
         for credential in self.outgoing(server):
-            yield from self.trusting.get(server, {}).get(credential, ())
+            for agent in self.trusting.get(server, {}).get(credential, ()):
+                if agent not in self.waived(server):
+                    yield agent
 
     def droppable_at(self, server: HostName, credential: CredentialId) -> datetime | None:
         """From when on agents may drop this credential for this server (S7).
@@ -91,6 +174,8 @@ class View:
         Returns:
             None: not yet known, since the server may still sign with it. A time in the past: at once.
         """
+        if self.compromised(credential):
+            return self.now
         if credential in self.recorded.may_sign(server):
             return None
         record = self.recorded.servers[server]
@@ -107,16 +192,49 @@ class View:
         )
 
     def soaked_at(self, server: HostName) -> datetime:
-        """When the time the playbook asks between activation and retirement is over."""
+        """When a server that has switched has been watched for the time the playbook asks."""
         record = self.recorded.servers[server]
         if record.target is None:
             return self.now
-        placement = record.placements[record.target]
-        return placement.since + self.soak(server)
+        return record.placements[record.target].since + self.spec(server).soak
 
-    def soak(self, server: HostName) -> timedelta:
-        """How long the server's playbook lets a new key soak."""
-        return self.recorded.playbooks[self.recorded.servers[server].playbook].soak
+    def held_up(self, server: HostName) -> bool:
+        """Whether a server that has not switched was set back, or waits for a host that does not answer."""
+        if self.recorded.servers[server].set_back is not None:
+            return True
+        hosts = (server, *self.unproven(server))
+        contacts = (self.recorded.contacts.get(host) for host in hosts)
+        return any(contact is not None and contact.failing_since is not None for contact in contacts)
+
+    def undecided(self, wave: tuple[HostName, ...]) -> tuple[HostName, ...]:
+        """The servers of a wave that the next one has to wait for.
+
+        One that is held up does not keep the others, as long as some server of the wave has shown that the
+        new key works.
+        """
+        members = [s for s in wave if s in self.recorded.servers]
+        shown = [s for s in members if self._has_soaked(s)]
+        left = [s for s in members if s not in shown]
+        if shown:
+            left = [s for s in left if self.active(s) or not self.held_up(s)]
+        return tuple(left)
+
+    def _has_soaked(self, server: HostName) -> bool:
+        return self.active(server) and self.soaked_at(server) <= self.now and not self.unconfirmed(server)
+
+    def before_wave(self, server: HostName) -> tuple[HostName, ...]:
+        """The servers of earlier waves that the server's own wave waits for."""
+        rollout = self.rollout(server)
+        waves = rollout.waves if rollout is not None else ()
+        own = next((n for n, wave in enumerate(waves) if server in wave), 0)
+        return tuple(s for wave in waves[:own] for s in self.undecided(wave))
+
+    def unsoaked(self, server: HostName) -> tuple[HostName, ...]:
+        """The servers whose switch or soak the retirement of the server's old key waits for."""
+        own = () if self.target(server) is None or self._has_soaked(server) else (server,)
+        rollout = self.rollout(server)
+        waves = rollout.waves if rollout is not None else ()
+        return tuple(dict.fromkeys((*own, *(s for wave in waves for s in self.undecided(wave)))))
 
     def step(self, server: HostName) -> Step:
         """The first row of ``STEPS`` that does not hold for the server."""
@@ -125,9 +243,13 @@ class View:
     def _holds(self, step: Step, server: HostName) -> bool:
         record = self.recorded.servers[server]
         target = self.recorded.credentials[record.target] if record.target is not None else None
-        placement = record.placements.get(target.id) if target is not None else None
         uncertain = server in self.recorded.pending
+        active = target is None or self.active(server)
+        if step in SUSPENDED and self.is_urgent(server):
+            return True
         match step:
+            case Step.EXPEL:
+                return not self.to_expel(server)
             case Step.MAKE:
                 return target is None or target.public is not None
             case Step.CERTIFY:
@@ -135,12 +257,15 @@ class View:
             case Step.STAGE:
                 return target is None or self.staged(server)
             case Step.PUBLISH:
-                return not any(self.unproven(server))
+                return not self.unproven(server)
+            case Step.WAVE:
+                return active or not self.before_wave(server)
             case Step.ACTIVATE:
-                in_use = placement is not None and placement.standing is Standing.ACTIVE
-                return target is None or (in_use and not uncertain)
+                return active
+            case Step.CONFIRM:
+                return not self.unconfirmed(server)
             case Step.SOAK:
-                return not self._armed(server) or self.soaked_at(server) <= self.now
+                return not self._armed(server) or not self.unsoaked(server)
             case Step.DISARM:
                 return not self._armed(server) and not uncertain
             case Step.WAIT:
@@ -148,7 +273,7 @@ class View:
             case Step.DROP:
                 return not any(self.trusting_outgoing(server))
             case Step.ERASE:
-                return not self.outgoing(server)
+                return self.recorded.may_hold(server) <= {record.target}
             case Step.DONE:
                 return False
             case _:

@@ -70,7 +70,14 @@ def _server(
     signing = {c for c, placement in placements.items() if placement.standing in SIGNING}
     ended = {**record.cleared, **dict.fromkeys(could_sign, at)}
     cleared = {c: since for c, since in ended.items() if c not in signing}
-    after = replace(record, placements=MappingProxyType(placements), cleared=MappingProxyType(cleared))
+    target = placements.get(record.target) if record.target is not None else None
+    switched = target is not None and target.standing is Standing.ACTIVE
+    after = replace(
+        record,
+        placements=MappingProxyType(placements),
+        cleared=MappingProxyType(cleared),
+        set_back=None if switched else record.set_back,
+    )
     return recorded.with_server(server, after)
 
 
@@ -105,7 +112,7 @@ def _agent(
     elif before is not None and held.digest == before.digest and held.position == before.position:
         after = record
     elif intent.bundle is not None and held.digest == intent.bundle.digest:
-        return install(recorded, agent, intent.bundle, frozenset(), at)
+        return install(recorded, agent, intent.bundle, {}, at)
     else:
         after = AgentRecord(installed=_unfamiliar(recorded, held, before, at))
     return recorded.with_agent(agent, after)

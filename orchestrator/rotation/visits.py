@@ -9,7 +9,7 @@ A failing host is a value, never an exception. Which value says what is known af
 of the orders done before it); after ``Failed`` only a survey can tell.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
 from typing import Literal, NewType
@@ -151,12 +151,17 @@ class Activate:
 
     If the hook or the signature fails, the host goes back to the credential it used before, and runs
     the hook again for it; the outcome is then ``Failed`` and says so.
+
+    Attributes:
+        goes_back: False where the credential used before must not be used again: the host then stays on the
+            new one and fails.
     """
 
     credential: CredentialId
     challenge: Challenge
     algorithm: Algorithm
     hook: Hook | None = None
+    goes_back: bool = True
     kind: Literal["activate"] = "activate"
 
 
@@ -381,11 +386,13 @@ class Failed:
 
     Attributes:
         reports: of the orders whose end the host did report.
+        told: whether the host itself said that an order failed; otherwise its answer is missing or wrong.
     """
 
     host: HostName
     reason: str
-    reports: tuple[Report, ...] = field(default=())
+    reports: tuple[Report, ...] = ()
+    told: bool = False
     skew: timedelta = timedelta(0)
     kind: Literal["failed"] = "failed"
 

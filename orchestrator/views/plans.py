@@ -7,13 +7,10 @@ from orchestrator.inventory.model import HostName
 from orchestrator.operations.apply import Applied
 from orchestrator.operations.handover import Result
 from orchestrator.operations.planning import Prepared
-from orchestrator.rotation.engine import Block, Wait
-from orchestrator.rotation.lifecycle import Step
 from orchestrator.rotation.plan import Plan
+from orchestrator.views.results import how_it_ended, result_data, standstill
 from orchestrator.views.screen import Answer, Grid, grid
-from orchestrator.views.text import count, instant, named, packed, stamp
-
-_FOR = {Step.SOAK: "the soak", Step.WAIT: "messages in flight"}
+from orchestrator.views.text import count, packed
 
 SHOWN_DIGEST = 16
 """So many digits of a digest are told to be typed; 64 bits."""
@@ -62,10 +59,7 @@ def applied_answer(applied: Applied) -> Answer:
             "playbook": applied.prepared.plan.desired.playbook,
             "result": _word(applied),
             "complete": applied.complete,
-            "changed": sorted(result.changed) if result is not None else [],
-            "visits": result.visits if result is not None else 0,
-            "waits": [_wait(wait) for wait in result.waits] if result is not None else [],
-            "blocks": [_block(block) for block in result.blocks] if result is not None else [],
+            **result_data(result),
             "unreachable": _unreachable(applied.unreachable),
             "plan": plan_data(applied.prepared),
         },
@@ -78,6 +72,8 @@ def _word(applied: Applied) -> str:
         return "declined"
     if applied.result is None:
         return "nothing-to-do" if applied.complete else "unreachable"
+    if applied.result.paused:
+        return "paused"
     if applied.result.blocks or applied.unreachable:
         return "blocked"
     return "waiting" if applied.result.waits else "done"
@@ -121,22 +117,12 @@ def _applied_body(applied: Applied) -> list[str | Grid]:
     if result is None:
         return [*body, _nothing(prepared), *_failures(applied.unreachable)]
     body += _changed(prepared.plan, result)
-    if result.blocks:
-        rows = [
-            (block.host, block.reason, instant(block.since), named(block.servers)) for block in result.blocks
-        ]
-        body.append(grid(("blocked by", "reason", "since", "keeps waiting"), rows))
+    body += standstill(result)
     blocking = {block.host for block in result.blocks}
     body += _failures({host: why for host, why in applied.unreachable.items() if host not in blocking})
-    if result.waits:
-        waits = [(wait.server, _FOR.get(wait.step, wait.step), instant(wait.until)) for wait in result.waits]
-        body.append(grid(("server", "waits for", "until"), waits))
-    if applied.complete:
-        return [
-            *body,
-            f"done: {count(len(result.changed), 'host')} changed in {count(result.visits, 'visit')}",
-        ]
-    return [*body, "not finished: the next apply or watch goes on from here"]
+    if result.complete and not applied.complete:
+        return [*body, "not finished: the next apply or watch goes on from here"]
+    return [*body, how_it_ended(result)]
 
 
 def _changed(plan: Plan, result: Result) -> list[str | Grid]:
@@ -157,17 +143,3 @@ def _failures(failures: Mapping[HostName, str]) -> list[str | Grid]:
 
 def _unreachable(failures: Mapping[HostName, str]) -> list[dict[str, str]]:
     return [{"host": host, "reason": reason} for host, reason in sorted(failures.items())]
-
-
-def _wait(wait: Wait) -> dict[str, Any]:
-    return {"server": wait.server, "step": wait.step, "until": stamp(wait.until)}
-
-
-def _block(block: Block) -> dict[str, Any]:
-    return {
-        "host": block.host,
-        "reason": block.reason,
-        "since": stamp(block.since),
-        "servers": list(block.servers),
-        "steps": list(block.steps),
-    }

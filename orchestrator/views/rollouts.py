@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any
 
 from orchestrator.rotation.lifecycle import STEPS, Step
-from orchestrator.rotation.plan import name_of
+from orchestrator.rotation.lookup import name_of
 from orchestrator.rotation.recorded import Recorded, Rollout
 from orchestrator.rotation.standing import View
 from orchestrator.views.screen import Answer, grid
@@ -50,6 +50,12 @@ def rollout_answer(recorded: Recorded, rollout: Rollout, *, now: datetime) -> An
     trouble = [(host, one.reason, instant(one.failing_since)) for host, one in failing.items()]
     tables = [grid(("because", "of"), [(why, packed(who)) for why, who in causes.items()])] if causes else []
     tables += [grid(("server", "is to have", "phase", "stays there"), rows)]
+    if len(rollout.waves) > 1:
+        tables.append(
+            grid(("wave", "servers"), [(n, packed(wave)) for n, wave in enumerate(rollout.waves, start=1)])
+        )
+    if rollout.waived:
+        tables.append(grid(("not waited for", "since"), sorted(rollout.waived.items())))
     if trouble and rollout.ended is None:
         tables.append(grid(("failing", "reason", "since"), trouble))
     return Answer(
@@ -67,7 +73,7 @@ def rollout_answer(recorded: Recorded, rollout: Rollout, *, now: datetime) -> An
 
 def _state(rollout: Rollout) -> str:
     if rollout.ended is None:
-        return "under way"
+        return f"paused: {rollout.paused}" if rollout.paused else "under way"
     return f"replaced by {rollout.replaced_by}" if rollout.replaced_by is not None else "ended"
 
 
@@ -80,4 +86,8 @@ def _data(rollout: Rollout) -> dict[str, Any]:
         "replaced_by": rollout.replaced_by,
         "targets": dict(rollout.targets),
         "reasons": list(rollout.reasons),
+        "waves": [list(wave) for wave in rollout.waves],
+        "waived": dict(rollout.waived),
+        "paused": rollout.paused,
+        "reverts": rollout.reverts,
     }

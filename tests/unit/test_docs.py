@@ -101,8 +101,8 @@ def test_the_guides_do_run_commands() -> None:
 
 
 def test_the_check_of_commands_finds_what_does_not_exist() -> None:
-    assert _fault(["apply", "x.yml", "--waive", "agent-1"]) == "option --waive"
-    assert _fault(["rollout", "pause"]) == "command pause"
+    assert _fault(["apply", "x.yml", "--limit", "agent-1"]) == "option --limit"
+    assert _fault(["rollout", "forget"]) == "command forget"
     assert not _fault(["--json", "policy", "compare", "x.yml", "-i", "y.yml"])
 
 

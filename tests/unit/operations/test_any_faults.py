@@ -98,7 +98,7 @@ def _befall(world: World, host: HostName, fault: Any) -> None:
 
 def test_activating_without_proof_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     """The eye of these tests is not blind: an engine that skips the proof is caught."""
-    monkeypatch.setattr(View, "unproven", lambda _self, _server: iter(()))
+    monkeypatch.setattr(View, "unproven", lambda _self, _server: ())
     world = World()
     world.fleet.trouble(AGENTS[0], unreachable="off")
     with pytest.raises(ViolationError, match="S6"):

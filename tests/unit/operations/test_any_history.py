@@ -156,7 +156,7 @@ class History:
             case Watch(wanted=wanted):
                 asked = world.recorded.playbooks.get(wanted.playbook, wanted)
                 with suppress(RefusedError):
-                    applied = watch_once(world.ports, asked, hooks={})
+                    applied = watch_once(world.ports, asked)
                     world.eye.check_end(applied, asked)
 
     def _apply(self, happening: Apply) -> None:

@@ -9,9 +9,9 @@ from orchestrator.errors import ConflictError, RefusedError
 from orchestrator.inventory.model import HostName
 from orchestrator.keys.material import Algorithm
 from orchestrator.operations.apply import apply
+from orchestrator.operations.rollouts import resume
 from orchestrator.policy.desired import Origin, Policy
 from orchestrator.rotation.lifecycle import KeyState, Step
-from orchestrator.rotation.visits import Hook
 from tests.fake_state import HostState
 from tests.world import AGENTS, SERVERS, World, desired, with_agents
 
@@ -218,17 +218,22 @@ def test_lost_answers_are_found_out_by_the_next_survey(world: World) -> None:
 
 
 def test_a_failing_hook_leaves_the_server_on_its_old_key(world: World) -> None:
-    hooks = {SERVERS[0]: Hook(command="systemctl reload it")}
-    world.apply(desired(), hooks=hooks)
+    wanted = desired(hooks={SERVERS[0]: "systemctl reload it"})
+    world.apply(wanted)
     first = world.live_key(SERVERS[0])
     world.fleet.trouble(SERVERS[0], hook_fails="no such unit")
-    applied = world.apply(desired(), hooks=hooks, new_key=True)
+    applied = world.apply(wanted, new_key=True)
     assert not applied.complete
     assert world.live_key(SERVERS[0]) == first
     assert applied.result is not None
     assert "no such unit" in applied.result.blocks[0].reason
     world.fleet.heal(SERVERS[0])
-    assert world.apply(desired(), hooks=hooks).complete
+    assert world.apply(wanted).result is not None
+    assert world.live_key(SERVERS[0]) == first
+    (rollout,) = [r for r in world.recorded.rollouts.values() if r.paused]
+    assert "server-1" in rollout.paused
+    resume(world.ports, rollout.id, wait=timedelta(hours=1))
+    assert world.apply(wanted).complete
     assert world.live_key(SERVERS[0]) != first
 
 
@@ -368,7 +373,6 @@ def test_a_plan_that_changed_since_it_was_agreed_to_is_refused(world: World) -> 
         apply(
             world.ports,
             desired(),
-            hooks={},
             wait=timedelta(0),
             agree=lambda _: True,
             digest="ab" * 32,

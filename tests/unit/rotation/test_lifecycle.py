@@ -3,6 +3,7 @@
 import pytest
 
 from orchestrator.rotation.lifecycle import (
+    ENDED,
     KEY_MEANINGS,
     KEY_MOVES,
     STEPS,
@@ -19,7 +20,9 @@ def test_every_state_has_a_meaning_and_its_moves() -> None:
 
 def test_every_step_has_its_rule_in_order_and_phases_never_go_back() -> None:
     assert list(STEPS) == list(Step)
-    phases = [list(Phase).index(rule.phase) for rule in STEPS.values()]
+    first, *rest = STEPS.items()
+    assert first[0] is Step.EXPEL
+    phases = [list(Phase).index(rule.phase) for _, rule in rest]
     assert phases == sorted(phases)
 
 
@@ -32,7 +35,7 @@ def test_no_state_moves_to_itself() -> None:
 
 
 def test_a_removed_key_is_never_wanted_again_only_found() -> None:
-    assert set(KEY_MOVES[KeyState.REMOVED]) == {KeyState.ACTIVE, KeyState.RETIRED}
+    assert set(KEY_MOVES[KeyState.REMOVED]) == {KeyState.ACTIVE, KeyState.RETIRED, *ENDED}
 
 
 def test_a_legal_move_passes() -> None:
@@ -41,6 +44,7 @@ def test_a_legal_move_passes() -> None:
 
 def test_an_illegal_move_names_the_legal_ones() -> None:
     with pytest.raises(
-        ValueError, match=r"cannot go from removed to ready; .* it can go to: active, retired"
+        ValueError,
+        match=r"cannot go from removed to ready; .* it can go to: compromised, lost, active, retired",
     ):
         check_move(KeyState.REMOVED, KeyState.READY)

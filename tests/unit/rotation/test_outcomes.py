@@ -7,7 +7,7 @@ import pytest
 
 from orchestrator.policy.desired import Origin
 from orchestrator.rotation import visits as vs
-from orchestrator.rotation.recorded import Evidence, Intent, Recorded, Standing
+from orchestrator.rotation.recorded import Evidence, Intent, Proof, Recorded, Standing, TrustLine
 from orchestrator.rotation.visits import CredentialId, Verdict
 from tests.fakes import NOON
 from tests.unit.rotation.chronicle import ended, intended
@@ -137,13 +137,17 @@ def test_a_signature_that_nobody_asked_for_is_no_claim() -> None:
     assert after.servers[SERVER].placements[new].claim is None
 
 
+def proofs(*lines: TrustLine) -> tuple[Proof, ...]:
+    return tuple(Proof(line=line, nonce="aa" * 32) for line in lines)
+
+
 def trusted(recorded: Recorded, *verdicts: Verdict) -> tuple[Recorded, vs.Trusted]:
     """The record with one more bundle under way to the agent, and the agent's report of it."""
     installed = recorded.agents[AGENT].installed
     assert installed is not None
     bundle = replace(installed, digest="new", evidence=Evidence.INTENDED)
     lines = installed.lines[: len(verdicts)]
-    before = intended(recorded, Intent(host=AGENT, bundle=bundle, proves=lines))
+    before = intended(recorded, Intent(host=AGENT, bundle=bundle, proves=proofs(*lines)))
     return before, vs.Trusted(position=bundle.position, digest="new", verdicts=verdicts, changed=True)
 
 
@@ -153,13 +157,14 @@ def test_only_lines_with_a_good_verdict_are_proven(recorded: Recorded) -> None:
     installed = after.agents[AGENT].installed
     assert installed is not None
     assert (installed.digest, installed.evidence) == ("new", Evidence.REPORTED)
-    assert after.agents[AGENT].proven == set(installed.lines[:1])
+    assert after.agents[AGENT].proven.keys() == set(installed.lines[:1])
+    assert {proof.at for proof in after.agents[AGENT].proven.values()} == {LATER}
 
 
 def test_a_wrong_clock_installs_and_proves_nothing(recorded: Recorded) -> None:
     before, report = trusted(recorded, Verdict.VALID)
     after = ended(before, vs.Refused(host=AGENT, reason="", reports=(report,), skew=timedelta(hours=1)))
-    assert after.agents[AGENT].proven == frozenset()
+    assert not after.agents[AGENT].proven
     assert not after.pending
 
 
@@ -176,8 +181,8 @@ def test_verdicts_count_only_with_the_bundle_that_is_in_use(
     record = recorded.agents[AGENT]
     assert record.installed is not None
     line = record.installed.lines[0]
-    forgot = recorded.with_agent(AGENT, replace(record, proven=frozenset()))
-    before = intended(forgot, Intent(host=AGENT, proves=(line,)))
+    forgot = recorded.with_agent(AGENT, replace(record, proven={}))
+    before = intended(forgot, Intent(host=AGENT, proves=proofs(line)))
     used = record.installed.digest if digest == "right" else digest
     report = vs.Checked(digest=used, verdicts=(Verdict.VALID,))
     after = ended(before, vs.Unchanged(host=AGENT, reports=(report,)))

@@ -9,7 +9,7 @@ from orchestrator.inventory.model import HostName
 from orchestrator.keys.material import SpkiDigest
 from orchestrator.rotation.events import HostsSurveyed
 from orchestrator.rotation.observed import HeldCredential, HeldEdge, HostSurvey
-from orchestrator.rotation.recorded import AgentRecord, Evidence, Intent, Recorded, Standing
+from orchestrator.rotation.recorded import AgentRecord, Evidence, Intent, Proof, Recorded, Standing
 from orchestrator.rotation.visits import CredentialId
 from tests.fake_state import survey
 from tests.fakes import NOON
@@ -152,14 +152,17 @@ def test_a_bundle_that_was_under_way_and_came_is_installed_unproven(world: World
     record = world.recorded.agents[AGENT]
     assert record.installed is not None
     came = replace(record.installed, digest="came", lines=record.installed.lines[:1])
-    unsure = intended(world.recorded, Intent(host=AGENT, bundle=came, proves=came.lines))
+    unsure = intended(
+        world.recorded,
+        Intent(host=AGENT, bundle=came, proves=tuple(Proof(line=line, nonce="aa") for line in came.lines)),
+    )
     bundle = survey(world.fleet.hosts[AGENT]).bundle
     assert bundle is not None
     answer = replace(survey(world.fleet.hosts[AGENT]), bundle=replace(bundle, digest="came"))
     told = seen(unsure, AGENT, answer)
     installed = told.agents[AGENT].installed
     assert installed is not None
-    assert (installed.digest, told.agents[AGENT].proven) == ("came", frozenset())
+    assert (installed.digest, told.agents[AGENT].proven) == ("came", {})
     assert installed.lines[0].since == record.installed.lines[0].since
 
 
@@ -183,7 +186,7 @@ def test_an_unfamiliar_bundle_is_told_by_its_own_edges(world: World) -> None:
         (SERVER, new),
     ]
     assert (installed.content, installed.evidence) == ("", Evidence.SURVEYED)
-    assert told.agents[AGENT].proven == frozenset()
+    assert not told.agents[AGENT].proven
     assert seen(told, AGENT, answer).agents == told.agents
 
 

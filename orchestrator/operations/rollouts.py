@@ -1,0 +1,69 @@
+"""rollout pause, resume and revert: a person's hand on a rollout."""
+
+from datetime import timedelta
+
+from orchestrator.errors import RefusedError
+from orchestrator.operations.handover import Result, hand_over
+from orchestrator.operations.planning import go_on
+from orchestrator.ports import Clock, Ledger, Ports
+from orchestrator.rotation.events import RolloutPaused, RolloutResumed
+from orchestrator.rotation.lookup import rollout_named
+from orchestrator.rotation.recorded import Recorded, Rollout
+from orchestrator.rotation.revert import plan_revert
+
+
+def pause(ledger: Ledger, name: str, *, clock: Clock, reason: str) -> Rollout:
+    """Let nothing be done for a rollout until it is resumed.
+
+    Raises:
+        UsageError: no such rollout, or several.
+        RefusedError: it is not under way, or paused already.
+    """
+    recorded = ledger.read()
+    rollout = _under_way(recorded, name)
+    if rollout.paused:
+        raise RefusedError(f"rollout {rollout.id} is paused already: {rollout.paused}")
+    event = RolloutPaused(rollout=rollout.id, reason=reason)
+    return ledger.append([event], onto=recorded, at=clock.now()).rollouts[rollout.id]
+
+
+def resume(ports: Ports, name: str, *, wait: timedelta) -> Result:
+    """Go on with a rollout from what hosts really hold; servers that went back are tried again.
+
+    Raises:
+        UsageError: no such rollout, or several.
+        RefusedError: it has ended.
+        ConflictError: another controller writes.
+    """
+    recorded = ports.ledger.read()
+    rollout = _under_way(recorded, name)
+    if rollout.paused:
+        event = RolloutResumed(rollout=rollout.id)
+        recorded = ports.ledger.append([event], onto=recorded, at=ports.clock.now())
+    return _carry_on(ports, recorded, rollout, wait)
+
+
+def revert(ports: Ports, name: str, *, wait: timedelta) -> Result:
+    """Take a rollout back, as a rollout of its own.
+
+    Raises:
+        UsageError: no such rollout, or several.
+        RefusedError: it cannot be taken back any more (``rotation.revert``).
+        ConflictError: another controller writes.
+    """
+    recorded = ports.ledger.read()
+    event = plan_revert(recorded, rollout_named(recorded, name), random=ports.entropy)
+    recorded = ports.ledger.append([event], onto=recorded, at=ports.clock.now())
+    return _carry_on(ports, recorded, recorded.rollouts[event.rollout], wait)
+
+
+def _carry_on(ports: Ports, recorded: Recorded, rollout: Rollout, wait: timedelta) -> Result:
+    recorded, answers = go_on(recorded, rollout.playbook, ports)
+    return hand_over(ports, recorded, rollout.playbook, aside=answers.failures, wait=wait)
+
+
+def _under_way(recorded: Recorded, name: str) -> Rollout:
+    rollout = rollout_named(recorded, name)
+    if rollout.ended is not None:
+        raise RefusedError(f"rollout {rollout.id} ended on {rollout.ended:%Y-%m-%d %H:%M:%SZ}")
+    return rollout

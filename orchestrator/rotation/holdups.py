@@ -1,0 +1,137 @@
+"""Why servers stand still: for which hosts, or until when (L1)."""
+
+from collections.abc import Iterator, Mapping
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
+from datetime import datetime
+
+from orchestrator.inventory.model import HostName
+from orchestrator.policy.desired import PlaybookName
+from orchestrator.rotation.lifecycle import STEPS, Step
+from orchestrator.rotation.standing import View
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wait:
+    """A server whose handover goes on by itself at some instant."""
+
+    server: HostName
+    step: Step
+    until: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Block:
+    """A host that keeps servers from going on (L1).
+
+    Attributes:
+        host: whose visit failed, or whom only runs of another playbook visit.
+        servers: whose handover waits for it.
+        steps: the steps they wait at, one for each server.
+        since: when its failures began.
+    """
+
+    host: HostName
+    servers: tuple[HostName, ...]
+    steps: tuple[Step, ...]
+    reason: str
+    since: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Holdups:
+    """Where servers stand, to be asked what they wait for.
+
+    Attributes:
+        steps: of the servers that are moved.
+        all_steps: of every server.
+    """
+
+    view: View
+    steps: Mapping[HostName, Step]
+    all_steps: Mapping[HostName, Step]
+
+    def waits(self) -> Iterator[Wait]:
+        """The servers that go on by themselves once time has passed."""
+        for server, step in self.steps.items():
+            if step is Step.WAVE:
+                yield from self._soaking(server, step, self.view.before_wave(server))
+            elif step is Step.SOAK:
+                yield from self._soaking(server, step, self.view.unsoaked(server))
+            elif step is Step.WAIT:
+                until = self.view.waits_until(server)
+                if until is not None:
+                    yield Wait(server=server, step=step, until=until)
+        for server in sorted(self._heard_with_dropping() - self.steps.keys()):
+            until = self.view.waits_until(server) if self.all_steps[server] is Step.WAIT else None
+            if until is not None:
+                yield Wait(server=server, step=Step.WAIT, until=until)
+
+    def _heard_with_dropping(self) -> set[HostName]:
+        """Servers that agents trust which have an old key to drop: one's wait defers the drop of all."""
+        agents = {
+            agent
+            for server, step in self.steps.items()
+            if step is Step.DROP
+            for agent in self.view.trusting_outgoing(server)
+        }
+        lines = (line for a in agents for bundle in self.view.recorded.bundles(a) for line in bundle.lines)
+        return {line.server for line in lines} & self.all_steps.keys()
+
+    def _soaking(self, server: HostName, step: Step, others: tuple[HostName, ...]) -> Iterator[Wait]:
+        """When the soak of the others is over, as far as only time is missing."""
+        ahead = [
+            until
+            for other in others
+            if self.view.active(other) and (until := self.view.soaked_at(other)) > self.view.now
+        ]
+        if ahead:
+            yield Wait(server=server, step=step, until=max(ahead))
+
+    def blocks(
+        self,
+        aside: Mapping[HostName, str],
+        elsewhere: Mapping[HostName, PlaybookName],
+        unsettled: AbstractSet[HostName],
+    ) -> Iterator[Block]:
+        """Each host that this run does not visit, and that a server, or the end of a rollout, waits for.
+
+        Args:
+            aside: hosts whose visit failed, with the reason.
+            elsewhere: agents that runs of another playbook visit, with that playbook.
+            unsettled: agents that have yet to get, or to prove, what they should have.
+        """
+        waiting: dict[HostName, dict[HostName, Step]] = {}
+        for server, step in self.steps.items():
+            for host in self._needed(server, step):
+                if host in aside or host in elsewhere:
+                    waiting.setdefault(host, {})[server] = step
+        for agent in unsettled & aside.keys():
+            waiting.setdefault(agent, {})
+        for host, servers in sorted(waiting.items()):
+            contact = self.view.recorded.contacts.get(host)
+            since = contact.failing_since if contact is not None else None
+            yield Block(
+                host=host,
+                servers=tuple(servers),
+                steps=tuple(servers.values()),
+                reason=aside.get(host) or f"only runs of playbook {elsewhere[host]!r} visit it",
+                since=since or self.view.now,
+            )
+
+    def _needed(self, server: HostName, step: Step) -> Iterator[HostName]:
+        """Whom the server's step waits for."""
+        visits = STEPS[step].visits
+        if visits == "server" or (step is Step.CERTIFY):
+            yield server
+        elif step is Step.PUBLISH:
+            yield from self.view.unproven(server)
+        elif step is Step.CONFIRM:
+            yield from self.view.unconfirmed(server)
+        elif step is Step.DROP:
+            yield from self.view.trusting_outgoing(server)
+        elif step in {Step.WAVE, Step.SOAK}:
+            others = self.view.before_wave(server) if step is Step.WAVE else self.view.unsoaked(server)
+            for other in others:
+                if other != server and not self.view.active(other):
+                    yield from self._needed(other, self.steps.get(other, Step.DONE))

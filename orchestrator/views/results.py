@@ -1,0 +1,115 @@
+"""Where a run of the handover ended: what it waits for, who blocks it, and whether it is paused."""
+
+from typing import Any
+
+from orchestrator.operations.compromise import Ended
+from orchestrator.operations.handover import Result
+from orchestrator.operations.remove import Removed
+from orchestrator.rotation.holdups import Block, Wait
+from orchestrator.rotation.lifecycle import Step
+from orchestrator.rotation.lookup import name_of
+from orchestrator.views.screen import Answer, Grid, grid
+from orchestrator.views.text import count, instant, named, stamp
+
+_FOR = {Step.WAVE: "the soak of the wave before", Step.SOAK: "the soak", Step.WAIT: "messages in flight"}
+
+
+def result_data(result: Result | None) -> dict[str, Any]:
+    """A run as JSON; all empty where there was none."""
+    if result is None:
+        return {"changed": [], "visits": 0, "waits": [], "blocks": [], "paused": ""}
+    return {
+        "changed": sorted(result.changed),
+        "visits": result.visits,
+        "waits": [_wait(wait) for wait in result.waits],
+        "blocks": [_block(block) for block in result.blocks],
+        "paused": result.paused,
+    }
+
+
+def standstill(result: Result) -> list[str | Grid]:
+    """Why a run did not come to its end; nothing where it did."""
+    body: list[str | Grid] = []
+    if result.paused:
+        body.append(f"the rollout is paused: {result.paused}")
+    if result.blocks:
+        rows = [
+            (block.host, block.reason, instant(block.since), named(block.servers)) for block in result.blocks
+        ]
+        body.append(grid(("blocked by", "reason", "since", "keeps waiting"), rows))
+    if result.waits:
+        waits = [(wait.server, _FOR.get(wait.step, wait.step), instant(wait.until)) for wait in result.waits]
+        body.append(grid(("server", "waits for", "until"), waits))
+    return body
+
+
+def how_it_ended(result: Result) -> str:
+    """One line."""
+    if result.complete:
+        return f"done: {count(len(result.changed), 'host')} changed in {count(result.visits, 'visit')}"
+    if result.paused:
+        return "not finished: keyrelay rollout resume goes on from here, keyrelay rollout revert goes back"
+    return "not finished: the next apply or watch goes on from here"
+
+
+def result_answer(result: Result) -> Answer:
+    """A run by itself."""
+    return Answer(
+        data={"complete": result.complete, **result_data(result)},
+        body=(*standstill(result), how_it_ended(result)),
+    )
+
+
+def ended_answer(ended: Ended) -> Answer:
+    """What came of ending a key: where it stands, and the edges that do not hold meanwhile."""
+    credential, result = ended.credential, ended.result
+    body: list[str | Grid] = [f"{name_of(credential)} is {credential.state}", *standstill(result)]
+    if ended.broken:
+        body.append(grid(("server", "agent that may not believe it"), ended.broken))
+    thumbprint = credential.public.thumbprint if credential.public is not None else None
+    return Answer(
+        data={
+            "thumbprint": thumbprint,
+            "state": credential.state,
+            "broken": [{"server": server, "agent": agent} for server, agent in ended.broken],
+            "complete": result.complete,
+            **result_data(result),
+        },
+        body=(*body, how_it_ended(result)),
+    )
+
+
+def removed_answer(removed: Removed) -> Answer:
+    """What came of taking a host out."""
+    left = "nothing is left on it" if removed.clean else "something is left on it: see keyrelay holdings"
+    body: list[str | Grid] = [f"{removed.host}: {removed.given_up or left}"]
+    for playbook, result in removed.results:
+        body += [f"{playbook}:", *standstill(result), how_it_ended(result)]
+    body.append("now take it out of the inventory, or the next apply brings it back")
+    return Answer(
+        data={
+            "host": removed.host,
+            "clean": removed.clean,
+            "given_up": removed.given_up,
+            "complete": removed.complete,
+            "playbooks": [
+                {"playbook": playbook, "complete": result.complete, **result_data(result)}
+                for playbook, result in removed.results
+            ],
+        },
+        body=tuple(body),
+    )
+
+
+def _wait(wait: Wait) -> dict[str, Any]:
+    return {"server": wait.server, "step": wait.step, "until": stamp(wait.until)}
+
+
+def _block(block: Block) -> dict[str, Any]:
+    return {
+        "host": block.host,
+        "reason": block.reason,
+        "since": stamp(block.since),
+        "servers": list(block.servers),
+        "steps": list(block.steps),
+    }

@@ -1,0 +1,123 @@
+"""Keys that leaked or are lost: nobody waits for them, and only they lose their protection."""
+
+from datetime import timedelta
+
+import pytest
+
+from orchestrator.errors import RefusedError
+from orchestrator.inventory.model import HostName
+from orchestrator.operations.compromise import Ended, end_key
+from orchestrator.policy.desired import Policy
+from orchestrator.rotation.lifecycle import KeyState
+from tests.world import AGENTS, SERVERS, World, desired
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+def key_of(world: World, server: HostName) -> str:
+    target = world.recorded.servers[server].target
+    assert target is not None
+    public = world.recorded.credentials[target].public
+    assert public is not None
+    return public.thumbprint
+
+
+def end(world: World, key: str, *, lost: bool = False) -> Ended:
+    leaked = next(c for c in world.recorded.credentials.values() if c.public and c.public.thumbprint == key)
+    if not lost and leaked.public is not None:
+        world.eye.leaked.add(leaked.public.spki_digest)
+    return end_key(world.ports, key, lost=lost, reason="found on a train", wait=timedelta(0))
+
+
+@pytest.mark.parametrize("policy", list(Policy))
+def test_a_leaked_key_is_replaced_and_gone_without_any_wait(world: World, policy: Policy) -> None:
+    world.apply(desired(policy))
+    leaked = world.live_key(SERVERS[0])
+    ended = end(world, key_of(world, SERVERS[0]))
+    assert ended.result.complete
+    assert ended.broken == ()
+    assert ended.credential.state is KeyState.REMOVED
+    assert leaked not in world.keys_in_use()
+    for agent in AGENTS:
+        assert leaked not in world.trusted(agent, SERVERS[0])
+    assert world.orphans() == []
+    assert world.clock.waits == [] or world.clock.waits[-1] <= world.clock.now()
+
+
+def test_other_keys_are_left_alone(world: World) -> None:
+    world.apply(desired())
+    others = {server: world.live_key(server) for server in SERVERS[1:]}
+    end(world, key_of(world, SERVERS[0]))
+    assert {server: world.live_key(server) for server in SERVERS[1:]} == others
+
+
+def test_a_dead_agent_keeps_no_server_on_a_leaked_key(world: World) -> None:
+    world.apply(desired())
+    leaked = world.live_key(SERVERS[0])
+    world.fleet.trouble(AGENTS[0], unreachable="off")
+    ended = end(world, key_of(world, SERVERS[0]))
+    assert world.live_key(SERVERS[0]) not in {leaked, None}
+    assert ended.broken == ((SERVERS[0], AGENTS[0]),)
+    assert ended.credential.state is KeyState.COMPROMISED
+    assert not ended.result.complete
+    assert [block.host for block in ended.result.blocks] == [AGENTS[0]]
+    world.fleet.heal(AGENTS[0])
+    assert world.apply(desired()).complete
+    assert world.recorded.credentials[ended.credential.id].state is KeyState.REMOVED
+
+
+def test_agents_drop_a_leaked_key_even_if_its_server_is_dead(world: World) -> None:
+    world.apply(desired())
+    leaked = world.live_key(SERVERS[0])
+    world.fleet.trouble(SERVERS[0], unreachable="off")
+    ended = end(world, key_of(world, SERVERS[0]))
+    for agent in AGENTS:
+        assert leaked not in world.trusted(agent, SERVERS[0])
+    assert [block.host for block in ended.result.blocks] == [SERVERS[0]]
+    assert ended.broken == tuple((SERVERS[0], agent) for agent in AGENTS)
+    world.fleet.heal(SERVERS[0])
+    assert world.apply(desired()).complete
+    assert world.orphans() == []
+
+
+def test_no_server_goes_back_to_a_leaked_key(world: World) -> None:
+    wanted = desired(hooks={SERVERS[0]: "systemctl reload it"})
+    world.apply(wanted)
+    leaked = world.live_key(SERVERS[0])
+    world.fleet.trouble(SERVERS[0], hook_fails="no such unit")
+    end(world, key_of(world, SERVERS[0]))
+    assert world.live_key(SERVERS[0]) != leaked
+
+
+def test_a_key_that_leaks_while_it_is_handed_over_is_dropped_and_the_old_one_kept(world: World) -> None:
+    world.apply(desired())
+    world.fleet.trouble(AGENTS[0], unreachable="off")
+    world.apply(desired(), new_key=True)
+    incoming = key_of(world, SERVERS[0])
+    first = world.live_key(SERVERS[0])
+    end(world, incoming)
+    assert world.live_key(SERVERS[0]) == first
+    world.fleet.heal(AGENTS[0])
+    assert world.apply(desired()).complete
+    assert world.live_key(SERVERS[0]) != first
+    assert world.orphans() == []
+
+
+def test_a_lost_key_is_handed_over_by_the_rules(world: World) -> None:
+    world.apply(desired())
+    world.wipe(SERVERS[0])
+    ended = end(world, key_of(world, SERVERS[0]), lost=True)
+    assert not ended.result.complete
+    assert world.apply(desired(), wait=timedelta(hours=2)).complete
+    assert world.recorded.credentials[ended.credential.id].state is KeyState.REMOVED
+
+
+def test_a_key_that_is_gone_cannot_be_ended(world: World) -> None:
+    world.apply(desired())
+    key = key_of(world, SERVERS[0])
+    world.apply(desired(), new_key=True)
+    with pytest.raises(RefusedError, match="nobody holds"):
+        end(world, key)

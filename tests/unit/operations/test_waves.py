@@ -1,0 +1,249 @@
+"""Waves, the failure budget, waivers, and a person's hand on a rollout, over hosts in memory."""
+
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from orchestrator.errors import RefusedError, UsageError
+from orchestrator.inventory.model import HostName
+from orchestrator.operations.apply import apply
+from orchestrator.operations.rollouts import pause, resume, revert
+from orchestrator.operations.watch import watch_once
+from orchestrator.policy.desired import Desired, Policy, Prove, RolloutSpec, Share
+from orchestrator.rotation.lifecycle import KeyState, Step
+from orchestrator.rotation.recorded import Rollout
+from tests.world import AGENTS, SERVERS, World, desired
+
+SOAK = timedelta(minutes=10)
+ONE_BY_ONE = RolloutSpec(soak=SOAK, waves=(Share(number=1), Share(number=2), Share(number=100, percent=True)))
+HOOKS = dict.fromkeys(SERVERS, "systemctl reload it")
+
+
+def in_waves(policy: Policy = Policy.PER_SERVER, spec: RolloutSpec = ONE_BY_ONE) -> Desired:
+    return desired(policy, rollout=spec, hooks=HOOKS)
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+def running(world: World) -> Rollout:
+    (rollout,) = (r for r in world.recorded.rollouts.values() if r.ended is None)
+    return rollout
+
+
+def switched(world: World, first: dict[HostName, str | None]) -> int:
+    return sum(world.live_key(server) != first[server] for server in SERVERS)
+
+
+def live(world: World) -> dict[HostName, str | None]:
+    return {server: world.live_key(server) for server in SERVERS}
+
+
+@pytest.mark.parametrize("policy", list(Policy))
+def test_each_wave_soaks_before_the_next_one_switches(world: World, policy: Policy) -> None:
+    world.apply(in_waves(policy))
+    first = live(world)
+    for count in (1, 2, 3):
+        applied = world.apply(in_waves(policy), new_key=count == 1, wait=timedelta(0))
+        assert applied.result is not None
+        assert switched(world, first) == count
+        assert {wait.step for wait in applied.result.waits} <= {Step.WAVE, Step.SOAK}
+        world.clock.wait_until(world.clock.now() + SOAK)
+    assert world.apply(in_waves(policy)).complete
+    assert world.orphans() == []
+
+
+def test_no_old_key_is_put_away_before_the_last_wave_has_soaked(world: World) -> None:
+    world.apply(in_waves())
+    world.apply(in_waves(), new_key=True, wait=timedelta(minutes=15))
+    assert len(world.fleet.hosts[SERVERS[0]].credentials) == 2
+    assert not world.fleet.hosts[SERVERS[0]].disarmed
+
+
+def test_the_canarys_agents_verify_what_it_signs_after_the_switch(world: World) -> None:
+    world.apply(in_waves())
+    world.fleet.visits.clear()
+    world.apply(in_waves(), new_key=True, wait=timedelta(0))
+    checks = [v.endpoint.host for v in world.fleet.visits if any(o.kind == "check" for o in v.orders)]
+    assert sorted(checks) == sorted(AGENTS)
+
+
+def test_with_prove_direct_every_wave_is_verified(world: World) -> None:
+    spec = replace(ONE_BY_ONE, prove=Prove.DIRECT)
+    world.apply(in_waves(spec=spec))
+    world.fleet.visits.clear()
+    assert world.apply(in_waves(spec=spec), new_key=True).complete
+    checks = [v for v in world.fleet.visits if any(o.kind == "check" for o in v.orders)]
+    assert len(checks) == len(SERVERS) * len(AGENTS)
+
+
+def test_a_canary_that_goes_back_pauses_the_rollout(world: World) -> None:
+    world.apply(in_waves())
+    first = live(world)
+    world.fleet.trouble(SERVERS[0], hook_fails="no such unit")
+    applied = world.apply(in_waves(), new_key=True)
+    assert applied.result is not None
+    assert "wave 1" in applied.result.paused
+    assert SERVERS[0] in applied.result.paused
+    assert live(world) == first
+    again = world.apply(in_waves())
+    assert again.result is not None
+    assert again.result.visits == 0
+    assert not again.complete
+    world.fleet.heal(SERVERS[0])
+    assert resume(world.ports, running(world).id, wait=timedelta(hours=2)).complete
+    assert switched(world, first) == len(SERVERS)
+
+
+def test_failures_below_the_budget_do_not_stop_the_others(world: World) -> None:
+    spec = RolloutSpec(soak=SOAK, max_failures=Share(number=2))
+    world.apply(in_waves(spec=spec))
+    first = live(world)
+    world.fleet.trouble(SERVERS[0], hook_fails="no such unit")
+    applied = world.apply(in_waves(spec=spec), new_key=True)
+    assert applied.result is not None
+    assert not applied.result.paused
+    assert switched(world, first) == 2
+    world.fleet.heal(SERVERS[0])
+    assert world.apply(in_waves(spec=spec)).complete
+
+
+def test_a_lost_answer_is_no_failure(world: World) -> None:
+    world.apply(in_waves())
+    world.fleet.trouble(SERVERS[0], breaks_at_hook=True)
+    applied = world.apply(in_waves(), new_key=True)
+    assert applied.result is not None
+    assert not applied.result.paused
+    world.fleet.heal(SERVERS[0])
+    assert world.apply(in_waves(), wait=timedelta(hours=2)).complete
+
+
+def test_a_paused_rollout_does_nothing_until_it_is_resumed(world: World) -> None:
+    world.apply(in_waves())
+    first = live(world)
+    world.apply(in_waves(), new_key=True, wait=timedelta(0))
+    pause(world.ledger, running(world).id, clock=world.clock, reason="weekend")
+    applied = world.apply(in_waves())
+    assert applied.result is not None
+    assert applied.result.paused == "weekend"
+    assert switched(world, first) == 1
+    with pytest.raises(RefusedError, match="paused already: weekend"):
+        pause(world.ledger, running(world).id, clock=world.clock, reason="again")
+    assert resume(world.ports, running(world).id, wait=timedelta(hours=2)).complete
+
+
+@pytest.mark.parametrize("waited", [0, 10, 20])
+def test_a_rollout_can_be_taken_back_after_every_wave(world: World, waited: int) -> None:
+    world.apply(in_waves())
+    first = live(world)
+    world.apply(in_waves(), new_key=True, wait=timedelta(minutes=waited))
+    assert switched(world, first) == waited // 10 + 1
+    result = revert(world.ports, running(world).id, wait=timedelta(hours=2))
+    assert result.complete
+    assert live(world) == first
+    assert world.orphans() == []
+    assert [c.state for c in world.recorded.credentials.values()].count(KeyState.REMOVED) == len(SERVERS)
+    for agent in AGENTS:
+        for server in SERVERS:
+            assert world.trusted(agent, server) == {first[server]}
+
+
+def test_a_policy_change_can_be_taken_back(world: World) -> None:
+    world.apply(in_waves(Policy.SHARED))
+    first = live(world)
+    world.apply(in_waves(), wait=timedelta(0))
+    assert revert(world.ports, running(world).id, wait=timedelta(hours=2)).complete
+    assert live(world) == first
+    assert world.recorded.playbooks[in_waves().playbook].policy is Policy.SHARED
+
+
+def test_once_an_old_key_is_put_away_there_is_no_way_back(world: World) -> None:
+    world.apply(in_waves())
+    world.apply(in_waves(), new_key=True, wait=timedelta(minutes=31))
+    with pytest.raises(RefusedError, match="no old key within reach"):
+        revert(world.ports, running(world).id, wait=timedelta(0))
+
+
+def test_the_first_and_the_ended_rollout_cannot_be_taken_back(world: World) -> None:
+    world.fleet.trouble(AGENTS[0], unreachable="off")
+    world.apply(in_waves())
+    with pytest.raises(RefusedError, match="nothing was before it"):
+        revert(world.ports, running(world).id, wait=timedelta(0))
+    rollout = running(world)
+    world.fleet.heal(AGENTS[0])
+    world.apply(in_waves())
+    with pytest.raises(RefusedError, match="has ended"):
+        revert(world.ports, rollout.id, wait=timedelta(0))
+
+
+def test_watch_does_not_go_forward_again_by_itself_after_a_revert(world: World) -> None:
+    world.apply(in_waves())
+    world.clock.wait_until(world.clock.now() + timedelta(days=244))
+    world.apply(in_waves(), wait=timedelta(0))
+    revert(world.ports, running(world).id, wait=timedelta(hours=2))
+    with pytest.raises(RefusedError, match="taken back by a person"):
+        watch_once(world.ports, in_waves())
+    assert world.apply(in_waves()).complete
+
+
+def test_a_waived_agent_is_not_waited_for_and_catches_up_later(world: World) -> None:
+    world.apply(in_waves())
+    first = live(world)
+    world.fleet.trouble(AGENTS[0], unreachable="off")
+    world.eye.waived.add(AGENTS[0])
+    applied = apply(
+        world.ports,
+        in_waves(),
+        wait=timedelta(hours=2),
+        agree=lambda _: True,
+        new_key=True,
+        waive=[AGENTS[0]],
+    )
+    assert applied.result is not None
+    assert not applied.result.blocks
+    assert switched(world, first) == len(SERVERS)
+    (rollout,) = (r for r in world.recorded.rollouts.values() if r.waived)
+    assert rollout.ended is not None
+    assert "will not believe server-1" in rollout.waived[AGENTS[0]]
+    assert world.trusted(AGENTS[0], SERVERS[0]) == {first[SERVERS[0]]}
+    world.fleet.heal(AGENTS[0])
+    assert world.apply(in_waves()).complete
+    assert world.orphans() == []
+
+
+def test_only_agents_of_the_playbook_can_be_waived(world: World) -> None:
+    with pytest.raises(UsageError, match="no agent of playbook"):
+        apply(world.ports, in_waves(), wait=SOAK, agree=lambda _: True, waive=[HostName("agent-9")])
+
+
+def test_an_agent_that_is_away_for_longer_than_the_playbook_waits_is_waived(world: World) -> None:
+    spec = replace(ONE_BY_ONE, offline=timedelta(days=7))
+    world.apply(in_waves(spec=spec))
+    world.fleet.trouble(AGENTS[0], unreachable="off")
+    applied = world.apply(in_waves(spec=spec), new_key=True)
+    assert applied.result is not None
+    assert [block.host for block in applied.result.blocks] == [AGENTS[0]]
+    world.eye.waived.add(AGENTS[0])
+    world.clock.wait_until(world.clock.now() + timedelta(days=7))
+    applied = world.apply(in_waves(spec=spec), wait=timedelta(hours=2))
+    assert applied.result is not None
+    assert not applied.result.blocks
+
+
+def test_a_proof_that_is_too_old_is_taken_again_before_the_next_wave(world: World) -> None:
+    spec = replace(ONE_BY_ONE, soak=timedelta(hours=20), proof_age=timedelta(hours=24))
+    world.apply(in_waves(spec=spec))
+    world.apply(in_waves(spec=spec), new_key=True, wait=timedelta(0))
+    world.clock.wait_until(world.clock.now() + timedelta(hours=30))
+    world.fleet.trouble(AGENTS[0], unreachable="off")
+    first = live(world)
+    applied = world.apply(in_waves(spec=spec), wait=timedelta(0))
+    assert applied.result is not None
+    assert [block.host for block in applied.result.blocks] == [AGENTS[0]]
+    assert live(world) == first
+    world.fleet.heal(AGENTS[0])
+    world.apply(in_waves(spec=spec), wait=timedelta(0))
+    assert live(world) != first
