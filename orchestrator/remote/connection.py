@@ -1,7 +1,7 @@
 """One SSH connection to one host, over which one thing at a time is asked.
 
-paramiko does the protocol, ``handshake`` tells it what it must and must not do. ssh-agent, ``ssh_config`` and
-jump hosts play no part.
+paramiko does the protocol, ``handshake`` tells it what it must and must not do. The connection may lie in a
+tunnel through another one.
 
 paramiko's and the socket's exceptions end here: ``NotReachedError`` promises that no byte of what was to be
 asked left for the host, and a connection that breaks later makes an ``Answer`` that says so.
@@ -9,6 +9,7 @@ asked left for the host, and a connection that breaks later makes an ``Answer`` 
 
 import logging
 import socket
+import threading
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -23,16 +24,20 @@ from orchestrator.remote.handshake import (
     NotReachedError,
     Peer,
     authenticate,
-    check_host_key,
     prepared,
     shake_hands,
 )
+from orchestrator.remote.host_keys import check_host_key
+
+Wire = socket.socket | paramiko.Channel
+"""What a connection runs over: a socket, or a tunnel through another connection."""
 
 STDERR_LIMIT_BYTES = 4096
 _KEEPALIVE_S = 15
 _POLL_S = 1.0
 _AFTER_THE_END_S = 0.5
 _CHUNK_BYTES = 32_000
+_PROHIBITED = 1
 
 # What goes wrong is told by outcomes; without a handler, logging would print it to stderr besides.
 _log = logging.getLogger("paramiko")
@@ -57,25 +62,30 @@ class Answer:
     broken: str | None = None
 
 
+class TunnelLostError(NotReachedError):
+    """The connection to a jump host broke, or it does not answer; another one may."""
+
+
 class Connection:
     """A logged-in connection; asks one thing at a time. Made by ``Connection.log_in``."""
 
-    def __init__(self, transport: paramiko.Transport, sock: socket.socket) -> None:
+    def __init__(self, transport: paramiko.Transport, wire: Wire, user: str) -> None:
         self._transport = transport
-        self._socket = sock
+        self._wire = wire
+        self._user = user
 
     @classmethod
-    def log_in(cls, sock: socket.socket, peer: Peer, watch: Watch, *, timeout_s: float) -> "Connection":
-        """Shakes hands over a connected socket, checks the host's key, and logs in.
+    def log_in(cls, wire: Wire, peer: Peer, watch: Watch, *, timeout_s: float) -> "Connection":
+        """Shakes hands over something connected, checks the host's key, and logs in.
 
-        The socket is owned from here on and closed when this fails. Handshake and login together have
+        The wire is owned from here on and closed when this fails. Handshake and login together have
         ``timeout_s`` seconds; the watch's deadline holds besides.
 
         Raises:
             NotReachedError: the host is not who it should be, does not let us in, or says nothing.
         """
-        transport = prepared(sock, peer.record)
-        connection = cls(transport, sock)
+        transport = prepared(wire, peer.record)
+        connection = cls(transport, wire, peer.user)
         until = monotonic() + min(timeout_s, watch.left_s)
         try:
             with watch.guarding(connection.close):
@@ -93,6 +103,31 @@ class Connection:
         """Whether the connection stands, as far as can be told without asking the host."""
         return self._transport.is_active()
 
+    @property
+    def user(self) -> str:
+        """Who logged in."""
+        return self._user
+
+    def tunnel(self, address: str, port: int, watch: Watch, *, timeout_s: float) -> paramiko.Channel:
+        """A connection from this host to another, as ``ssh -W`` makes it.
+
+        Raises:
+            NotReachedError: this host does not make it; says whether it may not, cannot, or does not answer.
+        """
+        limit = min(timeout_s, watch.left_s)
+        try:
+            return self._transport.open_channel(
+                "direct-tcpip", (address, port), ("127.0.0.1", 0), timeout=limit
+            )
+        except paramiko.ChannelException as error:
+            if error.code == _PROHIBITED:
+                reason = "does not forward connections (AllowTcpForwarding, PermitOpen or restrict)"
+            else:
+                reason = f"cannot connect: {error.text}"
+            raise NotReachedError(reason, passing=False) from error
+        except BROKEN as error:
+            raise TunnelLostError("does not answer any more" if self.alive else "was lost") from error
+
     def ask(
         self,
         command: str,
@@ -101,11 +136,13 @@ class Connection:
         *,
         limit_bytes: int,
         complete: Callable[[bytearray], bool],
+        before: Callable[[paramiko.Channel, Watch], None] | None = None,
     ) -> Answer:
         """Runs a command with ``message`` on its stdin and gathers what it says.
 
-        stdout is read until ``complete`` says that all of it, as far as it came, is the whole answer, until
-        it ends, or until it is longer than ``limit_bytes``.
+        ``before`` waits, after the command has begun, until it may be told the message; what it raises, this
+        raises. stdout is read until ``complete`` says that all of it, as far as it came, is the whole answer,
+        until it ends, or until it is longer than ``limit_bytes``.
 
         Raises:
             NotReachedError: the command was not started; nothing of the message left.
@@ -115,6 +152,8 @@ class Connection:
                 command, watch, window_bytes=limit_bytes + STDERR_LIMIT_BYTES + _CHUNK_BYTES
             )
             try:
+                if before is not None:
+                    before(channel, watch)
                 _send(channel, message.reveal(), watch, limit_bytes)
                 return _receive(channel, watch, limit_bytes, complete)
             finally:
@@ -123,10 +162,19 @@ class Connection:
 
     def close(self) -> None:
         """Ends the connection at once; safe from any thread and more than once."""
+        if isinstance(self._wire, paramiko.Channel):
+            # The end of a tunnel is told to the jump host, which may not listen; nobody waits for that.
+            threading.Thread(target=self._close_tunnel, name="keyrelay-tunnel-end", daemon=True).start()
+            return
         with suppress(OSError):
-            self._socket.shutdown(socket.SHUT_RDWR)
+            self._wire.shutdown(socket.SHUT_RDWR)
         self._transport.close()
-        self._socket.close()
+        self._wire.close()
+
+    def _close_tunnel(self) -> None:
+        with suppress(*BROKEN):
+            self._transport.close()
+            self._wire.close()
 
     def _start(self, command: str, watch: Watch, *, window_bytes: int) -> paramiko.Channel:
         try:

@@ -102,6 +102,15 @@ class Watch:
         self._watchdog._stopped.wait(min(seconds, self.left_s))  # noqa: SLF001 - the two are one thing
 
     @contextmanager
+    def off_the_clock(self) -> Iterator[None]:
+        """Lets the time within the block not count, as when a person is asked; for blocks without a guard."""
+        started = monotonic()
+        try:
+            yield
+        finally:
+            self._at += monotonic() - started
+
+    @contextmanager
     def guarding(self, end: Callable[[], None]) -> Iterator[None]:
         """Calls ``end``, from another thread, if the deadline passes within the block."""
         key = object()

@@ -1,4 +1,4 @@
-"""From an endpoint to a connection: which key logs in, which lines know the host, and trying again.
+"""From an endpoint to a connection: the way there, the keys that log in, the lines that know the host.
 
 Trying again is safe here and only here: nothing of a visit has left yet. A refused port is tried once more,
 since sshd may be restarting; a host that hangs up before it greets is most often one that has too many
@@ -6,28 +6,33 @@ logins under way (``MaxStartups`` in ``sshd_config(5)``) and is tried again as l
 waits that grow and that no two hosts share.
 """
 
-import errno
-import getpass
-import queue
-import socket
 import threading
-from contextlib import suppress
-from dataclasses import dataclass
+from collections import deque
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from socket import socket
 
 from orchestrator.errors import InputError
 from orchestrator.inventory.model import Endpoint
-from orchestrator.ports import Entropy
-from orchestrator.remote.connection import Connection
+from orchestrator.ports import Clock, Entropy
+from orchestrator.remote.addresses import ImpatientSocket, RefusedError, connect
+from orchestrator.remote.connection import Connection, TunnelLostError, Wire
 from orchestrator.remote.deadlines import Watch
-from orchestrator.remote.handshake import NotReachedError, Peer
-from orchestrator.remote.known_hosts import DEFAULT_FILES, KnownHosts
-from orchestrator.remote.login_keys import LoginKeyError, LoginKeys
+from orchestrator.remote.first_use import FirstUse
+from orchestrator.remote.handshake import NotAcceptedError, NotReachedError, Peer
+from orchestrator.remote.jumps import Jumps
+from orchestrator.remote.known_hosts import HostRecord, KnownHosts
+from orchestrator.remote.login_keys import Choice, LoginKey, LoginKeyError, LoginKeys
+from orchestrator.remote.questions import AskInVisit, Question, Wanted, nobody
+from orchestrator.remote.routes import Hop, RouteError, Router
 
 _REFUSED_TRIES = 2
 _PASSING_TRIES = 6
 _FIRST_WAIT_S = 0.1
 _LONGEST_WAIT_S = 3.0
+_UNSAFE = "StrictHostKeyChecking says to believe it, which takes an option of keyrelay's own"
+_ON_FIRST_USE = "--accept-new-host-keys believes such keys once and records them"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,8 +40,8 @@ class Patience:
     """How long one attempt to reach a host may take; a visit's deadline holds besides.
 
     Attributes:
-        connect_s: for the host's name and for the TCP connection, each.
-        log_in_s: for the greeting, the key exchange and the login together.
+        connect_s: for the host's name and for the TCP connection, each; for each jump host too.
+        log_in_s: for the greeting, the key exchange and the login together; for each jump host too.
     """
 
     connect_s: float = 10.0
@@ -46,94 +51,167 @@ class Patience:
 DEFAULT_PATIENCE = Patience()
 
 
-class _RefusedError(NotReachedError):
-    """The port is closed."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Way:
+    """A way being gone: the hops, for how long, and whom to ask on it."""
+
+    hops: tuple[Hop, ...]
+    watch: Watch
+    ask: AskInVisit
+    kind: type[socket] = socket
 
 
 class Dialer:
-    """Reaches hosts; reads each file of keys once. Safe to use from many threads.
+    """Reaches hosts; reads each file of keys once, logs in to each jump host once. For many threads.
 
     Args:
         entropy: for the jitter of waits.
+        clock: tells which certificates hold.
         patience: how long an attempt may take.
+        first_use: keys that were believed on first use; None: none are.
     """
 
-    def __init__(self, *, entropy: Entropy, patience: Patience = DEFAULT_PATIENCE) -> None:
+    def __init__(
+        self,
+        *,
+        entropy: Entropy,
+        clock: Clock,
+        patience: Patience = DEFAULT_PATIENCE,
+        first_use: FirstUse | None = None,
+    ) -> None:
         self._entropy = entropy
+        self._clock = clock
         self._patience = patience
-        self._login_keys = LoginKeys()
+        self._first_use = first_use
+        self._router = Router()
+        self._login_keys = LoginKeys(now=clock.now)
+        self._jumps = Jumps()
         self._lock = threading.Lock()
-        self._known: dict[str | None, tuple[KnownHosts, str] | NotReachedError] = {}
+        self._known: dict[tuple[bool, tuple[str, ...]], KnownHosts | NotReachedError] = {}
 
-    def connect(self, endpoint: Endpoint, watch: Watch) -> Connection:
+    def close(self) -> None:
+        """Ends the connections to jump hosts and agents."""
+        self._jumps.close()
+        self._login_keys.close()
+
+    def connect(self, endpoint: Endpoint, watch: Watch, ask: AskInVisit = nobody) -> Connection:
         """Connects and logs in.
 
         Raises:
             NotReachedError: with the reason of the last attempt.
         """
-        peer = self._peer(endpoint)
+        try:
+            hops = self._router.route(endpoint)
+        except RouteError as error:
+            raise NotReachedError(str(error)) from error
+        return self._reach(_Way(hops=hops, watch=watch, ask=ask))
+
+    def _reach(self, way: "_Way") -> Connection:
+        """Logs in to the last hop, with each of its keys in turn."""
+        hop = way.hops[-1]
+        record, files = self._record(hop)
+        try:
+            choice = self._login_keys.choose(hop)
+        except LoginKeyError as error:
+            raise NotReachedError(str(error)) from error
+        keys, locked = choice.ready, deque(choice.locked)
+        tried: list[str] = []
+        notes = list(choice.notes)
+        while True:
+            if not keys:
+                opened = self._unlock(way, locked.popleft(), tried)
+                keys = opened.ready
+                notes += opened.notes
+            try:
+                return self._attempts(way, self._peer(hop, record, files, keys))
+            except NotAcceptedError as error:
+                tried += error.tried
+                keys = ()
+                if not locked:
+                    raise NotAcceptedError(_not_accepted(error.reason, tried, notes, hop), tried) from error
+
+    def _unlock(self, way: "_Way", file: str, tried: list[str]) -> Choice:
+        passphrase = way.ask(Question(wanted=Wanted.PASSPHRASE, about=file), way.watch)
+        try:
+            return self._login_keys.unlock(way.hops[-1], file, passphrase)
+        except LoginKeyError as error:
+            before = f"; before, the host did not accept {', '.join(tried)}" if tried else ""
+            raise NotReachedError(f"{error}{before}") from error
+
+    def _attempts(self, way: "_Way", peer: Peer) -> Connection:
         tries = 0
         while True:
             tries += 1
             try:
-                sock = self._open(endpoint, peer.where, watch)
-                return Connection.log_in(sock, peer, watch, timeout_s=self._patience.log_in_s)
+                wire = self._wire(way)
+                return Connection.log_in(wire, peer, way.watch, timeout_s=self._patience.log_in_s)
             except NotReachedError as error:
-                most = _REFUSED_TRIES if isinstance(error, _RefusedError) else _PASSING_TRIES
+                most = _REFUSED_TRIES if isinstance(error, RefusedError) else _PASSING_TRIES
                 wait = self._wait_s(tries)
-                if not error.passing or tries >= most or watch.left_s <= wait:
+                if not error.passing or tries >= most or way.watch.left_s <= wait:
                     raise
-                watch.pause(wait)
+                way.watch.pause(wait)
 
-    def _peer(self, endpoint: Endpoint) -> Peer:
-        hosts, files = self._known_hosts(endpoint.known_hosts)
+    def _wire(self, way: "_Way") -> Wire:
+        """A connected socket, or a tunnel through the hops before the last."""
+        hop, before, limit_s = way.hops[-1], way.hops[:-1], self._patience.connect_s
+        if not before:
+            return connect(hop, way.watch, timeout_s=limit_s, kind=way.kind)
+        through = replace(way, hops=before, kind=ImpatientSocket)
+        jump = self._jumps.through(before, way.watch, partial(self._reach, through))
         try:
-            keys = self._login_keys.of(endpoint.key_file)
-        except LoginKeyError as error:
-            raise NotReachedError(str(error)) from error
-        brackets = f"[{endpoint.address}]" if ":" in endpoint.address else endpoint.address
+            return jump.tunnel(hop.address, hop.port, way.watch, timeout_s=limit_s)
+        except NotReachedError as error:
+            passing = isinstance(error, TunnelLostError)
+            if passing:
+                self._jumps.drop(jump)
+            reason = f"jump host {before[-1].label!r} {error.reason}, on the way to {hop.where}"
+            raise NotReachedError(reason, passing=passing) from error
+
+    def _peer(self, hop: Hop, record: HostRecord, files: str, keys: tuple[LoginKey, ...]) -> Peer:
+        accepts = self._first_use is not None and self._first_use.accepts
+        if hop.trust_new and not accepts:
+            unknown = f"{_UNSAFE}: {_ON_FIRST_USE}"
+        else:
+            unknown = f"compare it with the host's own, then add it there, or {_ON_FIRST_USE}"
         return Peer(
-            host=endpoint.host,
-            where=f"{brackets}:{(endpoint.port or 22)}",
-            record=hosts.about(endpoint.address, (endpoint.port or 22)),
+            host=hop.label,
+            where=hop.where,
+            name=hop.known_as.lower(),
+            record=record,
             files=files,
-            user=endpoint.user or getpass.getuser(),
+            user=hop.user,
             keys=keys,
+            now=self._clock.now(),
+            accept=partial(self._accept, hop, record.name) if accepts else None,
+            unknown=unknown,
         )
 
-    def _known_hosts(self, file: str | None) -> tuple[KnownHosts, str]:
+    def _accept(self, hop: Hop, name: str, kind: str, blob: bytes) -> None:
+        if self._first_use is None:
+            raise NotReachedError("no key is believed on first use")
+        try:
+            self._first_use.accept(hop.label, name, kind, blob)
+        except OSError as error:
+            raise NotReachedError(f"the key of {hop.label!r} cannot be recorded: {error.strerror}") from error
+
+    def _record(self, hop: Hop) -> tuple[HostRecord, str]:
+        """What is known of a hop, and the names of the files, for reasons."""
+        files = (hop.own_known_hosts,) if hop.own_known_hosts is not None else hop.known_hosts
+        key = (hop.own_known_hosts is not None, files)
         with self._lock:
-            if file not in self._known:
-                self._known[file] = _read_known_hosts(file)
-            found = self._known[file]
+            if key not in self._known:
+                self._known[key] = _read_known_hosts(files, required=key[0])
+            found = self._known[key]
         if isinstance(found, NotReachedError):
             raise NotReachedError(found.reason)
-        return found
-
-    def _open(self, endpoint: Endpoint, where: str, watch: Watch) -> socket.socket:
-        """A TCP connection to the first of the host's addresses that takes one."""
-        problem = NotReachedError(f"{endpoint.address!r} has no address")
-        for family, address in _resolve(endpoint, self._patience.connect_s, watch):
-            sock = socket.socket(family, socket.SOCK_STREAM)
-            timeout_s = min(self._patience.connect_s, watch.left_s)
+        record = found.about(hop.known_as, hop.known_port)
+        if self._first_use is not None:
             try:
-                # Small packets go back and forth; waiting to join them would cost a round trip each.
-                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                sock.settimeout(max(timeout_s, 0.001))
-                with watch.guarding(lambda sock=sock: _hang_up(sock)):  # type: ignore[misc]
-                    sock.connect(address)
-            except ConnectionRefusedError:
-                sock.close()
-                problem = _RefusedError(f"connection refused on {where}", passing=True)
-            except TimeoutError:
-                sock.close()
-                problem = NotReachedError(f"no connection to {where} within {timeout_s:.0f} s")
-            except OSError as error:
-                sock.close()
-                problem = NotReachedError(f"no connection to {where}: {error.strerror or error}")
-            else:
-                return sock
-        raise problem
+                record = record.joined(self._first_use.about(hop.known_as, hop.known_port))
+            except (InputError, OSError) as error:
+                raise NotReachedError(f"the file of keys believed on first use: {error}") from error
+        return record, " or ".join(files) or "any file: none is named"
 
     def _wait_s(self, tries: int) -> float:
         """Between half and all of a time that doubles with each try."""
@@ -141,61 +219,21 @@ class Dialer:
         return longest * (0.5 + self._entropy(1)[0] / 512)
 
 
-def _read_known_hosts(file: str | None) -> tuple[KnownHosts, str] | NotReachedError:
-    """The lines of the file, or of those of the default files that exist, and the files' names."""
-    paths = DEFAULT_FILES if file is None else (Path(file),)
-    present = [path for path in paths if path.expanduser().exists()]
-    names = " or ".join(str(path) for path in paths)
-    if file is not None and not present:
-        return NotReachedError(f"known_hosts file {file} does not exist")
+def _read_known_hosts(files: tuple[str, ...], *, required: bool) -> KnownHosts | NotReachedError:
+    """The lines of those of the files that exist."""
+    present = [path for path in (Path(file).expanduser() for file in files) if path.exists()]
+    if required and not present:
+        return NotReachedError(f"known_hosts file {files[0]} does not exist")
     try:
-        return KnownHosts.read(present), names
+        return KnownHosts.read(present)
     except InputError as error:
         return NotReachedError(error.message)
     except OSError as error:
         return NotReachedError(f"known_hosts file {error.filename} cannot be read: {error.strerror}")
 
 
-_Address = tuple[socket.AddressFamily, tuple[str, int] | tuple[str, int, int, int] | tuple[int, bytes]]
-
-
-def _resolve(endpoint: Endpoint, timeout_s: float, watch: Watch) -> list[_Address]:
-    """The host's addresses, in the resolver's order.
-
-    The resolver cannot be interrupted, so names are looked up in a thread that is left behind if need be.
-    """
-    try:
-        return _look_up(endpoint, socket.AI_NUMERICHOST)
-    except socket.gaierror:
-        pass  # a name, then
-    found: queue.SimpleQueue[list[_Address] | OSError] = queue.SimpleQueue()
-
-    def look_up() -> None:
-        try:
-            found.put(_look_up(endpoint, socket.AI_ADDRCONFIG))
-        except OSError as error:
-            found.put(error)
-
-    threading.Thread(target=look_up, name="keyrelay-resolver", daemon=True).start()
-    try:
-        with watch.guarding(lambda: found.put(OSError(errno.ECANCELED, "the run was ended"))):
-            addresses = found.get(timeout=min(timeout_s, watch.left_s))
-    except queue.Empty:
-        raise NotReachedError(
-            f"the name {endpoint.address!r} was not resolved within {timeout_s:.0f} s"
-        ) from None
-    if isinstance(addresses, OSError):
-        raise NotReachedError(
-            f"the name {endpoint.address!r} does not resolve: {addresses.strerror}"
-        ) from addresses
-    return addresses
-
-
-def _look_up(endpoint: Endpoint, flags: int) -> list[_Address]:
-    rows = socket.getaddrinfo(endpoint.address, (endpoint.port or 22), type=socket.SOCK_STREAM, flags=flags)
-    return [(family, address) for family, _, _, _, address in rows]
-
-
-def _hang_up(sock: socket.socket) -> None:
-    with suppress(OSError):
-        sock.shutdown(socket.SHUT_RDWR)
+def _not_accepted(reason: str, tried: list[str], notes: list[str], hop: Hop) -> str:
+    """What was tried, in which order, what was passed over, and what to do."""
+    order = f"tried {', then '.join(tried)}" if tried else "there was no key to try"
+    passed = f"; not tried: {'; '.join(notes)}" if notes else ""
+    return f"{reason}: {order}{passed}; its public key belongs into authorized_keys of {hop.user!r} there"

@@ -1,39 +1,37 @@
 """Many hosts at once: the ``Fleet`` of ``ports.py`` over SSH.
 
 One visit is one exec over one connection, made by one of a few threads; more threads than ``concurrency``
-cost more than they bring, since all of them share one interpreter. A visit that takes long mostly waits for
-its host, so it stops counting after a while and another thread takes its place: dead hosts do not hold up
-the living, however many they are.
+cost more than they bring, since all of them share one interpreter (``crew``).
 
 Connections are kept from one run to the next, as many as ``open_connections`` allows; the one that has been
 idle the longest makes way. One that died meanwhile is made anew, once, since nothing had been said over it.
 """
 
 import threading
-from collections import OrderedDict, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from queue import Empty, SimpleQueue
-from time import monotonic
+from pathlib import Path
 from typing import Self
 
-from orchestrator.inventory.model import Endpoint
+from orchestrator.inventory.model import Endpoint, HostName
+from orchestrator.keys.secret import Secret
 from orchestrator.ports import Clock, Entropy
-from orchestrator.remote.answer_lines import plain
+from orchestrator.remote.answer_lines import between_markers, plain
+from orchestrator.remote.become import Escalation, NotBecomeError, PasswordWantedError
 from orchestrator.remote.connection import Answer, Connection
+from orchestrator.remote.crew import Crew
 from orchestrator.remote.deadlines import Watch, Watchdog
 from orchestrator.remote.dial import DEFAULT_PATIENCE, Dialer, Patience
+from orchestrator.remote.first_use import AcceptedKey, FirstUse
 from orchestrator.remote.handshake import NotReachedError
+from orchestrator.remote.questions import Answers, Ask, AskInVisit, Question, Wanted, nobody
 from orchestrator.remote.wire import ANSWER_LIMIT_BYTES, BOOTSTRAP, decode, encode, time_needed
 from orchestrator.rotation.visits import Failed, Outcome, Unreachable, Visit
 
 _MARKER_BYTES = 16
-_SLOW_S = 1.0
-_LOOK_S = 0.25
-_MOST_THREADS = 256
-_ENDING_S = 5.0
 _LEASE_SPARE = timedelta(seconds=30)
 _TAIL_BYTES = 65536
 
@@ -49,6 +47,10 @@ class SshFleet:
             ``patience`` to reach the host, and what its orders need.
         patience: how long reaching a host may take.
         open_connections: connections kept open between runs.
+        ask: asks a person for passphrases and passwords, in the thread that waits for outcomes; each once.
+        passwords: of hosts' login users, where an inventory has them; the others are asked for.
+        first_use_file: where host keys stand that were believed on first use; they are known from then on.
+        accept_new: whether keys of hosts of which nothing is known are believed and written there.
     """
 
     def __init__(
@@ -60,13 +62,24 @@ class SshFleet:
         deadline: timedelta | None = None,
         patience: Patience = DEFAULT_PATIENCE,
         open_connections: int = 128,
+        ask: Ask = nobody,
+        passwords: Mapping[HostName, Secret] | None = None,
+        first_use_file: Path | None = None,
+        accept_new: bool = False,
     ) -> None:
+        if accept_new and first_use_file is None:
+            raise ValueError("keys that are believed on first use are written into a file")
         self._clock = clock
         self._entropy = entropy
         self._concurrency = concurrency
         self._deadline = deadline
         self._patience = patience
-        self._dialer = Dialer(entropy=entropy, patience=patience)
+        self._answers = Answers(ask)
+        self._passwords = dict(passwords or {})
+        self._first_use = (
+            FirstUse(first_use_file, accept=accept_new, now=clock.now) if first_use_file is not None else None
+        )
+        self._dialer = Dialer(entropy=entropy, clock=clock, patience=patience, first_use=self._first_use)
         self._kept = _Kept(open_connections)
 
     def __enter__(self) -> Self:
@@ -78,25 +91,32 @@ class SshFleet:
     def close(self) -> None:
         """Closes the connections kept from earlier runs."""
         self._kept.close()
+        self._dialer.close()
+
+    @property
+    def accepted(self) -> tuple[AcceptedKey, ...]:
+        """The host keys that were believed on first use and written down, so far."""
+        return () if self._first_use is None else self._first_use.accepted
 
     def run(self, visits: Sequence[Visit]) -> Iterator[Outcome]:
         """Makes the visits, as ``ports.Fleet`` says."""
         watchdog = Watchdog()
-        with _Crew(visits, self._concurrency, self._make(watchdog)) as crew, watchdog, closing(crew):
-            yield from crew.outcomes()
+        crew = Crew(visits, self._concurrency, self._answers)
+        with crew, watchdog, closing(crew):
+            yield from crew.outcomes(self._make(watchdog, crew.ask))
 
-    def _make(self, watchdog: Watchdog) -> Callable[[Visit], Outcome]:
+    def _make(self, watchdog: Watchdog, ask: AskInVisit) -> Callable[[Visit], Outcome]:
         def make(visit: Visit) -> Outcome:
             reach_s = self._patience.connect_s + self._patience.log_in_s
             needed = self._deadline or time_needed(visit) + timedelta(seconds=reach_s)
-            return self._visit(visit, watchdog.watch(needed.total_seconds()))
+            return self._visit(visit, watchdog.watch(needed.total_seconds()), ask)
 
         return make
 
-    def _visit(self, visit: Visit, watch: Watch) -> Outcome:
+    def _visit(self, visit: Visit, watch: Watch, ask: AskInVisit) -> Outcome:
         marker = self._entropy(_MARKER_BYTES).hex()
         try:
-            heard = self._talk(visit, marker, watch)
+            heard = self._talk(visit, marker, watch, ask)
         except NotReachedError as error:
             return Unreachable(host=visit.endpoint.host, reason=error.reason)
         outcome = decode(
@@ -106,34 +126,77 @@ class SshFleet:
             sent_at=heard.sent_at,
             received_at=heard.received_at,
         )
-        return _explained(outcome, heard.answer) if isinstance(outcome, Failed) else outcome
+        return _explained(outcome, heard.answer, marker) if isinstance(outcome, Failed) else outcome
 
-    def _talk(self, visit: Visit, marker: str, watch: Watch) -> "_Heard":
+    def _talk(self, visit: Visit, marker: str, watch: Watch, ask: AskInVisit) -> "_Heard":
         """Over the kept connection if there is one and it still stands, else over a new one."""
         kept = self._kept.take(visit.endpoint)
         if kept is not None:
             try:
-                return self._ask(kept, visit, marker, watch)
+                return self._tell(kept, visit, marker, watch, ask)
+            except NotBecomeError:
+                raise
             except NotReachedError:
                 if watch.expired:
                     raise
-        return self._ask(self._dialer.connect(visit.endpoint, watch), visit, marker, watch)
+        return self._tell(self._dialer.connect(visit.endpoint, watch, ask), visit, marker, watch, ask)
 
-    def _ask(self, connection: Connection, visit: Visit, marker: str, watch: Watch) -> "_Heard":
-        answer = None
+    def _tell(
+        self, connection: Connection, visit: Visit, marker: str, watch: Watch, ask: AskInVisit
+    ) -> "_Heard":
+        """As the user that the visit wants; the connection is kept if it can be used again."""
+        usable = False
         try:
-            # The host keeps its lock longer than anybody waits for it here.
-            message = encode(visit, marker=marker, lease=timedelta(seconds=watch.left_s) + _LEASE_SPARE)
-            sent_at = self._clock.now()
-            answer = connection.ask(
-                BOOTSTRAP, message, watch, limit_bytes=ANSWER_LIMIT_BYTES, complete=_end_of(marker)
-            )
-            return _Heard(answer=answer, sent_at=sent_at, received_at=self._clock.now())
+            heard = self._tell_as(connection, visit, marker, watch, ask)
+            usable = heard.answer.broken is None and connection.alive
         finally:
-            if answer is not None and answer.broken is None and connection.alive:
+            if usable:
                 self._kept.put(visit.endpoint, connection)
             else:
                 connection.close()
+        return heard
+
+    def _tell_as(
+        self, connection: Connection, visit: Visit, marker: str, watch: Watch, ask: AskInVisit
+    ) -> "_Heard":
+        become, login = visit.endpoint.become, connection.user
+        if become is None or become.user == login:
+            return self._ask(connection, visit, marker, watch)
+        question = Question(wanted=Wanted.PASSWORD, about=login)
+        password = self._passwords.get(visit.endpoint.host) or self._answers.known(question)
+        try:
+            escalation = Escalation(become=become, login=login, password=password)
+            return self._ask(connection, visit, marker, watch, escalation)
+        except PasswordWantedError:
+            password = ask(question, watch)
+        if password is None:
+            raise NotBecomeError(
+                f"sudo wants the password of {login!r}, and there is nobody to ask for it; "
+                f"run keyrelay on a terminal, or add to sudoers: {login} ALL=({become.user}) NOPASSWD: ALL"
+            )
+        escalation = replace(escalation, password=password)
+        return self._ask(connection, visit, marker, watch, escalation)
+
+    def _ask(
+        self,
+        connection: Connection,
+        visit: Visit,
+        marker: str,
+        watch: Watch,
+        escalation: Escalation | None = None,
+    ) -> "_Heard":
+        # The host keeps its lock longer than anybody waits for it here.
+        message = encode(visit, marker=marker, lease=timedelta(seconds=watch.left_s) + _LEASE_SPARE)
+        sent_at = self._clock.now()
+        answer = connection.ask(
+            BOOTSTRAP if escalation is None else escalation.command,
+            message,
+            watch,
+            limit_bytes=ANSWER_LIMIT_BYTES,
+            complete=_end_of(marker),
+            before=None if escalation is None else escalation.wait_until_ready,
+        )
+        return _Heard(answer=answer, sent_at=sent_at, received_at=self._clock.now())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -175,98 +238,24 @@ class _Kept:
             connection.close()
 
 
-class _Crew:
-    """The threads of one run; leaving it waits until they have ended."""
-
-    def __init__(self, visits: Sequence[Visit], concurrency: int, make: Callable[[Visit], Outcome]) -> None:
-        self._count = len(visits)
-        self._concurrency = concurrency
-        self._make = make
-        self._done: SimpleQueue[Outcome | BaseException] = SimpleQueue()
-        self._lock = threading.Lock()
-        self._waiting = deque(visits)
-        self._busy_since: dict[threading.Thread, float] = {}
-        self._looked_at = 0.0
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        with self._lock:
-            threads = tuple(self._busy_since)
-        for thread in threads:
-            thread.join(_ENDING_S)
-
-    def outcomes(self) -> Iterator[Outcome]:
-        """Each outcome as its visit ends; raises what a visit raised, for that is a fault in this program."""
-        for _ in range(self._count):
-            done = self._next()
-            if isinstance(done, BaseException):
-                raise done
-            yield done
-
-    def close(self) -> None:
-        """Makes no further visit; those under way are ended by the watchdog."""
-        with self._lock:
-            self._waiting.clear()
-
-    def _next(self) -> Outcome | BaseException:
-        while True:
-            self._reinforce()
-            try:
-                return self._done.get(timeout=_LOOK_S)
-            except Empty:
-                continue
-
-    def _reinforce(self) -> None:
-        """Starts the threads that are missing."""
-        now = monotonic()
-        with self._lock:
-            if now - self._looked_at < _LOOK_S:
-                return
-            self._looked_at = now
-            wanted = min(len(self._waiting), self._places(now) - len(self._busy_since))
-            for _ in range(wanted):
-                thread = threading.Thread(target=self._work, name="keyrelay-visits", daemon=True)
-                self._busy_since[thread] = now
-                thread.start()
-
-    def _places(self, now: float) -> int:
-        """How many threads there may be now (the lock is held)."""
-        slow = sum(1 for since in self._busy_since.values() if now - since > _SLOW_S)
-        return min(self._concurrency + slow, _MOST_THREADS)
-
-    def _work(self) -> None:
-        me = threading.current_thread()
-        while (visit := self._take(me)) is not None:
-            try:
-                self._done.put(self._make(visit))
-            except BaseException as error:  # noqa: BLE001 - raised again where the run is waited for
-                self._done.put(error)
-
-    def _take(self, me: threading.Thread) -> Visit | None:
-        """The next visit for a thread; None: it is not needed any more."""
-        now = monotonic()
-        with self._lock:
-            self._busy_since[me] = now
-            if not self._waiting or len(self._busy_since) > self._places(now):
-                del self._busy_since[me]
-                return None
-            return self._waiting.popleft()
-
-
 def _end_of(marker: str) -> Callable[[bytearray], bool]:
     """Whether an answer has come to its end marker, which stands in its last few bytes then."""
     end = f"\nkeyrelay {marker} end\n".encode()
     return lambda stdout: stdout.find(end, max(0, len(stdout) - _TAIL_BYTES)) >= 0
 
 
-def _explained(outcome: Failed, answer: Answer) -> Failed:
+def _explained(outcome: Failed, answer: Answer, marker: str) -> Failed:
     """The outcome of an answer that may have been cut, with what the connection knows of the cause."""
     if answer.broken is not None:
         return replace(outcome, reason=answer.broken)
+    reason = outcome.reason
+    if answer.stdout.strip() and not between_markers(answer.stdout, marker).begun:
+        reason += (
+            "; something else ran than what was asked for: the key may be restricted to a command "
+            "(command= in authorized_keys, ForceCommand in sshd_config), or the login's start-up files end it"
+        )
     if answer.exit_status is None:
-        return outcome
+        return replace(outcome, reason=reason)
     said = plain(" ".join(answer.stderr.decode(errors="replace").split()))
     words = f"status {answer.exit_status}: {said}" if said else f"status {answer.exit_status}"
-    return replace(outcome, reason=f"{outcome.reason} ({words})")
+    return replace(outcome, reason=f"{reason} ({words})")

@@ -1,19 +1,22 @@
-"""From a connected socket to a login: algorithms, the host's key, and ours.
+"""From a connected socket to a login: algorithms, and our keys; ``host_keys`` judges the host's.
 
 Only algorithms that are sound today are offered: no CBC, no SHA-1, no DSA. The cheapest of them come first,
-because the client side of a visit to a thousand hosts is one process. The host's key is checked before the
-login, against lines that were there before; nothing is trusted on first use.
+because the client side of a visit to a thousand hosts is one process.
 """
 
 import socket
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
 from time import monotonic
+from typing import NoReturn
 
 import paramiko
 from paramiko.ssh_exception import IncompatiblePeer
 
-from orchestrator.remote.known_hosts import HostRecord, Standing, fingerprint
+from orchestrator.remote.host_certificates import SUFFIX
+from orchestrator.remote.known_hosts import HostRecord
+from orchestrator.remote.login_keys import LoginKey
 
 # paramiko's thread for a connection wakes this often though nothing came; by itself, ten times a second.
 _LOOK_AROUND_S = 1.0
@@ -67,17 +70,48 @@ class Peer:
     Attributes:
         host: the host's name, for reasons.
         where: address and port, for reasons.
+        name: what a certificate must call it.
         record: what known_hosts holds of it.
         files: the known_hosts files that were read, for reasons.
         keys: the keys to log in with, in their order.
+        now: the present, by which certificates expire.
+        accept: writes down a key of a host that is unknown, so that it may be believed; None: it may not.
+        unknown: what to do about an unknown key, for reasons.
     """
 
     host: str
     where: str
+    name: str
     record: HostRecord
     files: str
     user: str
-    keys: Sequence[paramiko.PKey]
+    keys: Sequence[LoginKey]
+    now: datetime
+    accept: Callable[[str, bytes], None] | None = field(default=None, repr=False)
+    unknown: str = ""
+
+
+class NotAcceptedError(NotReachedError):
+    """The host takes none of the keys.
+
+    Attributes:
+        tried: their names, in the order in which they were tried.
+    """
+
+    def __init__(self, reason: str, tried: Sequence[str]) -> None:
+        super().__init__(reason)
+        self.tried = tuple(tried)
+
+
+class _Transport(paramiko.Transport):
+    """Offers host key algorithms, certificates among them, in our order."""
+
+    offered: tuple[str, ...] = _HOST_KEYS
+
+    @property
+    def preferred_keys(self) -> tuple[str, ...]:
+        """In the order in which they are offered."""
+        return self.offered
 
 
 class _Packetizer(paramiko.packet.Packetizer):
@@ -87,19 +121,25 @@ class _Packetizer(paramiko.packet.Packetizer):
         """Does nothing."""
 
 
-def prepared(sock: socket.socket, record: HostRecord) -> paramiko.Transport:
+def prepared(sock: socket.socket | paramiko.Channel, record: HostRecord) -> paramiko.Transport:
     """A transport over a connected socket that offers what is sound, and first what the host is known by."""
-    transport = paramiko.Transport(sock, packetizer_class=_Packetizer)
+    transport = _Transport(sock, packetizer_class=_Packetizer)
     sock.settimeout(_LOOK_AROUND_S)
     options = transport.get_security_options()
     options.kex = _KEX
     options.ciphers = _CIPHERS
     options.digests = _MACS
     options.compression = ("none",)
-    # What the host is known by comes first; the rest stays, so that another key can be named.
-    known = {"rsa-sha2" if kind == "ssh-rsa" else kind for kind in record.kinds}
-    options.key_types = sorted(_HOST_KEYS, key=lambda name: not name.startswith(tuple(known) or ("-",)))
+    transport.offered = _offered(record)
     return transport
+
+
+def _offered(record: HostRecord) -> tuple[str, ...]:
+    """What the host is known by comes first; the rest stays, so that another key can be named."""
+    known = {"rsa-sha2" if kind == "ssh-rsa" else kind for kind in record.kinds}
+    keys = sorted(_HOST_KEYS, key=lambda name: not name.startswith(tuple(known) or ("-",)))
+    certificates = tuple(f"{name}{SUFFIX}" for name in _HOST_KEYS)
+    return (*certificates, *keys) if record.authorities else (*keys, *certificates)
 
 
 def shake_hands(transport: paramiko.Transport, peer: Peer, until: float) -> None:
@@ -120,37 +160,19 @@ def shake_hands(transport: paramiko.Transport, peer: Peer, until: float) -> None
         raise NotReachedError(f"{peer.where} said nothing {what} until the time ran out")
 
 
-def check_host_key(transport: paramiko.Transport, peer: Peer) -> None:
-    """Believes the key the host showed only if a line for it says so; raises ``NotReachedError``."""
-    key = transport.host_key
-    if key is None:
-        raise NotReachedError(f"{peer.where} closed the connection during the key exchange", passing=True)
-    blob = key.asbytes()
-    found = f"found {fingerprint(blob)}"
-    match peer.record.standing(blob):
-        case Standing.KNOWN:
-            return
-        case Standing.REVOKED:
-            line = next(line for line in peer.record.revoked if line.blob == blob)
-            reason = f"is revoked: {found} ({line.place})"
-        case Standing.CHANGED:
-            same = [line for line in peer.record.keys if line.kind == key.get_name()] or peer.record.keys
-            reason = f"changed: {found}, expected {same[0].fingerprint} ({same[0].place})"
-        case Standing.UNKNOWN:
-            reason = f"is unknown: {found}, nothing for {peer.record.name} in {peer.files}"
-            if peer.record.authorities:
-                reason += (
-                    f" but a @cert-authority, which is not supported ({peer.record.authorities[0].place})"
-                )
-    raise NotReachedError(f"host key of {peer.host!r} {reason}")
-
-
 def authenticate(transport: paramiko.Transport, peer: Peer, until: float) -> None:
-    """Logs in with the first key that is accepted, until ``until``; raises ``NotReachedError``."""
+    """Logs in with the first key that is accepted, until ``until``.
+
+    Raises:
+        NotAcceptedError: none of the keys is.
+        NotReachedError: the host does not get that far.
+    """
+    tried: list[str] = []
     for key in peer.keys:
         transport.auth_timeout = max(0.0, until - monotonic())
+        tried.append(key.name)
         try:
-            further = transport.auth_publickey(peer.user, key)
+            further = transport.auth_publickey(peer.user, key.key)
         except paramiko.BadAuthenticationType as error:
             raise NotReachedError(
                 f"the host takes no keys to log in, but {', '.join(error.allowed_types)}"
@@ -161,9 +183,22 @@ def authenticate(transport: paramiko.Transport, peer: Peer, until: float) -> Non
                     f"{peer.where} said nothing during the login until the time ran out"
                 ) from error
             if not transport.is_active():
-                raise NotReachedError(f"{peer.where} closed the connection during the login") from error
+                _explain_end(peer, tried, error)
             continue
         if not further:
             return
         raise NotReachedError(f"the host wants more than a key to log in: {', '.join(further)}")
-    raise NotReachedError(f"no such user or key not accepted for {peer.user!r}")
+    raise NotAcceptedError(f"no such user or key not accepted for {peer.user!r}", tried)
+
+
+def _explain_end(peer: Peer, tried: Sequence[str], error: Exception) -> NoReturn:
+    """Why the connection ended during the login."""
+    if isinstance(error, paramiko.SSHException) and "agent" in tried[-1]:
+        raise NotReachedError(f"{tried[-1]} did not sign: {error}") from error
+    reason = f"{peer.where} closed the connection during the login"
+    if len(tried) > 1:
+        reason += (
+            f", after {len(tried)} keys were tried ({', '.join(tried)}); hosts allow few (MaxAuthTries): "
+            "name the right one with ansible_ssh_private_key_file and set IdentitiesOnly"
+        )
+    raise NotReachedError(reason) from error

@@ -1,9 +1,8 @@
 """Which host keys are believed: OpenSSH's known_hosts files (``sshd(8)``, SSH_KNOWN_HOSTS FILE FORMAT).
 
-A key is believed only when a line for that very host holds it; nothing is ever added on first use. A line
-for a port other than 22 is named ``[host]:port``, as ``ssh`` writes it. Lines marked ``@revoked`` make their
-key unacceptable whatever other lines say. Lines marked ``@cert-authority`` are set apart: host certificates
-are not supported, and whoever explains an unknown key can say so.
+A key is believed only when a line for that very host holds it. A line for a port other than 22 is named
+``[host]:port``, as ``ssh`` writes it. Lines marked ``@revoked`` make their key unacceptable whatever other
+lines say. Lines marked ``@cert-authority`` are set apart: they say whose certificates are believed.
 
 Plain names are found by one look-up, so that 10,000 lines cost each host nothing; hashed names have to be
 hashed anew for each host, one HMAC a line.
@@ -22,7 +21,6 @@ from pathlib import Path
 
 from orchestrator.errors import InputError, Place
 
-DEFAULT_FILES = (Path("~/.ssh/known_hosts"), Path("/etc/ssh/ssh_known_hosts"))
 _DEFAULT_PORT = 22
 _HASH_MAGIC = "|1|"
 _SHA1_BYTES = 20
@@ -80,6 +78,15 @@ class HostRecord:
     def kinds(self) -> tuple[str, ...]:
         """The kinds of the keys it may show, each once."""
         return tuple(dict.fromkeys(key.kind for key in self.keys))
+
+    def joined(self, other: "HostRecord") -> "HostRecord":
+        """These lines and those of ``other``, about the same name."""
+        return HostRecord(
+            name=self.name,
+            keys=self.keys + other.keys,
+            revoked=self.revoked + other.revoked,
+            authorities=self.authorities + other.authorities,
+        )
 
     def standing(self, blob: bytes) -> Standing:
         """What these lines say of a key."""
@@ -169,9 +176,10 @@ class KnownHosts:
         for number, row in enumerate(text.split("\n"), start=1):
             row = row.strip()  # noqa: PLW2901 - the rest of the loop means the stripped line
             if row and not row.startswith("#"):
-                self._add_line(row, Place(file=file, line=number))
+                self.add_line(row, Place(file=file, line=number))
 
-    def _add_line(self, row: str, place: Place) -> None:
+    def add_line(self, row: str, place: Place) -> None:
+        """Takes one more line, neither blank nor a comment; raises ``InputError`` as ``read`` does."""
         mark = _Mark.NONE
         if row.startswith("@"):
             word, _, row = row.partition(" ")

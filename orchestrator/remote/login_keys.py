@@ -1,73 +1,259 @@
-"""The private keys with which keyrelay logs in to hosts, read once a run.
+"""Which keys log in to a hop, in which order, read once a run.
 
-Without a key file in the inventory, OpenSSH's usual ones are tried. A key that others can read is refused,
-as ``ssh`` refuses it. Encrypted keys are not supported yet, and ssh-agent is not asked.
+Keys that are named for the host come first, then what else ssh-agent holds unless ``IdentitiesOnly`` is set;
+where none is named, ssh-agent's keys come before OpenSSH's usual files. (``ssh`` would try the agent's other
+keys before a named file that the agent does not hold, and be sent away after six.) A certificate beside a key
+is tried before the bare key. A key that others can read is refused, as ``ssh`` refuses it.
+
+An encrypted key that ssh-agent holds is used from there. Otherwise its passphrase is asked for, once, and
+only when no other key was accepted.
 """
 
-import os
-import stat
+import base64
+import copy
 import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 import paramiko
-from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from paramiko.agent import AgentKey
+
+from orchestrator.keys.secret import Secret
+from orchestrator.remote.host_certificates import CertificateError, Validity, parse
+from orchestrator.remote.key_files import KeyFile, Locked, Private, Public, Unusable, read_key_file, unlock
+from orchestrator.remote.known_hosts import fingerprint
+from orchestrator.remote.routes import Hop
+from orchestrator.remote.ssh_agent import AgentError, SshAgent, is_certificate
 
 DEFAULT_FILES = ("~/.ssh/id_ed25519", "~/.ssh/id_ecdsa", "~/.ssh/id_rsa")
+_CERTIFICATE_SUFFIX = "-cert.pub"
 
 
 class LoginKeyError(Exception):
-    """A login key cannot be used; the message names its file and says why."""
+    """There is no key to log in with; the message says what was looked at and why it does not do."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoginKey:
+    """One key to try.
+
+    Attributes:
+        key: signs; may carry a certificate.
+        name: for reasons: its file, or ssh-agent and its comment.
+    """
+
+    key: paramiko.PKey
+    name: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choice:
+    """What to log in with.
+
+    Attributes:
+        ready: the keys to try, in their order.
+        locked: files whose passphrase must be asked for, to be tried when none of those was accepted.
+        notes: what was passed over, and why.
+    """
+
+    ready: tuple[LoginKey, ...]
+    locked: tuple[str, ...]
+    notes: tuple[str, ...]
 
 
 class LoginKeys:
-    """Login keys by path; safe to ask from many threads."""
+    """Login keys and agents; reads and asks each once. Safe to use from many threads.
 
-    def __init__(self) -> None:
+    Args:
+        now: tells whether a certificate still holds.
+    """
+
+    def __init__(self, *, now: Callable[[], datetime]) -> None:
+        self._now = now
         self._lock = threading.Lock()
-        self._read: dict[str, paramiko.PKey | LoginKeyError] = {}
+        self._files: dict[str, KeyFile] = {}
+        self._agents: dict[str, SshAgent | AgentError] = {}
 
-    def of(self, file: str | None) -> tuple[paramiko.PKey, ...]:
-        """The keys to try, in their order.
-
-        Args:
-            file: the path of the one to use; None: those of OpenSSH's default files that exist.
+    def choose(self, hop: Hop) -> Choice:
+        """The keys for a hop.
 
         Raises:
-            LoginKeyError: the key cannot be used, or none of the default files exists.
+            LoginKeyError: there is none at all.
         """
-        if file is not None:
-            return (self._key(file),)
-        present = [name for name in DEFAULT_FILES if Path(name).expanduser().exists()]
-        if not present:
-            raise LoginKeyError(f"there is no key to log in with: none of {', '.join(DEFAULT_FILES)} exists")
-        return tuple(self._key(name) for name in present)
-
-    def _key(self, file: str) -> paramiko.PKey:
         with self._lock:
-            if file not in self._read:
-                try:
-                    self._read[file] = _read(Path(file).expanduser())
-                except LoginKeyError as error:
-                    self._read[file] = error
-            found = self._read[file]
-        if isinstance(found, LoginKeyError):
-            raise LoginKeyError(*found.args)
-        return found
+            return self._choose(hop)
+
+    def unlock(self, hop: Hop, file: str, passphrase: Secret | None) -> Choice:
+        """The keys of a file that ``choose`` called locked; the passphrase is not kept, the key is.
+
+        Args:
+            hop: whom they are for.
+            file: as ``choose`` named it.
+            passphrase: None: there is nobody to ask.
+
+        Raises:
+            LoginKeyError: the passphrase is missing or wrong.
+        """
+        with self._lock:
+            if isinstance(self._files[file], Locked):
+                if passphrase is None:
+                    raise LoginKeyError(
+                        f"login key {file} is encrypted, and there is nobody to ask for its passphrase; "
+                        f"ssh-add {file} gives it to ssh-agent"
+                    )
+                self._files[file] = unlock(Path(file), passphrase)
+            found = self._files[file]
+            if isinstance(found, Unusable):
+                raise LoginKeyError(found.reason)
+            drawer = _Drawer(hop, {}, self._now())
+            drawer.add_file(file, found)
+            return drawer.choice()
+
+    def close(self) -> None:
+        """Ends the conversations with agents."""
+        with self._lock:
+            for agent in self._agents.values():
+                if isinstance(agent, SshAgent):
+                    agent.close()
+            self._agents.clear()
+
+    def _choose(self, hop: Hop) -> Choice:
+        named = bool(hop.identities)
+        files = hop.identities or tuple(
+            str(path) for path in (Path(name).expanduser() for name in DEFAULT_FILES) if path.exists()
+        )
+        agent = self._agent(hop)
+        drawer = _Drawer(hop, {key.blob: key for key in agent} if agent else {}, self._now())
+        if isinstance(self._agents.get(hop.agent or ""), AgentError):
+            drawer.notes.append(str(self._agents[hop.agent or ""]))
+        if not named and not hop.identities_only:
+            drawer.add_agent()
+        for file in files:
+            drawer.add_file(file, self._file(file))
+        if named and not hop.identities_only:
+            drawer.add_agent()
+        choice = drawer.choice()
+        if not choice.ready and not choice.locked:
+            raise LoginKeyError("; ".join(drawer.notes) or _nothing(hop))
+        return choice
+
+    def _file(self, file: str) -> KeyFile:
+        if file not in self._files:
+            self._files[file] = read_key_file(Path(file))
+        return self._files[file]
+
+    def _agent(self, hop: Hop) -> tuple[AgentKey, ...]:
+        if hop.agent is None:
+            return ()
+        if hop.agent not in self._agents:
+            try:
+                self._agents[hop.agent] = SshAgent(hop.agent)
+            except AgentError as error:
+                self._agents[hop.agent] = error
+        found = self._agents[hop.agent]
+        return () if isinstance(found, AgentError) else found.get_keys()
 
 
-def _read(path: Path) -> paramiko.PKey:
+class _Drawer:
+    """The keys for one hop, being gathered."""
+
+    def __init__(self, hop: Hop, agent: dict[bytes, AgentKey], now: datetime) -> None:
+        self.notes: list[str] = []
+        self._hop = hop
+        self._agent = agent
+        self._now = now
+        self._ready: list[LoginKey] = []
+        self._locked: list[str] = []
+        self._seen: set[bytes] = set()
+
+    def choice(self) -> Choice:
+        return Choice(ready=tuple(self._ready), locked=tuple(self._locked), notes=tuple(self.notes))
+
+    def add_agent(self) -> None:
+        """All that the agent holds; its certificates first."""
+        for key in sorted(self._agent.values(), key=lambda key: not is_certificate(key)):
+            name = f"ssh-agent's key {key.comment or fingerprint(key.blob)!r}"
+            if is_certificate(key):
+                self._add_certificate(key.blob, key, name)
+            else:
+                self._add(key.blob, key, name)
+
+    def add_file(self, file: str, found: KeyFile) -> None:
+        """What a file holds; by way of the agent where that is the only way."""
+        match found:
+            case Private(key=key):
+                self._add_with_certificates(file, key, f"login key {file}")
+            case Locked(blob=blob) | Public(blob=blob) if blob in self._agent:
+                held = self._agent[blob]
+                self._add_with_certificates(file, held, f"login key {file} in ssh-agent")
+            case Locked():
+                self._locked.append(file)
+            case Public():
+                self.notes.append(
+                    f"login key {file} is a public key, and ssh-agent does not hold its private one"
+                )
+            case Unusable(reason=reason):
+                self.notes.append(reason)
+
+    def _add_with_certificates(self, file: str, key: paramiko.PKey, name: str) -> None:
+        bare = key.asbytes()
+        for certificate, blob in self._certificates(file):
+            if _certified(blob) == bare:
+                self._add_certificate(blob, _with_certificate(key, blob), f"certificate {certificate}")
+            elif certificate not in self._hop.certificates:
+                self.notes.append(f"certificate {certificate} is not for the key beside it")
+        self._add(bare, key, name)
+
+    def _certificates(self, file: str) -> Iterator[tuple[str, bytes]]:
+        """The certificate beside a key, and those that are named apart from keys."""
+        for name in (f"{file.removesuffix('.pub')}{_CERTIFICATE_SUFFIX}", *self._hop.certificates):
+            try:
+                if Path(name).exists():
+                    yield name, paramiko.pkey.PublicBlob.from_file(name).key_blob
+            except (OSError, ValueError):
+                self.notes.append(f"certificate {name} is damaged or cannot be read")
+
+    def _add_certificate(self, blob: bytes, key: paramiko.PKey, name: str) -> None:
+        try:
+            Validity.of(parse(blob)).check(self._now)
+        except CertificateError as error:
+            self.notes.append(f"{name} {error}: have it signed anew")
+            return
+        self._add(blob, key, name)
+
+    def _add(self, blob: bytes, key: paramiko.PKey, name: str) -> None:
+        if blob not in self._seen:
+            self._seen.add(blob)
+            self._ready.append(LoginKey(key=key, name=name))
+
+
+def _certified(blob: bytes) -> bytes:
+    """The key in a certificate, as it travels; empty if it is none."""
     try:
-        status = path.stat()
-        if status.st_uid == os.geteuid() and status.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
-            mode = stat.S_IMODE(status.st_mode)
-            raise LoginKeyError(f"login key {path} can be read by others (mode {mode:04o}); expected 0600")
-        return paramiko.PKey.from_path(path)
-    except FileNotFoundError as error:
-        raise LoginKeyError(f"login key {path} does not exist") from error
-    except OSError as error:
-        raise LoginKeyError(f"login key {path} cannot be read: {error.strerror}") from error
-    except (TypeError, paramiko.PasswordRequiredException):
-        raise LoginKeyError(f"login key {path} is encrypted; keyrelay needs one that is not") from None
-    except (ValueError, UnsupportedAlgorithm, paramiko.SSHException, paramiko.pkey.UnknownKeyType):
-        # The cause may quote what it read; a private key's bytes stay out of every traceback.
-        raise LoginKeyError(f"login key {path} is damaged or of a kind that cannot be used") from None
+        line = parse(blob).public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH)
+    except CertificateError:
+        return b""
+    return base64.b64decode(line.split()[1])
+
+
+def _with_certificate(key: paramiko.PKey, blob: bytes) -> paramiko.PKey:
+    """Another object for the same key that shows a certificate."""
+    twin = AgentKey(key.agent, key.blob, key.comment) if isinstance(key, AgentKey) else copy.copy(key)
+    kind = blob[4 : 4 + int.from_bytes(blob[:4], "big")].decode("ascii")
+    twin.public_blob = paramiko.pkey.PublicBlob(kind, blob)
+    return twin
+
+
+def _nothing(hop: Hop) -> str:
+    agent = (
+        f"ssh-agent at {hop.agent} holds none"
+        if hop.agent
+        else "there is no ssh-agent (SSH_AUTH_SOCK is not set)"
+    )
+    return (
+        f"there is no key to log in with: none of {', '.join(DEFAULT_FILES)} exists, and {agent}; "
+        "name one with ansible_ssh_private_key_file"
+    )

@@ -20,6 +20,7 @@ from orchestrator.remote.connection import Answer
 from orchestrator.remote.deadlines import Watch, Watchdog
 from orchestrator.remote.dial import Dialer, Patience
 from orchestrator.remote.handshake import NotReachedError
+from tests.fleet_worlds import SystemClock
 
 MakeLab = Callable[..., Lab]
 HOST = "server-01"
@@ -55,7 +56,7 @@ def watch(watchdog: Watchdog) -> Watch:
 
 @pytest.fixture
 def dialer() -> Dialer:
-    return Dialer(entropy=entropy)
+    return Dialer(entropy=entropy, clock=SystemClock())
 
 
 def ask(
@@ -176,7 +177,8 @@ def test_an_unknown_host_key_is_told_with_its_fingerprint_and_the_file(
 
     assert reason(dialer, where, watch) == (
         f"host key of '{HOST}' is unknown: found {shown}, nothing for [{where.address}]:{where.port} "
-        f"in {known_hosts}"
+        f"in {known_hosts}; compare it with the host's own, then add it there, or --accept-new-host-keys "
+        "believes such keys once and records them"
     )
 
 
@@ -248,8 +250,13 @@ def test_a_user_or_key_that_is_not_accepted_is_named(
     other_key = replace(endpoint(lab), key_file=str(tmp_path / "key"))
     nobody = replace(endpoint(lab), user="no-such-user")
 
-    assert reason(dialer, nobody, watch) == "no such user or key not accepted for 'no-such-user'"
-    assert reason(dialer, other_key, watch) == f"no such user or key not accepted for '{lab.user}'"
+    assert reason(dialer, nobody, watch) == (
+        f"no such user or key not accepted for 'no-such-user': tried login key {lab.key_file}; "
+        "its public key belongs into authorized_keys of 'no-such-user' there"
+    )
+    assert f"key not accepted for '{lab.user}': tried login key {tmp_path}/key;" in reason(
+        dialer, other_key, watch
+    )
     assert "none exists" not in reason(dialer, replace(nobody, key_file=str(tmp_path / "none")), watch)
 
 
@@ -309,7 +316,7 @@ def test_a_frozen_host_holds_nobody_past_the_deadline(lab: Lab, dialer: Dialer, 
     started = monotonic()
 
     said = reason(dialer, endpoint(lab), watchdog.watch(0.5))
-    impatient = Dialer(entropy=entropy, patience=Patience(log_in_s=0.5))
+    impatient = Dialer(entropy=entropy, clock=SystemClock(), patience=Patience(log_in_s=0.5))
     said_sooner = reason(impatient, endpoint(lab), watchdog.watch(LONG_S))
 
     assert "said nothing instead of an SSH greeting until the time ran out" in said
@@ -382,7 +389,7 @@ def test_what_is_no_ssh_server_is_told_so(
         client.sendall(greeting)
         client.shutdown(socket.SHUT_WR)
 
-    quick = Dialer(entropy=entropy, patience=Patience(log_in_s=5))
+    quick = Dialer(entropy=entropy, clock=SystemClock(), patience=Patience(log_in_s=5))
     with listener(greet_and_go) as where:
         said = reason(quick, replace(endpoint(lab), address=where.address, port=where.port), watch)
 

@@ -9,7 +9,9 @@ import pytest
 
 from orchestrator.inventory.model import Endpoint, HostName
 from orchestrator.remote.connection import Answer
-from orchestrator.remote.fleet import _Crew, _explained
+from orchestrator.remote.crew import Crew
+from orchestrator.remote.fleet import _explained
+from orchestrator.remote.questions import Answers, nobody
 from orchestrator.rotation.visits import Failed, Outcome, Survey, Unreachable, Visit
 from tests.fleet_worlds import ssh_fleet
 
@@ -61,8 +63,8 @@ def test_no_more_visits_are_under_way_at_once_than_asked_for() -> None:
             under_way -= 1
         return unreachable(visit)
 
-    with _Crew(visits(40), 4, make) as crew, closing(crew):
-        assert len(list(crew.outcomes())) == 40
+    with Crew(visits(40), 4, Answers(nobody)) as crew, closing(crew):
+        assert len(list(crew.outcomes(make))) == 40
 
     assert most <= 4
 
@@ -75,8 +77,8 @@ def test_visits_that_wait_for_slow_hosts_give_up_their_places() -> None:
             released.wait(LONG_S)
         return unreachable(visit)
 
-    with _Crew(visits(6), 2, make) as crew, closing(crew):
-        outcomes = crew.outcomes()
+    with Crew(visits(6), 2, Answers(nobody)) as crew, closing(crew):
+        outcomes = crew.outcomes(make)
         quick = {next(outcomes).host for _ in range(4)}
         released.set()
         slow = {outcome.host for outcome in outcomes}
@@ -89,8 +91,18 @@ def test_a_mistake_in_this_program_is_raised_where_the_run_is_waited_for() -> No
     def make(visit: Visit) -> Outcome:
         raise ZeroDivisionError(visit.endpoint.host)
 
-    with _Crew(visits(1), 2, make) as crew, closing(crew), pytest.raises(ZeroDivisionError, match="host-0"):
-        list(crew.outcomes())
+    with (
+        Crew(visits(1), 2, Answers(nobody)) as crew,
+        closing(crew),
+        pytest.raises(ZeroDivisionError, match="host-0"),
+    ):
+        list(crew.outcomes(make))
+
+
+RESTRICTED = (
+    "something else ran than what was asked for: the key may be restricted to a command (command= in "
+    "authorized_keys, ForceCommand in sshd_config), or the login's start-up files end it"
+)
 
 
 @pytest.mark.parametrize(
@@ -102,10 +114,15 @@ def test_a_mistake_in_this_program_is_raised_where_the_run_is_waited_for() -> No
             Answer(stdout=b"", stderr=b"sh:\n\x1b[2J no such\nthing\n", exit_status=1),
             "it broke off (status 1: sh: ?[2J no such thing)",
         ),
-        (Answer(stdout=b"whole"), "it broke off"),
+        (Answer(stdout=b""), "it broke off"),
+        (Answer(stdout=b"\nkeyrelay 00000000000000000000000000000000 begin\n"), "it broke off"),
+        (
+            Answer(stdout=b"rsync only", exit_status=1),
+            f"it broke off; {RESTRICTED} (status 1)",
+        ),
     ],
 )
 def test_a_failed_visit_is_explained_by_what_the_connection_saw(answer: Answer, reason: str) -> None:
     failed = Failed(host=HostName("host"), reason="it broke off")
 
-    assert _explained(failed, answer).reason == reason
+    assert _explained(failed, answer, "0" * 32).reason == reason

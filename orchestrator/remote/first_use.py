@@ -1,0 +1,145 @@
+"""Host keys that were believed on first use: a file of their own, in the format of known_hosts.
+
+A key is believed on first use only when the operator says so for a run, only for a host of which nothing is
+known, and it is written down before anybody logs in. The file is read in every run, so that the host is
+held to that key from then on; whoever lists it sees which hosts nobody has looked at. Each line's comment
+says when it was written and for which host.
+"""
+
+import base64
+import fcntl
+import os
+import re
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from orchestrator.errors import Place
+from orchestrator.remote.answer_lines import plain
+from orchestrator.remote.known_hosts import HostRecord, KnownHosts, fingerprint
+
+_COMMENT = re.compile(r"keyrelay-first-use (\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ) (.*)", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AcceptedKey:
+    """One key that was believed on first use.
+
+    Attributes:
+        host: the inventory's name of the host, or how a jump host was called.
+        name: what known_hosts calls it.
+        fingerprint: ``SHA256:…``.
+        at: when; None: the line does not say.
+    """
+
+    host: str
+    name: str
+    kind: str
+    fingerprint: str
+    at: datetime | None
+
+
+class FirstUse:
+    """The keys believed on first use, and whether more may be. Safe to use from many threads.
+
+    Args:
+        file: where they are written; need not exist.
+        accept: whether keys of unknown hosts are believed now.
+        now: tells the time of a line.
+    """
+
+    def __init__(self, file: Path, *, accept: bool, now: Callable[[], datetime]) -> None:
+        self._file = file
+        self._accepts = accept
+        self._now = now
+        self._lock = threading.Lock()
+        self._known: KnownHosts | None = None
+        self._accepted: list[AcceptedKey] = []
+
+    @property
+    def accepts(self) -> bool:
+        """Whether keys of unknown hosts are believed."""
+        return self._accepts
+
+    @property
+    def accepted(self) -> tuple[AcceptedKey, ...]:
+        """The keys that were believed in this run, in their order."""
+        with self._lock:
+            return tuple(self._accepted)
+
+    def about(self, host: str, port: int) -> HostRecord:
+        """What the file holds of a host.
+
+        Raises:
+            InputError: the file is damaged.
+            OSError: it cannot be read.
+        """
+        with self._lock:
+            return self._read().about(host, port)
+
+    def accept(self, label: str, name: str, kind: str, blob: bytes) -> None:
+        """Writes a key down, durably.
+
+        Args:
+            label: the host's name for people.
+            name: what known_hosts calls it.
+            kind: the key's type.
+            blob: the key as it travels.
+
+        Raises:
+            OSError: it cannot be written; the key must not be believed then.
+        """
+        with self._lock:
+            at = self._now().astimezone(UTC).replace(microsecond=0, tzinfo=None)
+            comment = f"keyrelay-first-use {at.isoformat()}Z {plain(label)}"
+            line = f"{name} {kind} {base64.b64encode(blob).decode('ascii')} {comment}"
+            known = self._read()
+            flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+            descriptor = os.open(self._file, flags, 0o600)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+                os.write(descriptor, f"{line}\n".encode())
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+            known.add_line(line, Place(file=str(self._file)))
+            self._accepted.append(
+                AcceptedKey(
+                    host=label, name=name, kind=kind, fingerprint=fingerprint(blob), at=at.replace(tzinfo=UTC)
+                )
+            )
+
+    def _read(self) -> KnownHosts:
+        if self._known is None:
+            self._known = KnownHosts.read([self._file] if self._file.exists() else [])
+        return self._known
+
+
+def accepted_keys(file: Path) -> tuple[AcceptedKey, ...]:
+    """All keys that a file holds, oldest first; none if it does not exist.
+
+    Raises:
+        InputError: a line is damaged.
+        OSError: the file cannot be read.
+    """
+    if not file.exists():
+        return ()
+    KnownHosts.read([file])
+    found = []
+    for row in file.read_text(encoding="utf-8", errors="replace").splitlines():
+        if not row.strip() or row.startswith(("#", "@")):
+            continue
+        name, kind, encoded, *rest = row.split(None, 3)
+        said = _COMMENT.fullmatch(rest[0].strip() if rest else "")
+        found.append(
+            AcceptedKey(
+                host=said[2] if said else name,
+                name=name,
+                kind=kind,
+                fingerprint=fingerprint(base64.b64decode(encoded)),
+                at=datetime.fromisoformat(said[1]) if said else None,
+            )
+        )
+    return tuple(found)

@@ -1,0 +1,269 @@
+"""The client's configuration, ``~/.ssh/config`` and ``/etc/ssh/ssh_config``, read as ``ssh_config(5)`` says.
+
+``Host``, ``Match`` and ``Include`` are followed, and of each option the first value counts. Nothing is ever
+executed: ``Match exec`` ends the look-up with a reason where ``ssh`` would run its command, that is, where
+all criteria before it hold. Host names are not canonicalised, so ``Match canonical`` never holds.
+"""
+
+import glob
+import os
+import re
+import shlex
+import stat
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from orchestrator.errors import Place
+from orchestrator.inventory.ssh_options import OptionError, SshOptions, with_option
+
+USER_FILE = Path("~/.ssh/config")
+SYSTEM_FILE = Path("/etc/ssh/ssh_config")
+_INCLUDES_DEPTH = 16
+_SETTING = re.compile(r"([A-Za-z0-9]+)(?:\s*=\s*|\s+)(.*)", re.DOTALL)
+
+
+class SshConfigError(Exception):
+    """The configuration cannot be followed; the message names the line and the reason."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Hosts:
+    """A ``Host`` line: patterns of names as they are given to ``ssh``."""
+
+    patterns: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Match:
+    """A ``Match`` line: criteria in their order, each with its argument."""
+
+    criteria: tuple[tuple[str, str], ...]
+    place: Place
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Setting:
+    """One option, and the lines that must all hold for it to count."""
+
+    conditions: tuple[_Hosts | _Match, ...]
+    keyword: str
+    words: tuple[str, ...]
+    place: Place
+
+
+class SshConfig:
+    """The settings of some files, in their order; made by ``read``."""
+
+    def __init__(self, settings: Sequence[_Setting]) -> None:
+        self._settings = tuple(settings)
+        self._final = any(
+            word.removeprefix("!") == "final"
+            for setting in self._settings
+            for condition in setting.conditions
+            if isinstance(condition, _Match)
+            for word, _ in condition.criteria
+        )
+
+    @classmethod
+    def read(cls, file: str | None) -> "SshConfig":
+        """Reads what ``ssh`` would.
+
+        Args:
+            file: the one to read (``-F``), or ``none``; None: the user's file and then the system's, where
+                they exist.
+
+        Raises:
+            SshConfigError: a file cannot be read or understood, or others may write to the user's.
+        """
+        if file == "none":
+            return cls(())
+        if file is not None:
+            path = Path(file).expanduser()
+            if not path.is_file():
+                raise SshConfigError(f"the ssh configuration {file} does not exist")
+            return cls(tuple(_settings(path, Path("~/.ssh").expanduser())))
+        settings: list[_Setting] = []
+        user = USER_FILE.expanduser()
+        if user.exists():
+            _check_owner(user)
+            settings += _settings(user, user.parent)
+        if SYSTEM_FILE.exists():
+            settings += _settings(SYSTEM_FILE, SYSTEM_FILE.parent)
+        return cls(settings)
+
+    def about(self, host: str, given: SshOptions, *, local_user: str) -> SshOptions:
+        """The options for one host; those ``given`` on the command line come first.
+
+        Args:
+            host: as one would give it to ``ssh``.
+            given: what the command line says.
+            local_user: who runs this.
+
+        Raises:
+            SshConfigError: the answer depends on a command, or an option has a wrong value.
+        """
+        asked = _Asked(host=host.lower(), local_user=local_user)
+        options = self._pass(asked, given, final=False)
+        return self._pass(asked, options, final=True) if self._final else options
+
+    def _pass(self, asked: "_Asked", options: SshOptions, *, final: bool) -> SshOptions:
+        held: dict[int, bool] = {}
+        for setting in self._settings:
+            # A line is judged where it stands, with the options before it.
+            for condition in setting.conditions:
+                if id(condition) not in held:
+                    held[id(condition)] = asked.fits(condition, options, final=final)
+                if not held[id(condition)]:
+                    break
+            else:
+                try:
+                    options = with_option(options, setting.keyword, setting.words) or options
+                except OptionError as error:
+                    raise SshConfigError(f"{setting.place}: {error}") from error
+        return options
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Asked:
+    host: str
+    local_user: str
+
+    def fits(self, condition: _Hosts | _Match, options: SshOptions, *, final: bool) -> bool:
+        if isinstance(condition, _Hosts):
+            return matches(self.host, condition.patterns)
+        return all(
+            self._holds(word, argument, options, place=condition.place, final=final)
+            for word, argument in condition.criteria
+        )
+
+    def _holds(self, word: str, argument: str, options: SshOptions, *, place: Place, final: bool) -> bool:
+        wanted = not word.startswith("!")
+        patterns = tuple(argument.lower().split(","))
+        match word.removeprefix("!"):
+            case "all":
+                found = True
+            case "final":
+                found = final
+            case "canonical":
+                found = False
+            case "host":
+                name = (options.hostname or self.host).replace("%h", self.host).replace("%%", "%")
+                found = matches(name.lower(), patterns)
+            case "originalhost":
+                found = matches(self.host, patterns)
+            case "user":
+                found = matches(options.user or self.local_user, tuple(argument.split(",")))
+            case "localuser":
+                found = matches(self.local_user, tuple(argument.split(",")))
+            case "exec":
+                raise SshConfigError(
+                    f"{place}: Match exec would run a command to decide how {self.host} is reached, and "
+                    "keyrelay runs none; write Host or Match host, or name another file with -F in "
+                    "ansible_ssh_common_args"
+                )
+            case other:
+                raise SshConfigError(f"{place}: keyrelay does not know how to decide Match {other}")
+        return found == wanted
+
+
+def matches(name: str, patterns: Sequence[str]) -> bool:
+    """Whether a list of patterns takes a name: one of them does, and none with ``!`` does (PATTERNS)."""
+    found = False
+    for pattern in patterns:
+        if _pattern(pattern.removeprefix("!")).fullmatch(name):
+            if pattern.startswith("!"):
+                return False
+            found = True
+    return found
+
+
+def _pattern(text: str) -> re.Pattern[str]:
+    return re.compile(
+        re.escape(text.lower()).replace(r"\*", ".*").replace(r"\?", "."), re.DOTALL | re.IGNORECASE
+    )
+
+
+def _settings(
+    path: Path, folder: Path, above: tuple[_Hosts | _Match, ...] = (), depth: int = 0
+) -> Iterator[_Setting]:
+    """The settings of a file and of those that it includes.
+
+    Args:
+        path: the file.
+        folder: where relative names in ``Include`` start.
+        above: the lines under which the file is included.
+        depth: how many files include it.
+    """
+    conditions = above
+    for keyword, rest, place in _lines(path):
+        words = _words(rest, place)
+        match keyword:
+            case "host":
+                conditions = (*above, _Hosts(patterns=tuple(word.lower() for word in words)))
+            case "match":
+                conditions = (*above, _Match(criteria=tuple(_criteria(words, place)), place=place))
+            case "include" if depth >= _INCLUDES_DEPTH:
+                raise SshConfigError(f"{place}: files include each other without end")
+            case "include":
+                for pattern in words:
+                    for name in sorted(glob.glob(str(folder / Path(pattern).expanduser()))):  # noqa: PTH207 - any path
+                        yield from _settings(Path(name), folder, conditions, depth + 1)
+            case "proxycommand":
+                yield _Setting(conditions=conditions, keyword=keyword, words=(rest,), place=place)
+            case _:
+                yield _Setting(conditions=conditions, keyword=keyword, words=words, place=place)
+
+
+def _lines(path: Path) -> Iterator[tuple[str, str, Place]]:
+    try:
+        text = path.read_text(encoding="utf-8", errors="surrogateescape")
+    except OSError as error:
+        raise SshConfigError(f"the ssh configuration {path} cannot be read: {error.strerror}") from error
+    for number, row in enumerate(text.split("\n"), start=1):
+        line = row.strip()
+        if not line or line.startswith("#"):
+            continue
+        place = Place(file=str(path), line=number)
+        found = _SETTING.fullmatch(line)
+        if found is None:
+            raise SshConfigError(f"{place}: not a line of ssh_config; expected a keyword and its value")
+        yield found[1].lower(), found[2], place
+
+
+def _words(rest: str, place: Place) -> tuple[str, ...]:
+    """The words of a value; a word that begins with ``#`` begins a comment."""
+    try:
+        words = shlex.split(rest)
+    except ValueError:
+        # OpenSSH takes a lone apostrophe in options that keyrelay does not follow.
+        words = rest.split()
+    for position, word in enumerate(words):
+        if word.startswith("#"):
+            words = words[:position]
+            break
+    if not words:
+        raise SshConfigError(f"{place}: the keyword has no value")
+    return tuple(words)
+
+
+def _criteria(words: Sequence[str], place: Place) -> Iterator[tuple[str, str]]:
+    waiting = list(words)
+    while waiting:
+        word, equals, argument = waiting.pop(0).partition("=")
+        word = word.lower()
+        if word.removeprefix("!") in ("all", "canonical", "final"):
+            yield word, ""
+        elif equals:
+            yield word, argument
+        elif waiting:
+            yield word, waiting.pop(0)
+        else:
+            raise SshConfigError(f"{place}: Match {word} has no argument")
+
+
+def _check_owner(path: Path) -> None:
+    """Refuses a file by which another user could say where we connect, as ``ssh`` does."""
+    status = path.stat()
+    if status.st_uid not in (0, os.geteuid()) or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        raise SshConfigError(f"others may write to {path}, which says where to connect; chmod 600 {path}")
