@@ -1,11 +1,11 @@
 # What one does with keyrelay's sources. `make` alone lists it.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint check format clean
+.PHONY: help setup demo bench test lint check format clean
 MAKEFLAGS += --no-print-directory
 
 BIN := .venv/bin
-# More arguments for pytest, e.g. make test ARGS="-k lab"
+# More arguments, e.g. make test ARGS="-k lab" or make bench ARGS="--rounds 3"
 ARGS ?=
 
 help:  ## this list
@@ -17,6 +17,10 @@ setup:  ## .venv with keyrelay and its tools, and the system's missing parts
 demo:  ## the whole job against real sshds on this machine
 	@.ci/setup run
 	@PATH="$(CURDIR)/$(BIN):$$PATH" bash orchestrator/lab/demo.sh
+
+bench:  ## how fast 64 hosts are visited, beside ssh, Ansible and pyinfra; a table
+	@.ci/setup bench
+	@$(BIN)/python benchmarks/push.py --peers $(ARGS)
 
 test: setup  ## all tests, with branch coverage
 	@$(BIN)/pytest -n 2 --cov --cov-report=term $(ARGS)
