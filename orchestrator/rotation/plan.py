@@ -73,6 +73,7 @@ class Plan:
             self.desired.playbook,
             self.desired.policy,
             repr((self.desired.key, self.desired.certificate, self.desired.messages, self.desired.rollout)),
+            sorted(self.desired.hooks.items()),
             [repr(endpoint) for _, endpoint in sorted(self.desired.endpoints.items())],
             [[scope.name, *scope.servers] for scope in self.desired.scopes],
             [[list(t.servers), list(t.agents)] for t in self.desired.trust_sets],

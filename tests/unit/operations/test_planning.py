@@ -90,18 +90,19 @@ def test_a_ledger_that_has_grown_meanwhile_is_a_conflict(world: World) -> None:
 
 def test_a_plan_that_nobody_agrees_to_is_not_carried_out(world: World) -> None:
     before = dict(world.fleet.hosts), world.recorded
-    applied = apply(world.ports, WANTED, hooks={}, wait=timedelta(0), agree=lambda _: False, new_key=True)
+    applied = apply(world.ports, WANTED, wait=timedelta(0), agree=lambda _: False, new_key=True)
     assert not applied.agreed
     assert not applied.complete
     assert (dict(world.fleet.hosts), world.recorded) == before
 
 
 def test_a_plan_is_carried_out_under_any_beginning_of_its_digest(world: World) -> None:
-    digest = prepared(world, replace(WANTED, soak=timedelta(0))).plan.digest[:12]
+    digest = prepared(world, replace(WANTED, rollout=replace(WANTED.rollout, soak=timedelta(0)))).plan.digest[
+        :12
+    ]
     applied = apply(
         world.ports,
-        replace(WANTED, soak=timedelta(0)),
-        hooks={},
+        replace(WANTED, rollout=replace(WANTED.rollout, soak=timedelta(0))),
         wait=timedelta(0),
         agree=lambda _: True,
         digest=digest,

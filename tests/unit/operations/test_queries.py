@@ -9,13 +9,12 @@ from orchestrator.operations.queries import (
     CONTROLLER,
     Half,
     Holding,
-    credential_named,
     holders,
     holdings,
-    rollout_named,
 )
 from orchestrator.policy.desired import Origin, Policy
 from orchestrator.rotation.events import KeyMakingIntended, VisitsIntended
+from orchestrator.rotation.lookup import credential_named, rollout_named
 from orchestrator.rotation.recorded import Evidence, Installed, Intent, Recorded, TrustLine
 from orchestrator.rotation.visits import CredentialId
 from tests.unit.rotation.chronicle import after

@@ -22,7 +22,7 @@ def world() -> World:
 
 
 def watched(world: World, wanted: Desired = WANTED) -> Applied:
-    return watch_once(world.ports, wanted, hooks={})
+    return watch_once(world.ports, wanted)
 
 
 def test_a_playbook_that_was_never_applied_is_refused() -> None:
@@ -36,10 +36,11 @@ def test_a_playbook_that_was_never_applied_is_refused() -> None:
         desired(Policy.SHARED, servers=SERVERS[:2], agents=AGENTS[:2]),
         desired(servers=SERVERS[:1], agents=AGENTS[:2]),
         desired(servers=SERVERS[:2], agents=AGENTS),
-        replace(WANTED, soak=timedelta(0)),
+        replace(WANTED, rollout=replace(WANTED.rollout, soak=timedelta(0))),
         replace(WANTED, messages=replace(WANTED.messages, validity=timedelta(seconds=1))),
+        replace(WANTED, hooks={SERVERS[0]: "reboot"}),
     ],
-    ids=["policy", "a server less", "an agent more", "soak", "validity"],
+    ids=["policy", "a server less", "an agent more", "soak", "validity", "hook"],
 )
 def test_a_changed_playbook_or_inventory_is_refused_and_nothing_is_touched(
     world: World, changed: Desired
@@ -53,7 +54,7 @@ def test_a_changed_playbook_or_inventory_is_refused_and_nothing_is_touched(
 def test_a_changed_playbook_is_refused_in_the_middle_of_a_rollout(world: World) -> None:
     world.apply(WANTED, new_key=True, wait=timedelta(0))
     with pytest.raises(RefusedError):
-        watched(world, replace(WANTED, soak=timedelta(0)))
+        watched(world, replace(WANTED, rollout=replace(WANTED.rollout, soak=timedelta(0))))
 
 
 def test_with_nothing_due_it_does_nothing(world: World) -> None:

@@ -113,3 +113,14 @@ def test_bundles_of_one_round_share_a_position_and_each_round_has_the_next(world
     assert world.recorded.position == Position(epoch=1, sequence=1)
     world.apply(desired(), new_key=True)
     assert world.recorded.position == Position(epoch=1, sequence=3)
+
+
+def test_a_host_in_both_roles_is_visited_once_for_both(world: World) -> None:
+    both = SERVERS[0]
+    wanted = desired(servers=SERVERS[:2], agents=(both, AGENTS[0]), listens={both: SERVERS[1:2]})
+    world.apply(wanted)
+    world.wipe(both)
+    world.fleet.visits.clear()
+    assert world.apply(wanted).complete
+    kinds = [[order.kind for order in v.orders] for v in world.fleet.visits if v.endpoint.host == both]
+    assert kinds == [["survey"], ["stage", "trust"], ["activate"]]

@@ -9,8 +9,9 @@ import pytest
 from orchestrator.errors import RefusedError
 from orchestrator.inventory.model import HostName
 from orchestrator.operations.planning import prepare
-from orchestrator.policy.desired import Desired, Origin, Policy
-from orchestrator.rotation.plan import Plan, Role, make_plan, name_of
+from orchestrator.policy.desired import Desired, Origin, Policy, Share
+from orchestrator.rotation.lookup import name_of
+from orchestrator.rotation.plan import Plan, Role, make_plan
 from orchestrator.rotation.recorded import Recorded
 from tests.fake_state import survey
 from tests.fakes import SeededEntropy
@@ -111,7 +112,7 @@ def test_a_changed_bundle_is_given_again_and_an_unproven_one_proven(world: World
     world.set_host(AGENTS[0], replace(world.fleet.hosts[AGENTS[0]], bundle=replace(bundle, keys=tuple(ends))))
     assert texts(planned(world, WANTED), AGENTS[0], Role.AGENT)[0] == "gets its trust bundle again"
     record = world.recorded.agents[AGENTS[1]]
-    unproven = world.recorded.with_agent(AGENTS[1], replace(record, proven=frozenset()))
+    unproven = world.recorded.with_agent(AGENTS[1], replace(record, proven={}))
     plan = make_plan(WANTED, unproven, {}, now=world.clock.now(), random=world.entropy)
     assert texts(plan, AGENTS[1], Role.AGENT)[0] == "proves its trust bundle"
 
@@ -159,7 +160,9 @@ EDITS: dict[str, Callable[[Desired], Desired]] = {
     "grace": lambda d: replace(d, certificate=replace(d.certificate, grace=timedelta(0))),
     "validity": lambda d: replace(d, messages=replace(d.messages, validity=timedelta(seconds=1))),
     "skew": lambda d: replace(d, messages=replace(d.messages, clock_skew=timedelta(seconds=1))),
-    "soak": lambda d: replace(d, soak=timedelta(0)),
+    "soak": lambda d: replace(d, rollout=replace(d.rollout, soak=timedelta(0))),
+    "waves": lambda d: replace(d, rollout=replace(d.rollout, waves=(Share(number=1),))),
+    "hook": lambda d: replace(d, hooks={SERVERS[0]: "systemctl reload it"}),
     "name": lambda d: replace(d, playbook=desired(name="other").playbook),
     "address": lambda d: replace(
         d, endpoints={h: replace(e, address="10.0.0.1") for h, e in d.endpoints.items()}

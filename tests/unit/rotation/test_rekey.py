@@ -9,6 +9,7 @@ import pytest
 from orchestrator.keys.material import Algorithm
 from orchestrator.operations.planning import prepare
 from orchestrator.policy.desired import Desired, Origin, Policy
+from orchestrator.rotation.events import KeyDestroyed
 from orchestrator.rotation.plan import Plan
 from orchestrator.rotation.rekey import private_keys
 from tests.fake_state import survey
@@ -181,3 +182,11 @@ def test_private_keys_are_found_wherever_they_lie() -> None:
     world = applied(SHARED)
     (found,) = private_keys({h: survey(world.fleet.hosts[h]) for h in (*SERVERS, *AGENTS)}).values()
     assert found == set(SERVERS[:2])
+
+
+def test_a_key_that_nobody_has_any_more_is_replaced() -> None:
+    world = applied(ONE)
+    world.wipe(SERVER)
+    (known,) = world.recorded.credentials
+    world.ledger.append([KeyDestroyed(credential=known)], onto=world.recorded, at=world.clock.now())
+    assert reasons(planned(world, ONE)) == ["server-1 lacks it and the vault has no copy"]
