@@ -104,7 +104,7 @@ def test_what_the_playbook_says_is_carried_over() -> None:
     assert desired.key == play.key.spec()
     assert desired.certificate == play.certificate.spec()
     assert desired.messages == play.messages.spec()
-    assert desired.soak == play.rollout.soak
+    assert desired.rollout.soak == play.rollout.soak
 
 
 @pytest.mark.parametrize(
