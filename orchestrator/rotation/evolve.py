@@ -19,6 +19,16 @@ from orchestrator.rotation.settle import settle
 from orchestrator.rotation.surveys import surveyed
 from orchestrator.rotation.visits import CredentialId
 
+MOVES_NOTHING = (
+    ev.EndpointsChanged,
+    ev.KeyMade,
+    ev.Certified,
+    ev.RolloutPaused,
+    ev.RolloutResumed,
+    ev.AgentsWaived,
+)
+"""Events after which every host holds what it held, so that no key's state can change."""
+
 K = TypeVar("K")
 V = TypeVar("V")
 
@@ -46,7 +56,8 @@ def evolve(recorded: Recorded, entry: ev.Entry) -> Recorded:
         after = _apply(recorded, entry.event, entry.at)
     except KeyError as error:
         raise ValueError(f"entry {entry.number} tells of {error}, which is not known") from error
-    return settle(replace(after, version=entry.number, head=entry.digest), at=entry.at)
+    after = replace(after, version=entry.number, head=entry.digest)
+    return after if isinstance(entry.event, MOVES_NOTHING) else settle(after, at=entry.at)
 
 
 def _apply(recorded: Recorded, event: ev.Event, at: datetime) -> Recorded:

@@ -220,5 +220,5 @@ def _checked(recorded: Recorded, intent: Intent, report: vs.Checked, at: datetim
     record = recorded.agents.get(intent.host)
     if record is None or record.installed is None or record.installed.digest != report.digest:
         return recorded
-    proven = MappingProxyType({**record.proven, **_proven(intent, report.verdicts, at)})
+    proven = {**record.proven, **_proven(intent, report.verdicts, at)}
     return recorded.with_agent(intent.host, replace(record, proven=proven))

@@ -5,6 +5,7 @@ in the direction that is safe (``Recorded.may_sign`` and its kin), so a key is n
 a server might still be using it. Changes that ``lifecycle.KEY_MOVES`` does not know are a fault.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from types import MappingProxyType
@@ -36,27 +37,33 @@ class Facts:
 
 def proof_of(recorded: Recorded, agent: HostName, line: TrustLine) -> Proof | None:
     """The agent's last proof of a line with the bundle it certainly uses."""
-    installed = recorded.settled_bundle(agent)
-    if installed is None or line not in installed.lines:
-        return None
-    return recorded.agents[agent].proven.get(line)
+    return proofs_of(recorded, agent).get(line)
+
+
+def proofs_of(recorded: Recorded, agent: HostName) -> Mapping[TrustLine, Proof]:
+    """The agent's proofs with the bundle it certainly uses; none while that is not certain."""
+    if recorded.settled_bundle(agent) is None:
+        return {}
+    return recorded.agents[agent].proven
 
 
 def collect(recorded: Recorded) -> Facts:
     """The facts that key states follow from; linear in hosts and lines."""
-    wanted = {server: r.target for server, r in recorded.servers.items() if r.target is not None}
-    unproven = {
-        target
-        for server, target in wanted.items()
-        if (placement := recorded.servers[server].placements.get(target)) is None or placement.claim is None
+    wanted = {
+        server: TrustLine(server=server, credential=record.target)
+        for server, record in recorded.servers.items()
+        if record.target is not None
     }
-    for agent, servers in recorded.listens().items():
-        for server in servers:
-            target = wanted.get(server)
-            if target is None or target in unproven:
-                continue
-            if proof_of(recorded, agent, TrustLine(server=server, credential=target)) is None:
-                unproven.add(target)
+    unproven = {
+        line.credential
+        for server, line in wanted.items()
+        if (placement := recorded.servers[server].placements.get(line.credential)) is None
+        or placement.claim is None
+    }
+    for trust_set in (t for desired in recorded.playbooks.values() for t in desired.trust_sets):
+        asked = {line for server in trust_set.servers if (line := wanted.get(server)) is not None}
+        for agent in trust_set.agents:
+            unproven |= {line.credential for line in asked.difference(proofs_of(recorded, agent))}
     everyone = set(recorded.agents) | set(recorded.pending)
     return Facts(
         signing=frozenset(c for server in recorded.servers for c in recorded.may_sign(server)),
@@ -67,7 +74,7 @@ def collect(recorded: Recorded) -> Facts:
             for bundle in recorded.bundles(agent)
             for line in bundle.lines
         ),
-        wanted=frozenset(wanted.values()),
+        wanted=frozenset(line.credential for line in wanted.values()),
         unproven=frozenset(unproven),
     )
 
