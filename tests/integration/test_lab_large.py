@@ -2,6 +2,7 @@
 
 import os
 import re
+import socket
 import subprocess
 from pathlib import Path
 
@@ -59,6 +60,17 @@ def test_hosts_that_share_an_sshd_can_differ(make_lab: MakeLab) -> None:
     assert run(lab, "agent-002", "echo mine").stdout == "forced\n"
     assert run(lab, "agent-003", "readlink /proc/$$/exe").stdout.endswith("/busybox\n")
     assert run(lab, "agent-004", "echo mine").stdout == "mine\n"
+
+
+@pytest.mark.usefixtures("networks")
+def test_whole_sites_of_a_large_lab_are_behind_jump_hosts(make_lab: MakeLab) -> None:
+    lab = make_lab(servers=4, agents=66, sites=2, jump_sites=1)
+    behind = [host for host in lab.hosts if host.jumps == ("jump-01",)]
+    assert len(behind) == 35
+    assert {host.pid for host in behind}.isdisjoint(host.pid for host in lab.hosts if not host.jumps)
+    assert run(lab, behind[-1].name, "echo $HOME").stdout.strip() == str(behind[-1].home)
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection((behind[-1].address, behind[-1].port))
 
 
 def test_a_line_that_cannot_differ_between_hosts_of_one_sshd_is_named(make_lab: MakeLab) -> None:
