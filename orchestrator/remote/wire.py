@@ -14,6 +14,7 @@ from datetime import timedelta
 from importlib import resources
 from typing import assert_never
 
+from orchestrator.keys.material import Algorithm
 from orchestrator.keys.secret import Secret
 from orchestrator.remote.answers import ANSWER_LIMIT_BYTES, decode
 from orchestrator.rotation.visits import (
@@ -38,6 +39,9 @@ from orchestrator.rotation.visits import (
 __all__ = ["ANSWER_LIMIT_BYTES", "BOOTSTRAP", "decode", "encode", "time_needed"]
 
 _PATIENCE = timedelta(seconds=60)
+_RSA_SEARCH = timedelta(seconds=120)
+"""For the primes of an RSA key: a second or so on a server, a minute on a small board with bad luck."""
+
 _KILL_AFTER = timedelta(seconds=5)
 _SPARE = timedelta(seconds=30)
 
@@ -61,9 +65,14 @@ BOOTSTRAP = f"exec sh -c 'eval \"$(dd bs={len(_PROGRAM)} count=1 iflag=fullblock
 
 
 def time_needed(visit: Visit) -> timedelta:
-    """How long a visit may take on a host that works: its hooks' time limits twice, and some for the rest."""
+    """How long a visit may take on a host that works.
+
+    Its hooks' time limits twice, the search for each RSA key that is made there, and some for the rest.
+    """
     hooks = [order.hook for order in visit.orders if isinstance(order, Activate | Revert) and order.hook]
-    return sum((2 * (hook.timeout + _KILL_AFTER) for hook in hooks), start=_PATIENCE)
+    keys = [order.algorithm for order in visit.orders if isinstance(order, Generate)]
+    making = keys.count(Algorithm.RSA_3072) * _RSA_SEARCH
+    return sum((2 * (hook.timeout + _KILL_AFTER) for hook in hooks), start=_PATIENCE + making)
 
 
 def encode(visit: Visit, *, marker: str, lease: timedelta | None = None) -> Secret:

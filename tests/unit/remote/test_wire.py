@@ -191,5 +191,7 @@ def test_a_visit_may_take_as_long_as_its_hooks_when_they_run_twice() -> None:
     order = Activate(credential=ONE, challenge=CHALLENGE, algorithm=Algorithm.ED25519, hook=hook)
 
     assert time_needed(visit(Survey())) == timedelta(seconds=60)
+    making = [Generate(credential=ONE, algorithm=algorithm, names=("a",)) for algorithm in Algorithm]
+    assert time_needed(visit(*making)) == timedelta(seconds=180)
     assert time_needed(visit(order)) == timedelta(seconds=270)
     assert frames(order)[2] == "300 2 7"
