@@ -130,13 +130,14 @@ class _Run:
 
     def _at_home(self, decision: Decision) -> bool:
         """Do what needs no host; whether there was anything to do."""
-        for credential in decision.make:
-            self._make(credential)
-        for credential, server in decision.certify:
-            self._certify(credential, server)
+        if decision.make:
+            self._make(decision.make)
+        if decision.certify:
+            self._record([self._certified(credential, server) for credential, server in decision.certify])
         for credential in decision.destroy:
             self._ports.vault.destroy(credential)
-            self._record([ev.KeyDestroyed(credential=credential)])
+        if decision.destroy:
+            self._record([ev.KeyDestroyed(credential=credential) for credential in decision.destroy])
         running = self._recorded.running(self._playbook)
         if running is not None and decision.halt:
             self._record([ev.RolloutPaused(rollout=running.id, reason=decision.halt)])
@@ -153,21 +154,21 @@ class _Run:
             or decision.ended,
         )
 
-    def _make(self, credential: CredentialId) -> None:
-        """Make a key on the controller; one that an earlier run put into the vault is taken again."""
-        algorithm = self._recorded.credentials[credential].key.algorithm
-        self._record([ev.KeyMakingIntended(credential=credential)])
-        if not self._ports.vault.holds(credential):
-            pair = generate(algorithm, random=self._ports.entropy)
-            self._ports.vault.put(credential, PURPOSE, pair.private)
-        self._record([ev.KeyMade(credential=credential, public=self._pair(credential).public)])
+    def _make(self, credentials: Sequence[CredentialId]) -> None:
+        """Make keys on the controller; one that an earlier run put into the vault is taken again."""
+        self._record([ev.KeyMakingIntended(credential=credential) for credential in credentials])
+        for credential in credentials:
+            if not self._ports.vault.holds(credential):
+                algorithm = self._recorded.credentials[credential].key.algorithm
+                pair = generate(algorithm, random=self._ports.entropy)
+                self._ports.vault.put(credential, PURPOSE, pair.private)
+        self._record([ev.KeyMade(credential=c, public=self._pair(c).public) for c in credentials])
 
     def _pair(self, credential: CredentialId) -> KeyPair:
         return load_private(self._ports.vault.open(credential, PURPOSE))
 
-    def _certify(self, credential: CredentialId, server: HostName) -> None:
-        request = make_request(self._pair(credential), names=(server,))
-        self._record([self._issued(credential, server, request)])
+    def _certified(self, credential: CredentialId, server: HostName) -> ev.Certified:
+        return self._issued(credential, server, make_request(self._pair(credential), names=(server,)))
 
     def _issued(self, credential: CredentialId, server: HostName, request_pem: str) -> ev.Certified:
         """Have the key of a request certified for exactly the name the inventory gives the server."""
