@@ -25,6 +25,7 @@ READY = b"\nkeyrelay ready\n"
 PROMPT = "[keyrelay] password:"
 _INNER = re.fullmatch(r"exec sh -c '([^']+)'", BOOTSTRAP)
 _PATIENCE_S = 30.0
+_STATUS_S = 1.0
 _LIMIT_BYTES = 65536
 _CHUNK_BYTES = 4096
 
@@ -126,14 +127,15 @@ class Escalation:
                 chunk = None
             except BROKEN:
                 chunk = b""
-            if chunk == b"" or len(heard) > _LIMIT_BYTES:
-                raise NotBecomeError(self._refusal(heard, channel))
             heard += chunk or b""
-            if chunk is None and (monotonic() >= until or watch.expired):
+            if watch.expired or (chunk is None and monotonic() >= until):
                 raise NotBecomeError(
                     f"{self.become.method} did not let {self.login!r} become {self.become.user!r} "
                     f"in time; it said: {_last_words(heard) or 'nothing'}"
                 )
+            if chunk == b"" or len(heard) > _LIMIT_BYTES:
+                channel.status_event.wait(min(_STATUS_S, watch.left_s))
+                raise NotBecomeError(self._refusal(heard, channel))
         channel.set_combine_stderr(False)
 
     def _refusal(self, heard: bytearray, channel: paramiko.Channel) -> str:

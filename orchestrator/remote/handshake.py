@@ -46,6 +46,8 @@ _HOST_KEYS = (
     "rsa-sha2-512",
     "rsa-sha2-256",
 )
+# What a request to ssh-agent ends with where the login is under way.
+_NO_SIGNATURE = ("ssh-agent", "cannot be used for signing")
 BROKEN = (paramiko.SSHException, EOFError, OSError)
 """What paramiko and its sockets raise when a connection breaks."""
 
@@ -193,8 +195,8 @@ def authenticate(transport: paramiko.Transport, peer: Peer, until: float) -> Non
 
 def _explain_end(peer: Peer, tried: Sequence[str], error: Exception) -> NoReturn:
     """Why the connection ended during the login."""
-    if isinstance(error, paramiko.SSHException) and "agent" in tried[-1]:
-        raise NotReachedError(f"{tried[-1]} did not sign: {error}") from error
+    if isinstance(error, paramiko.SSHException) and any(words in str(error) for words in _NO_SIGNATURE):
+        raise NotReachedError(f"ssh-agent did not sign with {tried[-1]}: {error}") from error
     reason = f"{peer.where} closed the connection during the login"
     if len(tried) > 1:
         reason += (

@@ -168,7 +168,7 @@ class _Asked:
 
 
 def matches(name: str, patterns: Sequence[str]) -> bool:
-    """Whether a list of patterns takes a name: one of them does, and none with ``!`` does (PATTERNS)."""
+    """Whether one of the patterns takes a name and none with ``!`` does (PATTERNS); names in lower case."""
     found = False
     for pattern in patterns:
         if _pattern(pattern.removeprefix("!")).fullmatch(name):
@@ -179,9 +179,7 @@ def matches(name: str, patterns: Sequence[str]) -> bool:
 
 
 def _pattern(text: str) -> re.Pattern[str]:
-    return re.compile(
-        re.escape(text.lower()).replace(r"\*", ".*").replace(r"\?", "."), re.DOTALL | re.IGNORECASE
-    )
+    return re.compile(re.escape(text).replace(r"\*", ".*").replace(r"\?", "."), re.DOTALL)
 
 
 def _settings(
