@@ -7,15 +7,16 @@ that joins later, or a key replaced early, drifts away from the others. So a yea
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from fractions import Fraction
+from itertools import repeat
 
 from orchestrator.errors import InputError
 from orchestrator.inventory.model import HostName, Inventory
 from orchestrator.inventory.names import GroupName
-from orchestrator.policy.desired import Origin, Policy, Scope, ScopeName, TrustSet
+from orchestrator.policy.desired import Origin, Policy, Prove, RolloutSpec, Scope, ScopeName, TrustSet
 from orchestrator.policy.expiry import part_of
 from orchestrator.policy.partitions import propose_groups
 from orchestrator.policy.playbook import Playbook
@@ -84,7 +85,8 @@ def compare(
     pace = Pace(
         seconds_a_visit=seconds,
         concurrency=concurrency,
-        wait=playbook.rollout.soak + playbook.messages.spec().in_flight,
+        soak=playbook.rollout.soak,
+        in_flight=playbook.messages.spec().in_flight,
         turns_a_year=_turns_a_year(playbook),
     )
     proposed = not playbook.group_by
@@ -112,7 +114,9 @@ def compare(
     )
 
 
-def reaches(scopes: Sequence[Scope], trust_sets: Sequence[TrustSet]) -> dict[ScopeName, Reach]:
+def reaches(
+    scopes: Sequence[Scope], trust_sets: Sequence[TrustSet], spec: RolloutSpec
+) -> dict[ScopeName, Reach]:
     """How far each scope's key reaches; linear in servers and in what trust sets name.
 
     An agent listens to a scope when it listens to one of its servers, and then holds its key. An edge of a
@@ -120,24 +124,42 @@ def reaches(scopes: Sequence[Scope], trust_sets: Sequence[TrustSet]) -> dict[Sco
     scope and an agent that listens to it is one host.
     """
     scope_of = {server: scope.name for scope in scopes for server in scope.servers}
+    waves = {scope.name: spec.wave_sizes(len(scope.servers)) for scope in scopes}
+    wave_of = {
+        server: (scope.name, number)
+        for scope in scopes
+        for server, number in zip(scope.servers, _numbers(waves[scope.name]), strict=True)
+    }
     agents: Counter[ScopeName] = Counter()
     edges: Counter[ScopeName] = Counter()
     both: Counter[ScopeName] = Counter()
+    confirming: Counter[tuple[ScopeName, int]] = Counter()
     for trust_set in trust_sets:
         heard = Counter(scope_of[server] for server in trust_set.servers)
         for name, servers in heard.items():
             agents[name] += len(trust_set.agents)
             edges[name] += servers * len(trust_set.agents)
         both.update(scope_of[a] for a in trust_set.agents if a in scope_of and scope_of[a] in heard)
+        for name, number in {wave_of[server] for server in trust_set.servers}:
+            if number == 0 or spec.prove is Prove.DIRECT:
+                confirming[name, number] += len(trust_set.agents)
     return {
         scope.name: Reach(
             servers=len(scope.servers),
             agents=agents[scope.name],
             edges=edges[scope.name],
             hosts=len(scope.servers) + agents[scope.name] - both[scope.name],
+            waves=waves[scope.name],
+            confirming=tuple(confirming[scope.name, number] for number in range(len(waves[scope.name]))),
         )
         for scope in scopes
     }
+
+
+def _numbers(sizes: Sequence[int]) -> Iterator[int]:
+    """For each server in its order the number of its wave, from 0."""
+    for number, size in enumerate(sizes):
+        yield from repeat(number, size)
 
 
 def keys_held(scopes: Sequence[Scope], trust_sets: Sequence[TrustSet]) -> Spread:
@@ -176,11 +198,11 @@ def _row(
         return Inapplicable(policy=policy, reason=error.message)
     wide = any(len(scope.servers) > 1 for scope in scopes)
     on_server = playbook.key.origin is Origin.SERVER and not wide
-    reach = reaches(scopes, trust_sets)
-    # All keys at once reach every host once, however the servers are cut.
-    everything = reaches(cut_scopes(playbook, inventory, servers, Policy.SHARED), trust_sets)[
-        ScopeName("all")
-    ]
+    spec = playbook.rollout.spec()
+    reach = reaches(scopes, trust_sets, spec)
+    # All keys at once reach every host once, and go over the servers in the order of the scopes.
+    whole = Scope(name=ScopeName("all"), servers=tuple(s for scope in scopes for s in scope.servers))
+    everything = reaches([whole], trust_sets, spec)[whole.name]
     each = [handover(one, pace, on_server=on_server) for one in reach.values()]
     together = handover(everything, pace, on_server=on_server)
     at_rest = keys_held(scopes, trust_sets)

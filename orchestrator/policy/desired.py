@@ -21,6 +21,9 @@ PlaybookName = NewType("PlaybookName", str)
 """The ``name`` of a playbook. Files of one name are one playbook: to edit its policy is a policy change."""
 
 
+_ALL_PERCENT = 100
+
+
 class Policy(StrEnum):
     """How servers are cut into key scopes."""
 
@@ -88,6 +91,15 @@ class Share:
         count = -(-whole * self.number // 100) if self.percent else self.number
         return min(max(count, 1), whole)
 
+    @property
+    def is_all(self) -> bool:
+        """Whether it is all of them, however many there are."""
+        return self.percent and self.number == _ALL_PERCENT
+
+    def __str__(self) -> str:
+        """As a playbook writes it: ``2`` or ``25%``."""
+        return f"{self.number}%" if self.percent else f"{self.number}"
+
 
 class Prove(StrEnum):
     """Which agents verify what a server signs once it has switched."""
@@ -119,6 +131,19 @@ class RolloutSpec:
     proof_age: timedelta = timedelta(hours=24)
     offline: timedelta | None = None
     prove: Prove = Prove.COVERED
+
+    def wave_sizes(self, servers: int) -> tuple[int, ...]:
+        """How many of so many servers switch in each wave; they add up to all of them."""
+        sizes: list[int] = []
+        for bound in (*(share.of(servers) for share in self.waves), servers):
+            if bound > (done := sum(sizes)):
+                sizes.append(bound - done)
+        return tuple(sizes)
+
+    @property
+    def most_waves(self) -> int:
+        """How many waves there are where there are servers enough."""
+        return len(self.waves) + (not self.waves or not self.waves[-1].is_all)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""The kinds of value that stand in a playbook's fields: text, a choice, a duration, a fraction.
+"""The kinds of value that stand in a playbook's fields: text, a choice, a duration, a fraction, a share.
 
 Each kind says what it allows, refuses everything else in the same words, and describes itself in JSON
 Schema. A scalar that YAML did not read as text (``yes``, ``007``) is never taken for text.
@@ -7,6 +7,7 @@ A refusal is a ``PydanticCustomError`` of type ``refused`` whose context has a `
 follows "<field> is <what was found>" in the sentence that ``refusals.py`` completes.
 """
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
@@ -22,6 +23,7 @@ from pydantic_core.core_schema import (
     plain_serializer_function_ser_schema,
 )
 
+from orchestrator.policy.desired import Share
 from orchestrator.policy.durations import (
     DURATION_FORM,
     FRACTION_FORM,
@@ -29,6 +31,10 @@ from orchestrator.policy.durations import (
     parse_duration,
     parse_fraction,
 )
+
+_PERCENTAGE_FORM = "^([1-9][0-9]?|100)%$"
+_PERCENTAGE = re.compile(_PERCENTAGE_FORM, re.ASCII)
+_PROCEED = "proceed-after "
 
 
 def refused(tail: str, *, hint: str = "") -> PydanticCustomError:
@@ -176,6 +182,76 @@ class PartOfWhole:
             return parse_fraction(text)
         except ValueError:
             raise refused(f"; allowed: {self.allowed}") from None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """Some of the servers: a count from 1, or a percentage from 1% to 100%."""
+
+    @property
+    def allowed(self) -> str:
+        """For an error."""
+        return "a number of servers such as 1, or a percentage such as 25%, from 1% to 100%"
+
+    def __get_pydantic_core_schema__(self, _source: Any, _handler: GetCoreSchemaHandler) -> CoreSchema:
+        return _plain(self._read, str)
+
+    def __get_pydantic_json_schema__(
+        self, _schema: CoreSchema, _handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        return self.json_schema()
+
+    def json_schema(self) -> JsonSchemaValue:
+        """The same in JSON Schema."""
+        return {"anyOf": [{"type": "integer", "minimum": 1}, {"type": "string", "pattern": _PERCENTAGE_FORM}]}
+
+    def _read(self, value: Any) -> Share:
+        if isinstance(value, int) and not isinstance(value, bool) and value >= 1:
+            return Share(number=value)
+        if isinstance(value, str) and _PERCENTAGE.fullmatch(value) and not value.endswith("\n"):
+            return Share(number=int(value[:-1]), percent=True)
+        quoted = isinstance(value, str) and value.isdecimal()
+        raise refused(f"; allowed: {self.allowed}", hint="write the number without quotes" if quoted else "")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Patience:
+    """How long something is waited for: for good (``block``, which is None), or for a duration.
+
+    Attributes:
+        duration: between which bounds that is.
+    """
+
+    duration: Duration
+
+    @property
+    def allowed(self) -> str:
+        """For an error."""
+        return f"block, or {_PROCEED}and {self.duration.allowed}"
+
+    def __get_pydantic_core_schema__(self, _source: Any, _handler: GetCoreSchemaHandler) -> CoreSchema:
+        return _plain(self._read, lambda found: "block" if found is None else _proceed(found))
+
+    def __get_pydantic_json_schema__(
+        self, _schema: CoreSchema, _handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        return {"type": "string", "pattern": f"^(block|{_PROCEED}{DURATION_FORM[1:-1]})$"}
+
+    def _read(self, value: Any) -> timedelta | None:
+        text = _text(value, self.allowed)
+        if text == "block":
+            return None
+        try:
+            duration = parse_duration(text.removeprefix(_PROCEED)) if text.startswith(_PROCEED) else None
+        except ValueError:
+            duration = None
+        if duration is None or not self.duration.least <= duration <= self.duration.most:
+            raise refused(f"; allowed: {self.allowed}")
+        return duration
+
+
+def _proceed(after: timedelta) -> str:
+    return f"{_PROCEED}{format_duration(after)}"
 
 
 def _text(value: Any, allowed: str) -> str:

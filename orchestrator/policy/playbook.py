@@ -8,13 +8,10 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from enum import StrEnum
-from fractions import Fraction
 from pathlib import Path
 from typing import Annotated, Any, Self
 
 from pydantic import (
-    BaseModel,
     BeforeValidator,
     ConfigDict,
     Field,
@@ -28,84 +25,25 @@ from pydantic_core import PydanticCustomError
 from orchestrator.documents import Document, read_document, read_file
 from orchestrator.errors import InputError, Place
 from orchestrator.inventory.names import shown
-from orchestrator.keys.material import Algorithm
-from orchestrator.policy.desired import CertificateSpec, KeySpec, MessageSpec, Origin, PlaybookName, Policy
+from orchestrator.policy.desired import Origin, PlaybookName, Policy
 from orchestrator.policy.durations import format_duration
 from orchestrator.policy.expiry import part_of
-from orchestrator.policy.fields import Duration, OneOf, PartOfWhole, Text, refused
-from orchestrator.policy.hooks import MAX_CHARACTERS, check_hook
+from orchestrator.policy.fields import OneOf, Text, refused
+from orchestrator.policy.hooks import check_hook
 from orchestrator.policy.refusals import Problem, problems_of, refuse
+from orchestrator.policy.sections import (
+    CertificateSection,
+    HooksSection,
+    KeySection,
+    MessagesSection,
+    RolloutSection,
+    Section,
+    Service,
+)
 
 _SECOND = timedelta(seconds=1)
-_DAY = timedelta(days=1)
 _PATTERN = Text(most=1000, what="a pattern of inventory hosts, such as servers or web*:!web9")
 _GROUP = Text(most=253, what="the name of an inventory group")
-
-
-class Service(StrEnum):
-    """How the service that signs comes to use a new key."""
-
-    FOLLOWS = "follows"
-    """It reads ``current`` afresh for each use."""
-
-
-class _Section(BaseModel):
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, use_attribute_docstrings=True)
-
-
-class KeySection(_Section):
-    """What kind of key, and where it is made."""
-
-    algorithm: Annotated[Algorithm, OneOf(choices=Algorithm)] = Algorithm.ED25519
-    """The kind of key pair."""
-    origin: Annotated[Origin, OneOf(choices=Origin)] = Origin.CONTROLLER
-    """Where it is made. A key made on its server never leaves it, so no other server can share it."""
-
-    def spec(self) -> KeySpec:
-        """The same as plain values."""
-        return KeySpec(algorithm=self.algorithm, origin=self.origin)
-
-
-class CertificateSection(_Section):
-    """How long a key is used, and when its successor is due."""
-
-    lifetime: Annotated[timedelta, Duration(least=10 * _SECOND, most=3650 * _DAY)] = timedelta(days=365)
-    """From the key's making to the certificate's end."""
-    renew_at: Annotated[Fraction, PartOfWhole()] = Fraction(2, 3)
-    """The part of the lifetime after which a successor is due."""
-    grace: Annotated[timedelta, Duration(least=timedelta(), most=3650 * _DAY)] = timedelta(days=30)
-    """How long agents accept the key beyond its certificate's end, for the case that a handover is late."""
-
-    def spec(self) -> CertificateSpec:
-        """The same as plain values."""
-        return CertificateSpec(lifetime=self.lifetime, renew_at=self.renew_at, grace=self.grace)
-
-
-class MessagesSection(_Section):
-    """How long a signed message is valid; agents keep an old key for as long as that."""
-
-    validity: Annotated[timedelta, Duration(least=_SECOND, most=7 * _DAY)] = timedelta(minutes=5)
-    """How long after its signing an agent may accept a message."""
-    clock_skew: Annotated[timedelta, Duration(least=_SECOND, most=timedelta(hours=1))] = timedelta(seconds=30)
-    """How far a host's clock may be off."""
-
-    def spec(self) -> MessageSpec:
-        """The same as plain values."""
-        return MessageSpec(validity=self.validity, clock_skew=self.clock_skew)
-
-
-class RolloutSection(_Section):
-    """How a handover goes."""
-
-    soak: Annotated[timedelta, Duration(least=timedelta(), most=30 * _DAY)] = timedelta(minutes=10)
-    """How long the new key is watched in use before the old one is put beyond reach."""
-
-
-class HooksSection(_Section):
-    """Commands that run on hosts at named points."""
-
-    activated: Annotated[str, Text(most=MAX_CHARACTERS, what="a command for sh", lines=True)]
-    """Runs on a server when it has switched keys; a Jinja2 template over the host's variables."""
 
 
 def _one_or_more(value: Any) -> Any:
@@ -147,7 +85,7 @@ class _Source:
     digest: str
 
 
-class Playbook(_Section):
+class Playbook(Section):
     """One play: servers that sign, agents that verify, and the policy that cuts servers into key scopes."""
 
     model_config = ConfigDict(json_schema_extra=_rules)
@@ -228,18 +166,20 @@ class Playbook(_Section):
 
     @model_validator(mode="after")
     def _check_times(self) -> Self:
-        certificate, messages, soak = self.certificate, self.messages, self.rollout.soak
+        certificate, messages, rollout = self.certificate, self.messages, self.rollout.spec()
         before = part_of(certificate.lifetime, certificate.renew_at)
         windows = {
             "from renew_at to the certificate's end": certificate.lifetime - before,
             "until the next successor is due": before,
         }
-        needed = soak + messages.spec().in_flight
+        needed = rollout.most_waves * rollout.soak + messages.spec().in_flight
+        waves = f"{rollout.most_waves} wave{'s' if rollout.most_waves > 1 else ''}"
         for meaning, window in windows.items():
             if needed >= window:
                 raise _contradiction(
-                    f"a handover waits {_words(needed)} (rollout.soak {_words(soak)} + messages.validity "
-                    f"{_words(messages.validity)} + 2 x messages.clock_skew {_words(messages.clock_skew)}), "
+                    f"a handover waits {_words(needed)} ({waves} x rollout.soak "
+                    f"{_words(rollout.soak)} + messages.validity {_words(messages.validity)} + 2 x "
+                    f"messages.clock_skew {_words(messages.clock_skew)}), "
                     f"which does not fit into the {_words(window)} {meaning} (certificate.lifetime "
                     f"{_words(certificate.lifetime)}, renew_at {certificate.renew_at})",
                     at=("certificate",),

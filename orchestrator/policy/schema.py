@@ -11,6 +11,7 @@ from pydantic import TypeAdapter
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core import core_schema
 
+from orchestrator.policy.desired import Share
 from orchestrator.policy.durations import format_duration
 from orchestrator.policy.playbook import Playbook
 
@@ -19,7 +20,15 @@ class _InWords(GenerateJsonSchema):
     """Defaults as a playbook writes them; a field that may be left out is not one that may be null."""
 
     def encode_default(self, dft: Any) -> Any:
-        return format_duration(dft) if isinstance(dft, timedelta) else super().encode_default(dft)
+        match dft:
+            case timedelta():
+                return format_duration(dft)
+            case Share():
+                return str(dft) if dft.percent else dft.number
+            case (Share(), *_):
+                return [self.encode_default(share) for share in dft]
+            case _:
+                return super().encode_default(dft)
 
     def default_schema(self, schema: core_schema.WithDefaultSchema) -> JsonSchemaValue:
         if schema.get("default", ...) in (None, ()):

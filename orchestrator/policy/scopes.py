@@ -12,7 +12,7 @@ from orchestrator.errors import InputError, RefusedError, UsageError
 from orchestrator.inventory.model import HostName, Inventory, did_you_mean
 from orchestrator.inventory.names import GroupName, shown
 from orchestrator.inventory.patterns import select, select_servers_of
-from orchestrator.policy.desired import Desired, Origin, Policy, RolloutSpec, Scope, ScopeName, TrustSet
+from orchestrator.policy.desired import Desired, Origin, Policy, Scope, ScopeName, TrustSet
 from orchestrator.policy.playbook import Playbook
 
 _NAMED_AT_MOST = 5
@@ -45,7 +45,7 @@ def cut(playbook: Playbook, inventory: Inventory, *, digest: str) -> Desired:
         key=playbook.key.spec(),
         certificate=playbook.certificate.spec(),
         messages=playbook.messages.spec(),
-        rollout=RolloutSpec(soak=playbook.rollout.soak),
+        rollout=playbook.rollout.spec(),
         scopes=scopes,
         trust_sets=trust_sets,
         endpoints=MappingProxyType({name: inventory.endpoint(name) for name in names}),

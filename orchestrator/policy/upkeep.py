@@ -1,9 +1,10 @@
 """What a handover and a year of handovers cost, and what one leaked key does: the values of a comparison.
 
 A handover visits hosts in batches, each of which ends before the next begins: *stage* on the key's servers,
-*publish* (with the proofs) on its agents, *activate* on its servers, then, after the soak, *disarm* on its
-servers, then, after the wait for messages in flight (S7), *drop* on its agents and *erase* on its servers.
-That is four visits a server and two an agent; a key made on its server takes one more, *generate*, before.
+*publish* (with the proofs) on its agents; then, for each wave, *activate* on its servers, *confirm* on the
+agents that are to verify what these sign now, and the soak; then *disarm* on the servers, and, after the
+wait for messages in flight (S7), *drop* on the agents and *erase* on the servers. That is four visits a
+server, two an agent and one more an agent that confirms; a key made on its server takes one more, *generate*.
 """
 
 from collections.abc import Sequence
@@ -29,13 +30,15 @@ class Pace:
     Attributes:
         seconds_a_visit: mean.
         concurrency: visits under way at once.
-        wait: the time in a handover in which nobody is visited: soak, message validity, twice the skew.
+        soak: the time after each wave in which nobody is visited.
+        in_flight: the same before agents drop the old key: message validity, twice the skew.
         turns_a_year: how often a key comes due.
     """
 
     seconds_a_visit: float
     concurrency: int
-    wait: timedelta
+    soak: timedelta
+    in_flight: timedelta
     turns_a_year: Fraction
 
 
@@ -48,12 +51,16 @@ class Reach:
         agents: that trust it.
         edges: pairs of one of its servers and an agent that listens to that server.
         hosts: servers and agents; a host that is both counts once.
+        waves: how many of the servers switch in each.
+        confirming: how many agents verify after each wave what its servers sign.
     """
 
     servers: int
     agents: int
     edges: int
     hosts: int
+    waves: tuple[int, ...]
+    confirming: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,16 +165,20 @@ class Inapplicable:
 def handover(reach: Reach, pace: Pace, *, on_server: bool) -> Handover:
     """What it costs to hand over the keys that reach so far, in one rollout.
 
-    Visits are 4 (5 if keys are made on servers) times the servers plus 2 times the agents. A batch of m
-    visits takes ceil(m / concurrency) rounds, and the work is all rounds times the seconds a visit.
+    Visits are 4 (5 if keys are made on servers) times the servers plus 2 times the agents plus the agents
+    that confirm. A batch of m visits takes ceil(m / concurrency) rounds, and the work is all rounds times
+    the seconds a visit.
     """
     of_servers = VISITS_A_SERVER + on_server
-    rounds = of_servers * _rounds(reach.servers, pace) + VISITS_AN_AGENT * _rounds(reach.agents, pace)
+    at_once = of_servers - 1
+    rounds = at_once * _rounds(reach.servers, pace) + VISITS_AN_AGENT * _rounds(reach.agents, pace)
+    rounds += sum(_rounds(batch, pace) for batch in (*reach.waves, *reach.confirming))
+    visits = of_servers * reach.servers + VISITS_AN_AGENT * reach.agents + sum(reach.confirming)
     return Handover(
         hosts=reach.hosts,
-        visits=of_servers * reach.servers + VISITS_AN_AGENT * reach.agents,
+        visits=visits,
         work=timedelta(seconds=rounds * pace.seconds_a_visit),
-        wait=pace.wait,
+        wait=len(reach.waves) * pace.soak + pace.in_flight,
     )
 
 

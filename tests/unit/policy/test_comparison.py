@@ -11,14 +11,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator.errors import InputError
-from orchestrator.inventory.model import Inventory
+from orchestrator.inventory.model import HostName, Inventory
 from orchestrator.inventory.patterns import select
 from orchestrator.policy.comparison import Comparison, compare
-from orchestrator.policy.desired import Origin, Policy, Scope
+from orchestrator.policy.desired import Origin, Policy, Prove, RolloutSpec, Scope
 from orchestrator.policy.playbook import Playbook
-from orchestrator.policy.scopes import cut_scopes, select_servers
+from orchestrator.policy.scopes import cut, cut_scopes, select_servers
 from orchestrator.policy.upkeep import Inapplicable, Row
+from orchestrator.rotation.waves import cut_waves
 from tests.unit.policy.worlds import inventory_of, playbook_of
+from tests.world import World
 
 HOSTS = [f"h{number}" for number in range(9)]
 
@@ -32,14 +34,23 @@ def row_of(comparison: Comparison, policy: Policy) -> Row:
 class Walk:
     """One handover of some keys at once, made visit by visit on a fleet whose edges are all written out."""
 
-    def __init__(self, keys: list[set[str]], listens: dict[str, set[str]], *, generate: bool) -> None:
-        servers = sorted(server for key in keys for server in key)
+    def __init__(
+        self, keys: list[list[str]], listens: dict[str, set[str]], spec: RolloutSpec, *, generate: bool
+    ) -> None:
+        servers = [server for key in keys for server in key]
         agents = sorted(agent for agent, heard in listens.items() if heard & set(servers))
         batches = [servers] if generate else []
-        batches += [servers, agents, servers, servers, agents, servers]
+        batches += [servers, agents]
+        waves = cut_waves([HostName(server) for server in servers], spec.waves)
+        for number, wave in enumerate(waves):
+            verify = number == 0 or spec.prove is Prove.DIRECT
+            confirming = [agent for agent in agents if listens[agent] & set(wave)] if verify else []
+            batches += [list(wave), confirming]
+        batches += [servers, agents, servers]
         self.batches = batches
         self.visits = sum(len(batch) for batch in batches)
         self.hosts = {host for batch in batches for host in batch}
+        self.soaks = len(waves)
 
     def work(self, *, seconds: float, concurrency: int) -> timedelta:
         """Fill the rounds one visit at a time."""
@@ -78,6 +89,10 @@ def fleets(draw: st.DrawFn) -> tuple[Inventory, Playbook]:
         certificate={
             "lifetime": f"{draw(st.integers(1, 700))}d",
             "renew_at": draw(st.sampled_from(["1/2", "2/3"])),
+        },
+        rollout={
+            "waves": draw(st.sampled_from([["100%"], [1, "25%", "100%"], [1, 3], [2, "50%", 6]])),
+            "prove": draw(st.sampled_from(list(Prove))).value,
         },
     )
     return inventory, playbook
@@ -143,17 +158,19 @@ def check_upkeep(
     seconds: float,
     concurrency: int,
 ) -> None:
-    keys = [{str(server) for server in scope.servers} for scope in scopes]
+    keys = [[str(server) for server in scope.servers] for scope in scopes]
+    spec = playbook.rollout.spec()
     generate = playbook.key.origin is Origin.SERVER and all(len(key) == 1 for key in keys)
-    each = [Walk([key], listens, generate=generate) for key in keys]
-    everything = Walk(keys, listens, generate=generate)
-    wait = playbook.rollout.soak + playbook.messages.validity + 2 * playbook.messages.clock_skew
+    each = [Walk([key], listens, spec, generate=generate) for key in keys]
+    everything = Walk(keys, listens, spec, generate=generate)
+    messages = playbook.messages.validity + 2 * playbook.messages.clock_skew
     assert row.rotation.visits == max(walk.visits for walk in each)
     assert (row.rotation.visits, row.rotation.hosts) in {(walk.visits, len(walk.hosts)) for walk in each}
     assert row.rotation_of_all.visits == everything.visits
     assert row.rotation_of_all.hosts == len(everything.hosts)
     assert row.rotation_of_all.work == everything.work(seconds=seconds, concurrency=concurrency)
-    assert row.rotation_of_all.duration == row.rotation_of_all.work + wait
+    assert row.rotation_of_all.wait == everything.soaks * playbook.rollout.soak + messages
+    assert row.rotation_of_all.duration == row.rotation_of_all.work + row.rotation_of_all.wait
     turns = 365 / (playbook.certificate.lifetime / timedelta(days=1) * float(playbook.certificate.renew_at))
     for year, walks in ((row.together, [everything]), (row.apart, each)):
         work = sum((walk.work(seconds=seconds, concurrency=concurrency) for walk in walks), timedelta())
@@ -162,7 +179,8 @@ def check_upkeep(
         assert math.isclose(year.hosts, turns * sum(len(walk.hosts) for walk in walks), rel_tol=1e-9)
         assert math.isclose(year.visits, turns * sum(walk.visits for walk in walks), rel_tol=1e-9)
         assert math.isclose(year.work_hours, turns * (work / hour), rel_tol=1e-9, abs_tol=1e-12)
-        assert math.isclose(year.hours, turns * ((work + len(walks) * wait) / hour), rel_tol=1e-9)
+        waits = sum((walk.soaks * playbook.rollout.soak + messages for walk in walks), timedelta())
+        assert math.isclose(year.hours, turns * ((work + waits) / hour), rel_tol=1e-9)
 
 
 def uniform(servers: int, agents: int, *, sites: int = 1, **fields: Any) -> Comparison:
@@ -207,7 +225,7 @@ def test_a_duration_rests_on_measurement_or_says_that_it_does_not() -> None:
     inventory = inventory_of({"servers": ["s"], "agents": ["a"]})
     measured = compare(playbook_of(), inventory, seconds_a_visit=0.5)
     assert measured.measured
-    assert row_of(measured, Policy.SHARED).rotation.work == timedelta(seconds=3)
+    assert row_of(measured, Policy.SHARED).rotation.work == timedelta(seconds=3.5)
 
 
 def test_one_server_needs_no_policy() -> None:
@@ -225,7 +243,7 @@ def test_per_server_is_recommended_where_its_upkeep_is_bearable() -> None:
         "one leaked key costs at most 1 of 3 servers and opens 8 of 24 edges; with shared it is all of them",
         (
             "its upkeep is bearable even if each key comes due on its own: up to 3 keys an agent, "
-            "90 visits and "
+            "126 visits and "
             "a minute of work a year"
         ),
     )
@@ -288,3 +306,25 @@ def test_a_large_fleet_is_compared_without_writing_its_edges_out() -> None:
     comparison = uniform(400, 50_000, sites=20)
     assert comparison.edges == 20_000_000
     assert row_of(comparison, Policy.PER_SERVER).leak.edges == 50_000
+
+
+@pytest.mark.parametrize("policy", list(Policy))
+@pytest.mark.parametrize("prove", list(Prove))
+def test_the_visits_are_those_that_a_handover_makes(policy: Policy, prove: Prove) -> None:
+    servers, agents = [f"s{n}" for n in range(6)], [f"a{n}" for n in range(3)]
+    inventory = inventory_of(
+        {"servers": servers, "agents": agents, "north": servers[:2], "south": servers[2:]},
+        {"a0": {"keyrelay_servers": "north"}},
+    )
+    playbook = playbook_of(
+        policy=policy.value,
+        group_by=["north", "south"],
+        rollout={"waves": [1, "50%"], "prove": prove.value},
+    )
+    world, wanted = World(), cut(playbook, inventory, digest="")
+    world.apply(wanted)
+    began = world.clock.now()
+    result = world.apply(wanted, new_key=True, wait=timedelta(hours=2)).result
+    told = row_of(compare(playbook, inventory), policy).rotation_of_all
+    assert result is not None
+    assert (result.visits, world.clock.now() - began) == (told.visits, told.wait)

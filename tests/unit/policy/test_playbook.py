@@ -7,8 +7,9 @@ import pytest
 
 from orchestrator.errors import InputError, Place
 from orchestrator.keys.material import Algorithm
-from orchestrator.policy.desired import Origin, Policy
-from orchestrator.policy.playbook import Playbook, Service, load_playbooks, read_playbooks
+from orchestrator.policy.desired import Origin, Policy, Prove, RolloutSpec, Share
+from orchestrator.policy.playbook import Playbook, load_playbooks, read_playbooks
+from orchestrator.policy.sections import Service
 from tests.unit.policy.worlds import playbook_of
 
 SHIPPED = sorted((Path(__file__).parents[3] / "playbooks").glob("*.yml"))
@@ -65,7 +66,14 @@ def test_what_is_left_out_has_a_safe_default() -> None:
     assert certificate.renew_at == Fraction(2, 3)
     assert certificate.grace == timedelta(days=30)
     assert play.messages.spec().in_flight == timedelta(minutes=6)
-    assert play.rollout.soak == timedelta(minutes=10)
+    assert play.rollout.spec() == RolloutSpec(
+        soak=timedelta(minutes=10),
+        waves=(Share(number=1), Share(number=25, percent=True), Share(number=100, percent=True)),
+        max_failures=Share(number=5, percent=True),
+        proof_age=timedelta(hours=24),
+        offline=None,
+        prove=Prove.COVERED,
+    )
     assert play.service is Service.FOLLOWS
     assert play.hooks is None
     assert play.group_by == ()
@@ -76,6 +84,24 @@ def test_a_section_may_give_some_of_its_fields() -> None:
     assert play.certificate.lifetime == timedelta(days=30)
     assert play.certificate.renew_at == Fraction(1, 10)
     assert play.certificate.grace == timedelta(days=30)
+
+
+def test_a_rollout_may_be_told_in_full() -> None:
+    rollout = "{waves: [2, 50%], max_failures: 3, soak: 1m, proof_age: 2h, offline: proceed-after 7d"
+    (play,) = read(with_line(f"  rollout: {rollout}, prove: direct}}"))
+    assert play.rollout.spec() == RolloutSpec(
+        soak=timedelta(minutes=1),
+        waves=(Share(number=2), Share(number=50, percent=True)),
+        max_failures=Share(number=3),
+        proof_age=timedelta(hours=2),
+        offline=timedelta(days=7),
+        prove=Prove.DIRECT,
+    )
+
+
+@pytest.mark.parametrize("waves", ["[1]", "[100%]", "[10%, 3, 25%]", "[1, 5, 10]", "[1%, 99%, 100%]"])
+def test_counts_and_percentages_of_waves_each_have_to_grow(waves: str) -> None:
+    assert read(with_line(f"  rollout: {{waves: {waves}, soak: 0s}}"))
 
 
 @pytest.mark.parametrize(("written", "groups"), [("paris", ("paris",)), ("[paris, oslo]", ("paris", "oslo"))])
@@ -113,7 +139,11 @@ A_DURATION = "allowed: a duration such as 30d, 12h or 1h30m, from "
 A_PATTERN = (
     "allowed: a pattern of inventory hosts, such as servers or web*:!web9, 1 to 1000 characters on one line"
 )
-WAITS = "a handover waits 16m (rollout.soak 10m + messages.validity 5m + 2 x messages.clock_skew 30s), "
+WAITS = (
+    "a handover waits 36m (3 waves x rollout.soak 10m + messages.validity 5m + 2 x messages.clock_skew 30s), "
+)
+A_PART = "allowed: a number of servers such as 1, or a percentage such as 25%, from 1% to 100%"
+NO_GROWTH = "is not beyond the wave before; allowed: waves that grow, none after 100%"
 NOT_TEXT = "which YAML did not read as text; allowed: "
 FIELDS = "name, servers, agents, policy, group_by, key, certificate, messages, service, rollout, hooks"
 
@@ -124,7 +154,57 @@ FIELDS = "name, servers, agents, policy, group_by, key, certificate, messages, s
         ("  polcy: shared", f"6:3: unknown field 'polcy'; allowed here: {FIELDS}", "did you mean policy?"),
         ("  install: []", f"6:3: unknown field 'install'; allowed here: {FIELDS}", ""),
         ("  1: 2", f"6:3: unknown field 1; allowed here: {FIELDS}", ""),
-        ("  rollout: {waves: [1]}", "6:13: unknown field 'waves' in rollout; allowed here: soak", ""),
+        (
+            "  rollout: {wave: [1]}",
+            (
+                "6:13: unknown field 'wave' in rollout; allowed here: waves, max_failures, soak, proof_age, "
+                "offline, prove"
+            ),
+            "did you mean waves?",
+        ),
+        (
+            "  rollout: {waves: 1}",
+            f"6:20: rollout.waves is 1; allowed: a list of waves, each {A_PART[9:]}",
+            "",
+        ),
+        ("  rollout: {waves: []}", "6:20: rollout.waves is an empty list; allowed: a list of waves", ""),
+        ("  rollout: {waves: }", "rollout.waves is empty; allowed: a list of waves", ""),
+        ("  rollout: {waves: [1, 0]}", f"6:24: rollout.waves[1] is 0; {A_PART}", ""),
+        ("  rollout: {waves: [0.5]}", f"6:21: rollout.waves[0] is 0.5; {A_PART}", ""),
+        ("  rollout: {waves: [yes]}", f"6:21: rollout.waves[0] is yes; {A_PART}", ""),
+        (
+            "  rollout: {waves: ['5']}",
+            f"6:21: rollout.waves[0] is '5'; {A_PART}",
+            "write the number without quotes",
+        ),
+        ("  rollout: {waves: [101%]}", f"6:21: rollout.waves[0] is '101%'; {A_PART}", ""),
+        ("  rollout: {waves: [0%]}", f"6:21: rollout.waves[0] is '0%'; {A_PART}", ""),
+        (
+            "  rollout: {waves: [1, 25%, 20%]}",
+            f"6:20: rollout.waves is a list whose 20% {NO_GROWTH}",
+            "each wave says how many servers use the new key after it",
+        ),
+        ("  rollout: {waves: [2, 1]}", f"rollout.waves is a list whose 1 {NO_GROWTH}", "each wave says"),
+        ("  rollout: {waves: [100%, 9]}", f"rollout.waves is a list whose 9 {NO_GROWTH}", "each wave says"),
+        ("  rollout: {max_failures: 0}", f"6:27: rollout.max_failures is 0; {A_PART}", ""),
+        ("  rollout: {max_failures: none}", f"6:27: rollout.max_failures is 'none'; {A_PART}", ""),
+        ("  rollout: {proof_age: 59s}", f"6:24: rollout.proof_age is '59s'; {A_DURATION}1m to 30d", ""),
+        (
+            "  rollout: {offline: 7d}",
+            (
+                "6:22: rollout.offline is '7d'; allowed: block, or proceed-after and a duration such as 30d, "
+                "12h or 1h30m, from 1m to 3650d"
+            ),
+            "",
+        ),
+        (
+            "  rollout: {offline: proceed-after 1y}",
+            "6:22: rollout.offline is 'proceed-after 1y'; allowed: block, or proceed-after",
+            "",
+        ),
+        ("  rollout: {offline: proceed-after 59s}", "rollout.offline is 'proceed-after 59s'; allowed", ""),
+        ("  rollout: {offline: no}", f"6:22: rollout.offline is no, {NOT_TEXT}block", "write it quoted"),
+        ("  rollout: {prove: all}", "6:20: rollout.prove is 'all'; allowed: covered, direct", ""),
         (
             "  key: {algoritm: ed25519}",
             "6:9: unknown field 'algoritm' in key; allowed here: algorithm, origin",
@@ -239,16 +319,16 @@ FIELDS = "name, servers, agents, policy, group_by, key, certificate, messages, s
             "add for example group_by: [site_a, site_b]",
         ),
         (
-            "  certificate: {lifetime: 30m, renew_at: 1/2}",
+            "  certificate: {lifetime: 60m, renew_at: 1/2}",
             (
-                f"6:16: {WAITS}which does not fit into the 15m from renew_at to the certificate's end "
-                "(certificate.lifetime 30m, renew_at 1/2)"
+                f"6:16: {WAITS}which does not fit into the 30m from renew_at to the certificate's end "
+                "(certificate.lifetime 1h, renew_at 1/2)"
             ),
             "make the lifetime longer, or the waits shorter",
         ),
         (
-            "  certificate: {lifetime: 60m, renew_at: 1/4}",
-            "which does not fit into the 15m until the next successor is due",
+            "  certificate: {lifetime: 2h, renew_at: 1/4}",
+            "which does not fit into the 30m until the next successor is due",
             "",
         ),
     ],
@@ -263,8 +343,18 @@ def test_a_wrong_field_is_refused_at_its_place_with_what_is_allowed(
 
 
 def test_a_handover_that_just_fits_is_accepted() -> None:
-    read(with_line("  certificate: {lifetime: 1921s, renew_at: 0.5}"))
-    assert "does not fit" in error_of(with_line("  certificate: {lifetime: 1920s, renew_at: 0.5}")).message
+    read(with_line("  certificate: {lifetime: 4321s, renew_at: 0.5}"))
+    assert "does not fit" in error_of(with_line("  certificate: {lifetime: 4320s, renew_at: 0.5}")).message
+
+
+@pytest.mark.parametrize(
+    ("waves", "needed"), [("[100%]", 16), ("[1]", 26), ("[1, 50%]", 36), ("[1, 100%]", 26)]
+)
+def test_every_wave_has_its_soak_the_servers_left_over_too(waves: str, needed: int) -> None:
+    rollout = f"  rollout: {{waves: {waves}}}\n"
+    read(with_line(f"  certificate: {{lifetime: {2 * needed * 60 + 1}s, renew_at: 1/2}}") + rollout)
+    error = error_of(with_line(f"  certificate: {{lifetime: {2 * needed}m, renew_at: 1/2}}") + rollout)
+    assert f"a handover waits {needed}m" in error.message
 
 
 def test_shared_keys_made_on_a_server_are_refused_with_the_reason() -> None:

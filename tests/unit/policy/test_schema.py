@@ -27,6 +27,9 @@ def test_the_schema_accepts_a_shipped_playbook(path: Path) -> None:
         {"certificate": {"renew_at": "1/2"}},
         {"hooks": {"activated": "x"}},
         {"key": {"origin": "server"}},
+        {"rollout": {"waves": [1, "25%"], "max_failures": 2, "prove": "direct"}},
+        {"rollout": {"offline": "block"}},
+        {"rollout": {"offline": "proceed-after 1d12h", "proof_age": "2h"}},
     ],
 )
 def test_the_schema_accepts_what_the_models_accept(change: dict[str, Any]) -> None:
@@ -52,7 +55,15 @@ def test_the_schema_accepts_what_the_models_accept(change: dict[str, Any]) -> No
         {"certificate": {"lifetime": ""}},
         {"certificate": {"renew_at": 1}},
         {"certificate": {"renew_at": "half"}},
-        {"rollout": {"waves": [1]}},
+        {"rollout": {"waves": []}},
+        {"rollout": {"waves": 1}},
+        {"rollout": {"waves": [0]}},
+        {"rollout": {"waves": ["1"]}},
+        {"rollout": {"max_failures": "101%"}},
+        {"rollout": {"offline": "proceed-after"}},
+        {"rollout": {"offline": "7d"}},
+        {"rollout": {"offline": None}},
+        {"rollout": {"prove": "all"}},
         {"service": "reload"},
         {"service": None},
         {"hooks": {}},
@@ -87,8 +98,15 @@ def test_the_schema_is_plain_json_and_describes_every_field() -> None:
 
 
 def test_the_schema_names_defaults_as_a_playbook_writes_them() -> None:
-    certificate = playbook_schema()["$defs"]["CertificateSection"]["properties"]
-    assert [field["default"] for field in certificate.values()] == ["365d", "2/3", "30d"]
+    sections = playbook_schema()["$defs"]
+    defaults = {
+        name: [field["default"] for field in sections[name]["properties"].values()]
+        for name in ("CertificateSection", "RolloutSection")
+    }
+    assert defaults == {
+        "CertificateSection": ["365d", "2/3", "30d"],
+        "RolloutSection": [[1, "25%", "100%"], "5%", "10m", "1d", "block", "covered"],
+    }
 
 
 def test_the_reference_page_tells_every_field_and_every_default() -> None:
@@ -100,4 +118,9 @@ def test_the_reference_page_tells_every_field_and_every_default() -> None:
             continue
         for inner, told in schema["$defs"][field["$ref"].removeprefix("#/$defs/")]["properties"].items():
             (row,) = (line for line in page.splitlines() if line.startswith(f"| `{name}.{inner}` |"))
-            assert f"| `{told['default']}` |" in row if "default" in told else True
+            assert f"| `{written(told['default'])}` |" in row if "default" in told else True
+
+
+def written(default: Any) -> str:
+    """A default as the page has it."""
+    return f"[{', '.join(map(str, default))}]" if isinstance(default, list) else str(default)

@@ -96,7 +96,9 @@ def test_a_host_may_be_both_server_and_agent() -> None:
 
 
 def test_what_the_playbook_says_is_carried_over() -> None:
-    play = written("  rollout: {soak: 1m}", "  key: {algorithm: ecdsa-p256}")
+    play = written(
+        "  rollout: {soak: 1m, waves: [50%], offline: proceed-after 2d}", "  key: {algorithm: ecdsa-p256}"
+    )
     desired = cut(play, FLEET, digest=play.digest)
     assert desired.playbook == "Test"
     assert desired.digest == play.digest
@@ -104,7 +106,7 @@ def test_what_the_playbook_says_is_carried_over() -> None:
     assert desired.key == play.key.spec()
     assert desired.certificate == play.certificate.spec()
     assert desired.messages == play.messages.spec()
-    assert desired.rollout.soak == play.rollout.soak
+    assert desired.rollout == play.rollout.spec()
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,142 @@
+"""The sections of a play, and what each of their fields means and allows."""
+
+from datetime import timedelta
+from enum import StrEnum
+from fractions import Fraction
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+
+from orchestrator.keys.material import Algorithm
+from orchestrator.policy.desired import (
+    CertificateSpec,
+    KeySpec,
+    MessageSpec,
+    Origin,
+    Prove,
+    RolloutSpec,
+    Share,
+)
+from orchestrator.policy.fields import Duration, OneOf, Part, PartOfWhole, Patience, Text, refused
+from orchestrator.policy.hooks import MAX_CHARACTERS
+
+_SECOND = timedelta(seconds=1)
+_DAY = timedelta(days=1)
+PART = Part()
+
+
+class Service(StrEnum):
+    """How the service that signs comes to use a new key."""
+
+    FOLLOWS = "follows"
+    """It reads ``current`` afresh for each use."""
+
+
+class Section(BaseModel):
+    """Fields that are read strictly and never changed; one that does not exist is an error."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class KeySection(Section):
+    """What kind of key, and where it is made."""
+
+    algorithm: Annotated[Algorithm, OneOf(choices=Algorithm)] = Algorithm.ED25519
+    """The kind of key pair."""
+    origin: Annotated[Origin, OneOf(choices=Origin)] = Origin.CONTROLLER
+    """Where it is made. A key made on its server never leaves it, so no other server can share it."""
+
+    def spec(self) -> KeySpec:
+        """The same as plain values."""
+        return KeySpec(algorithm=self.algorithm, origin=self.origin)
+
+
+class CertificateSection(Section):
+    """How long a key is used, and when its successor is due."""
+
+    lifetime: Annotated[timedelta, Duration(least=10 * _SECOND, most=3650 * _DAY)] = timedelta(days=365)
+    """From the key's making to the certificate's end."""
+    renew_at: Annotated[Fraction, PartOfWhole()] = Fraction(2, 3)
+    """The part of the lifetime after which a successor is due."""
+    grace: Annotated[timedelta, Duration(least=timedelta(), most=3650 * _DAY)] = timedelta(days=30)
+    """How long agents accept the key beyond its certificate's end, for the case that a handover is late."""
+
+    def spec(self) -> CertificateSpec:
+        """The same as plain values."""
+        return CertificateSpec(lifetime=self.lifetime, renew_at=self.renew_at, grace=self.grace)
+
+
+class MessagesSection(Section):
+    """How long a signed message is valid; agents keep an old key for as long as that."""
+
+    validity: Annotated[timedelta, Duration(least=_SECOND, most=7 * _DAY)] = timedelta(minutes=5)
+    """How long after its signing an agent may accept a message."""
+    clock_skew: Annotated[timedelta, Duration(least=_SECOND, most=timedelta(hours=1))] = timedelta(seconds=30)
+    """How far a host's clock may be off."""
+
+    def spec(self) -> MessageSpec:
+        """The same as plain values."""
+        return MessageSpec(validity=self.validity, clock_skew=self.clock_skew)
+
+
+def _waves(value: Any) -> Any:
+    if isinstance(value, list) and value:
+        return tuple(value)
+    raise refused(f"; allowed: a list of waves, each {PART.allowed}")
+
+
+def _growing(waves: tuple[Share, ...]) -> tuple[Share, ...]:
+    """Refuse a wave that can never have servers: counts grow, percentages grow, and 100% comes last."""
+    for position, wave in enumerate(waves):
+        before = waves[:position]
+        if any(one.is_all or (one.percent == wave.percent and one.number >= wave.number) for one in before):
+            raise refused(
+                f" whose {wave} is not beyond the wave before; allowed: waves that grow, none after 100%",
+                hint="each wave says how many servers use the new key after it, the ones before included",
+            )
+    return waves
+
+
+class RolloutSection(Section):
+    """How a handover goes over the servers."""
+
+    waves: Annotated[
+        tuple[Annotated[Share, PART], ...],
+        Field(strict=False),
+        BeforeValidator(_waves),
+        AfterValidator(_growing),
+        WithJsonSchema({"type": "array", "items": PART.json_schema(), "minItems": 1}),
+    ] = (Share(number=1), Share(number=25, percent=True), Share(number=100, percent=True))
+    """How many servers use the new key after each wave, the ones before included; the first is the canary."""
+    max_failures: Annotated[Share, PART] = Share(number=5, percent=True)
+    """So many servers of a wave that went back to their old key pause the rollout."""
+    soak: Annotated[timedelta, Duration(least=timedelta(), most=30 * _DAY)] = timedelta(minutes=10)
+    """How long each wave is watched in use, before the next one and before old keys are put beyond reach."""
+    proof_age: Annotated[timedelta, Duration(least=timedelta(minutes=1), most=30 * _DAY)] = _DAY
+    """The age from which an agent's proof is taken again before a server switches."""
+    offline: Annotated[
+        timedelta | None,
+        Patience(duration=Duration(least=timedelta(minutes=1), most=3650 * _DAY)),
+        Field(json_schema_extra={"default": "block"}),
+    ] = None
+    """Whether an agent that is away is waited for, or only for so long."""
+    prove: Annotated[Prove, OneOf(choices=Prove)] = Prove.COVERED
+    """Which agents verify what a server signs once it has switched: the canary's, or all of them."""
+
+    def spec(self) -> RolloutSpec:
+        """The same as plain values."""
+        return RolloutSpec(
+            soak=self.soak,
+            waves=self.waves,
+            max_failures=self.max_failures,
+            proof_age=self.proof_age,
+            offline=self.offline,
+            prove=self.prove,
+        )
+
+
+class HooksSection(Section):
+    """Commands that run on hosts at named points."""
+
+    activated: Annotated[str, Text(most=MAX_CHARACTERS, what="a command for sh", lines=True)]
+    """Runs on a server when it has switched keys; a Jinja2 template over the host's variables."""
