@@ -94,6 +94,13 @@ class Dialer:
         self._jumps.close()
         self._login_keys.close()
 
+    def hops(self, endpoint: Endpoint) -> int:
+        """How many SSH servers one logs in to on the way to a host, itself included; 1 if there is no way."""
+        try:
+            return len(self._router.route(endpoint))
+        except RouteError:
+            return 1
+
     def connect(self, endpoint: Endpoint, watch: Watch, ask: AskInVisit = nobody) -> Connection:
         """Connects and logs in.
 
@@ -183,17 +190,22 @@ class Dialer:
             user=hop.user,
             keys=keys,
             now=self._clock.now(),
-            accept=partial(self._accept, hop, record.name) if accepts else None,
+            accept=partial(self._accept, hop) if accepts else None,
             unknown=unknown,
         )
 
-    def _accept(self, hop: Hop, name: str, kind: str, blob: bytes) -> None:
-        if self._first_use is None:
-            raise NotReachedError("no key is believed on first use")
+    def _accept(self, hop: Hop, kind: str, blob: bytes) -> None:
+        """Writes a key down that is to be believed on first use; raises ``NotReachedError`` if it is not."""
         try:
-            self._first_use.accept(hop.label, name, kind, blob)
+            believed = self._first_use is not None and self._first_use.accept(
+                hop.label, hop.known_as, hop.known_port, kind=kind, blob=blob
+            )
         except OSError as error:
             raise NotReachedError(f"the key of {hop.label!r} cannot be recorded: {error.strerror}") from error
+        if not believed:
+            raise NotReachedError(
+                f"host key of {hop.label!r} differs from the one just believed on first use"
+            )
 
     def _record(self, hop: Hop) -> tuple[HostRecord, str]:
         """What is known of a hop, and the names of the files, for reasons."""

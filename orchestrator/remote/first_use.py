@@ -18,7 +18,7 @@ from pathlib import Path
 
 from orchestrator.errors import Place
 from orchestrator.remote.answer_lines import plain
-from orchestrator.remote.known_hosts import HostRecord, KnownHosts, fingerprint
+from orchestrator.remote.known_hosts import HostRecord, KnownHosts, Standing, fingerprint
 
 _COMMENT = re.compile(r"keyrelay-first-use (\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ) (.*)", re.ASCII)
 
@@ -79,19 +79,27 @@ class FirstUse:
         with self._lock:
             return self._read().about(host, port)
 
-    def accept(self, label: str, name: str, kind: str, blob: bytes) -> None:
-        """Writes a key down, durably.
+    def accept(self, label: str, host: str, port: int, *, kind: str, blob: bytes) -> bool:
+        """Writes a key down, durably, unless the host has become known meanwhile.
 
         Args:
             label: the host's name for people.
-            name: what known_hosts calls it.
+            host: what it is called in known_hosts, as for ``about``.
+            port: likewise.
             kind: the key's type.
             blob: the key as it travels.
+
+        Returns:
+            Whether the key may be believed; not if the host has become known by another one.
 
         Raises:
             OSError: it cannot be written; the key must not be believed then.
         """
         with self._lock:
+            record = self._read().about(host, port)
+            if record.keys or record.revoked:
+                return record.standing(blob) is Standing.KNOWN
+            name = record.name
             at = self._now().astimezone(UTC).replace(microsecond=0, tzinfo=None)
             comment = f"keyrelay-first-use {at.isoformat()}Z {plain(label)}"
             line = f"{name} {kind} {base64.b64encode(blob).decode('ascii')} {comment}"
@@ -110,6 +118,7 @@ class FirstUse:
                     host=label, name=name, kind=kind, fingerprint=fingerprint(blob), at=at.replace(tzinfo=UTC)
                 )
             )
+            return True
 
     def _read(self) -> KnownHosts:
         if self._known is None:

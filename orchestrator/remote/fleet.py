@@ -44,7 +44,7 @@ class SshFleet:
         entropy: for markers and jitter.
         concurrency: visits under way at once, those that wait for a slow host not counted.
         deadline: what one visit may take in all, from resolving the host's name to its last byte; None:
-            ``patience`` to reach the host, and what its orders need.
+            ``patience`` for each hop on the way to the host, and what its orders need.
         patience: how long reaching a host may take.
         open_connections: connections kept open between runs.
         ask: asks a person for passphrases and passwords, in the thread that waits for outcomes; each once.
@@ -107,8 +107,10 @@ class SshFleet:
 
     def _make(self, watchdog: Watchdog, ask: AskInVisit) -> Callable[[Visit], Outcome]:
         def make(visit: Visit) -> Outcome:
-            reach_s = self._patience.connect_s + self._patience.log_in_s
-            needed = self._deadline or time_needed(visit) + timedelta(seconds=reach_s)
+            needed = self._deadline
+            if needed is None:
+                reach_s = self._patience.connect_s + self._patience.log_in_s
+                needed = time_needed(visit) + timedelta(seconds=reach_s * self._dialer.hops(visit.endpoint))
             return self._visit(visit, watchdog.watch(needed.total_seconds()), ask)
 
         return make

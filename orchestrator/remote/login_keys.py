@@ -177,7 +177,7 @@ class _Drawer:
         for key in sorted(self._agent.values(), key=lambda key: not is_certificate(key)):
             name = f"ssh-agent's key {key.comment or fingerprint(key.blob)!r}"
             if is_certificate(key):
-                self._add_certificate(key.blob, key, name)
+                self._add_certificate(key.blob, _with_certificate(key, key.blob), name)
             else:
                 self._add(key.blob, key, name)
 

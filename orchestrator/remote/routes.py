@@ -87,6 +87,7 @@ class Router:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._configs: dict[str | None, SshConfig | SshConfigError] = {}
+        self._routes: dict[Endpoint, tuple[Hop, ...]] = {}
 
     def route(self, endpoint: Endpoint) -> tuple[Hop, ...]:
         """The hops to a host; the last one is the host.
@@ -94,12 +95,16 @@ class Router:
         Raises:
             RouteError: the configuration cannot be followed.
         """
+        if (found := self._routes.get(endpoint)) is not None:
+            return found
         named = (endpoint.key_file,) if endpoint.key_file else ()
         given = SshOptions(port=endpoint.port, user=endpoint.user, identity_files=named).over(endpoint.ssh)
         try:
-            return tuple(self._hops(_Going(endpoint=endpoint, name=endpoint.address, given=given)))
+            hops = tuple(self._hops(_Going(endpoint=endpoint, name=endpoint.address, given=given)))
         except (SshConfigError, OptionError) as error:
             raise RouteError(str(error)) from error
+        self._routes[endpoint] = hops
+        return hops
 
     def _hops(self, going: "_Going") -> list[Hop]:
         """The hops to where one is going; those of jump hosts come from here again."""

@@ -12,6 +12,7 @@ import shlex
 import stat
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from orchestrator.errors import Place
@@ -178,6 +179,7 @@ def matches(name: str, patterns: Sequence[str]) -> bool:
     return found
 
 
+@cache
 def _pattern(text: str) -> re.Pattern[str]:
     return re.compile(re.escape(text).replace(r"\*", ".*").replace(r"\?", "."), re.DOTALL)
 

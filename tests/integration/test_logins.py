@@ -200,6 +200,70 @@ def test_a_certificate_beside_the_key_logs_in(
         assert reached(survey(later, without_key(where)))
 
 
+KINDS = {
+    "ed25519": ("-t", "ed25519"), "ecdsa": ("-t", "ecdsa", "-b", "384"), "rsa": ("-t", "rsa", "-b", "3072"),
+}  # fmt: skip
+ALGORITHMS = ("ssh-ed25519", "ecdsa-sha2-nistp384", "rsa-sha2-512", "rsa-sha2-256")
+ALL = ",".join([*(f"{name}-cert-v01@openssh.com" for name in ALGORITHMS), *ALGORITHMS])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("signer", KINDS)
+def test_keys_of_every_kind_log_in_bare_certified_and_from_an_agent(
+    make_lab: MakeLab, lab_folder: Path, monkeypatch: pytest.MonkeyPatch, kind: str, signer: str
+) -> None:
+    key, authority = (
+        make_key(lab_folder / "key", *KINDS[kind]),
+        make_key(lab_folder / "authority", *KINDS[signer]),
+    )
+    accepted = HostOptions(config=(f"PubkeyAcceptedAlgorithms {ALL}", f"AuthorizedKeysFile {key}.pub"))
+    certified = HostOptions(
+        config=(
+            f"PubkeyAcceptedAlgorithms {ALL}",
+            f"TrustedUserCAKeys {authority}.pub",
+            "AuthorizedKeysFile none",
+        )
+    )
+    lab = make_lab(servers=2, agents=0, options={SERVER: accepted, "server-02": certified})
+    certify(key, authority, "-n", lab.user)
+    where = [replace(one, key_file=str(key)) for one in endpoints(lab).values()]
+
+    with fleet() as ssh:
+        assert all(reached(outcome) for outcome in surveys(ssh, where).values())
+    with ssh_agent(lab_folder / "agent", key) as socket, fleet() as ssh:
+        monkeypatch.setenv("SSH_AUTH_SOCK", socket)
+        outcomes = surveys(ssh, [without_key(one) for one in where])
+        assert all(reached(outcome) for outcome in outcomes.values())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("signer", KINDS)
+def test_hosts_with_keys_of_every_kind_are_believed_bare_and_certified(
+    make_lab: MakeLab, lab_folder: Path, kind: str, signer: str
+) -> None:
+    key, authority = (
+        make_key(lab_folder / "key", *KINDS[kind]),
+        make_key(lab_folder / "authority", *KINDS[signer]),
+    )
+    certificate = certify(key, authority, "-h", "-n", "127.*")
+    algorithms = (f"HostKey {key}", f"HostKeyAlgorithms {ALL}")
+    options = {
+        SERVER: HostOptions(config=algorithms),
+        "server-02": HostOptions(config=(*algorithms, f"HostCertificate {certificate}")),
+    }
+    lab = make_lab(servers=2, agents=0, options=options)
+    bare, shown = endpoints(lab).values()
+    known = lab_folder / "known"
+    known.write_text(
+        f"[{bare.address}]:{bare.port} {Path(f'{key}.pub').read_text()}"
+        f"@cert-authority [{shown.address}]:{shown.port} {Path(f'{authority}.pub').read_text()}"
+    )
+
+    with fleet() as ssh:
+        outcomes = surveys(ssh, [replace(one, known_hosts=str(known)) for one in (bare, shown)])
+    assert all(reached(outcome) for outcome in outcomes.values())
+
+
 @pytest.mark.parametrize(
     ("validity", "words"),
     [(PAST, "expired at 2021-01-01 00:00:00Z: have it signed anew"), (FUTURE, "is not valid before 2040")],
