@@ -66,9 +66,6 @@ _ARGUMENTS_HINT = (
 _BECOME_FLAGS = frozenset(("-H", "-S", "-n", "-HSn"))
 
 
-_NO_OPTIONS = SshOptions()
-
-
 class BecomeMethod(StrEnum):
     """The program by which the login user becomes another one."""
 
@@ -101,7 +98,7 @@ class Endpoint:
             relative path starts at the working directory, as with Ansible; None: the connection's choice.
         known_hosts: path of the file of host keys, as written, like ``key_file``.
         base: absolute path of keyrelay's folder on the host.
-        ssh: what the inventory's arguments for ``ssh`` say beyond port and user.
+        ssh: what the inventory's arguments for ``ssh`` say beyond port and user; None: nothing.
         become: whom the login user becomes; None: nobody else.
     """
 
@@ -112,7 +109,7 @@ class Endpoint:
     key_file: str | None = None
     known_hosts: str | None = None
     base: str = DEFAULT_BASE
-    ssh: SshOptions = _NO_OPTIONS
+    ssh: SshOptions | None = None
     become: Become | None = None
 
 
@@ -172,6 +169,7 @@ class Reading:
         first, common, extra = (self._arguments(name) for name in _SSH_ARGUMENTS)
         # Ansible puts its own port and user behind the first arguments and before the others.
         later = common.over(extra)
+        said = replace(first.over(later), port=None, user=None)
         user = self._matching(_USER, _USER_FORM, "a user name without blanks") or None
         address = self._matching(_ADDRESS, _ADDRESS_FORM, "a DNS name or an IP address") or self.host
         return Endpoint(
@@ -182,7 +180,7 @@ class Reading:
             key_file=self._path(*_KEY_FILE),
             known_hosts=self._path("keyrelay_known_hosts"),
             base=self._base(),
-            ssh=replace(first.over(later), port=None, user=None),
+            ssh=None if said == SshOptions() else said,
             become=self._become(),
         )
 

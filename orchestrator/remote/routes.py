@@ -73,11 +73,17 @@ class Hop:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Going:
-    """Where one is going: to an endpoint, or to ``name``, a jump host on the way to those ``behind`` it."""
+    """Where one is going: to an endpoint, or to ``name``, a jump host on the way to those ``behind`` it.
+
+    Attributes:
+        given: what is said of ``name`` itself.
+        config_file: what is read where ``given`` names no file.
+    """
 
     endpoint: Endpoint
     name: str
     given: SshOptions
+    config_file: str | None
     behind: tuple[str, ...] = ()
 
 
@@ -97,10 +103,14 @@ class Router:
         """
         if (found := self._routes.get(endpoint)) is not None:
             return found
+        said = endpoint.ssh or SshOptions()
         named = (endpoint.key_file,) if endpoint.key_file else ()
-        given = SshOptions(port=endpoint.port, user=endpoint.user, identity_files=named).over(endpoint.ssh)
+        given = SshOptions(port=endpoint.port, user=endpoint.user, identity_files=named).over(said)
         try:
-            hops = tuple(self._hops(_Going(endpoint=endpoint, name=endpoint.address, given=given)))
+            going = _Going(
+                endpoint=endpoint, name=endpoint.address, given=given, config_file=said.config_file
+            )
+            hops = tuple(self._hops(going))
         except (SshConfigError, OptionError) as error:
             raise RouteError(str(error)) from error
         self._routes[endpoint] = hops
@@ -114,7 +124,7 @@ class Router:
                 f"the jump hosts lead in a circle, or are more than {_MOST_HOPS}: "
                 f"{' < '.join((*behind, name))}; look at ProxyJump in the ssh configuration"
             )
-        file = going.given.config_file or endpoint.ssh.config_file
+        file = going.given.config_file or going.config_file
         options = self._config(file).about(name, going.given, local_user=getpass.getuser())
         if behind and not options.identity_files and endpoint.key_file:
             options = replace(options, identity_files=(endpoint.key_file,))
@@ -127,7 +137,7 @@ class Router:
                 # Only the first jump host is reached as its own configuration says; the next ones through it.
                 given = given.over(SshOptions(proxy_jump=NONE))
             hops += self._hops(
-                _Going(endpoint=endpoint, name=destination.host, given=given, behind=(*behind, name))
+                replace(going, name=destination.host, given=given, config_file=file, behind=(*behind, name))
             )
         return [*hops, hop]
 

@@ -49,7 +49,7 @@ def ways() -> Iterator[SshFleet]:
 
 def with_arguments(where: Endpoint, text: str) -> Endpoint:
     options, _ = parse_arguments(text)
-    return replace(where, port=where.port or options.port, ssh=options.over(where.ssh))
+    return replace(where, port=where.port or options.port, ssh=options)
 
 
 def write_config(home: Path, text: str) -> None:

@@ -3,8 +3,16 @@ from dataclasses import asdict
 
 import pytest
 
+from orchestrator.documents import Encrypted
 from orchestrator.errors import InputError, Place, UsageError
-from orchestrator.inventory.endpoints import OWN_VARIABLES, Endpoint, Reading, Written
+from orchestrator.inventory.endpoints import (
+    OWN_VARIABLES,
+    Become,
+    BecomeMethod,
+    Endpoint,
+    Reading,
+    Written,
+)
 from orchestrator.inventory.model import HostName, Inventory
 from orchestrator.inventory.ssh_options import SshOptions
 
@@ -34,7 +42,7 @@ def test_a_host_without_variables_is_reached_by_its_name() -> None:
         "key_file": None,
         "known_hosts": None,
         "base": "/etc/keyrelay",
-        "ssh": asdict(SshOptions()),
+        "ssh": None,
         "become": None,
     }
     assert reading().servers_pattern() is None
@@ -126,6 +134,99 @@ def test_a_wrong_value_names_its_place_what_was_found_and_what_is_allowed(
     assert found in caught.value.message
     if "template" in found:
         assert "renders nothing" in caught.value.hint
+
+
+def test_arguments_for_ssh_win_and_yield_as_ansible_puts_them() -> None:
+    found = reading(
+        ansible_ssh_args="-C -o ControlMaster=auto -l first",
+        ansible_user="second",
+        ansible_port=22,
+        ansible_ssh_common_args="-p 33 -J bastion",
+        ansible_ssh_extra_args="-J other -o HostKeyAlias=alias",
+    ).endpoint()
+
+    assert (found.user, found.port) == ("first", 22)
+    assert found.ssh == SshOptions(proxy_jump="bastion", host_key_alias="alias")
+
+
+def test_without_variables_of_their_own_port_and_user_come_from_arguments() -> None:
+    found = reading(ansible_ssh_common_args="-p 33", ansible_ssh_extra_args="-l someone -p 44").endpoint()
+
+    assert (found.user, found.port, found.ssh) == ("someone", 33, None)
+
+
+@pytest.mark.parametrize("value", ["", None])
+def test_empty_arguments_say_nothing(value: object) -> None:
+    assert reading(ansible_ssh_common_args=value, ansible_ssh_args=value).endpoint().ssh is None
+
+
+@pytest.mark.parametrize("address", ["[::1]", "::1"])
+def test_an_ipv6_address_may_stand_in_brackets(address: str) -> None:
+    assert reading(ansible_host=address).endpoint().address == "::1"
+
+
+@pytest.mark.parametrize(
+    ("variables", "become"),
+    [
+        ({}, None),
+        ({"ansible_become": False, "ansible_become_method": "su"}, None),
+        ({"ansible_become": True}, Become()),
+        ({"ansible_become": "yes", "ansible_become_user": "app"}, Become(user="app")),
+        ({"ansible_become": 1, "ansible_sudo_user": "app_2$"}, Become(user="app_2$")),
+        ({"ansible_become": True, "ansible_become_method": "ansible.builtin.sudo"}, Become()),
+        (
+            {"ansible_become": True, "ansible_become_method": "doas", "ansible_doas_user": "app"},
+            Become(method=BecomeMethod.DOAS, user="app"),
+        ),
+        (
+            {"ansible_become": True, "ansible_become_flags": "-H -S -n", "ansible_become_exe": "sudo"},
+            Become(),
+        ),
+    ],
+)
+def test_whom_the_login_user_becomes(variables: dict[str, object], become: Become | None) -> None:
+    assert reading(**variables).endpoint().become == become
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "found"),
+    [
+        ("ansible_become_method", "su", "is 'su'; allowed: sudo or doas"),
+        ("ansible_become_method", "{{ method }}", "is the template"),
+        ("ansible_become_user", "a;b", "allowed: the plain name of an account"),
+        ("ansible_become_user", "-u", "allowed: the plain name of an account"),
+        ("ansible_become_exe", "/opt/sudo", "is set; keyrelay runs sudo as the host's PATH finds it"),
+        ("ansible_become_flags", "-E", "has flags that keyrelay does not give to sudo; allowed: -H -S -n"),
+        ("ansible_become", "maybe", "is 'maybe'; allowed: true or false"),
+        ("ansible_become", [True], "allowed: true or false"),
+        ("ansible_become", "{{ x }}", "is the template"),
+        ("ansible_connection", "local", "is 'local'; allowed: ssh, smart, paramiko"),
+        ("ansible_ssh_common_args", "-L 1:a:2", "cannot be followed: '-L' is not supported; allowed: -F, -J"),
+        ("ansible_ssh_args", "-o LocalCommand=id", "the option 'LocalCommand' is not supported"),
+        ("ansible_ssh_extra_args", "somewhere", "names a destination or command, 'somewhere'"),
+        ("ansible_ssh_common_args", "-J {{ bastion }}", "is the template"),
+        ("ansible_ssh_common_args", ["-J", "a"], "is a list; allowed: text"),
+    ],
+)
+def test_what_is_not_followed_is_named_with_its_place(name: str, value: object, found: str) -> None:
+    with pytest.raises(InputError) as caught:
+        reading(**{"ansible_become": True, name: value}).endpoint()
+    assert caught.value.message.startswith(f"hosts.yml:7:11: {name} of host web ")
+    assert found in caught.value.message
+
+
+def test_a_password_is_no_part_of_the_endpoint() -> None:
+    found = reading(ansible_become=True, ansible_become_pass="a", ansible_become_password="b")
+
+    assert found.become_password() == "a"
+    assert found.endpoint() == reading(ansible_become=True).endpoint()
+    assert reading().become_password() is None
+    place = Place(file="hosts.yml", line=2, column=3)
+    vaulted = Reading(host=WEB, variables={"ansible_become_password": Encrypted("x")}, place=place)
+    assert vaulted.become_password() is None
+    for wrong in (7, "{{ vault }}", "a\nb", ""):
+        with pytest.raises(InputError):
+            reading(ansible_become_password=wrong).become_password()
 
 
 @pytest.mark.parametrize("value", [3, "{{ x }}", ["servers"]])
