@@ -13,6 +13,7 @@ import stat
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import groupby
 from pathlib import Path
 
 from orchestrator.errors import Place
@@ -57,11 +58,13 @@ class SshConfig:
     """The settings of some files, in their order; made by ``read``."""
 
     def __init__(self, settings: Sequence[_Setting]) -> None:
-        self._settings = tuple(settings)
+        self._blocks = [
+            (conditions, tuple(below)) for conditions, below in groupby(settings, lambda one: one.conditions)
+        ]
         self._final = any(
             word.removeprefix("!") == "final"
-            for setting in self._settings
-            for condition in setting.conditions
+            for conditions, _ in self._blocks
+            for condition in conditions
             if isinstance(condition, _Match)
             for word, _ in condition.criteria
         )
@@ -109,15 +112,11 @@ class SshConfig:
         return self._pass(asked, options, final=True) if self._final else options
 
     def _pass(self, asked: "_Asked", options: SshOptions, *, final: bool) -> SshOptions:
-        held: dict[int, bool] = {}
-        for setting in self._settings:
-            # A line is judged where it stands, with the options before it.
-            for condition in setting.conditions:
-                if id(condition) not in held:
-                    held[id(condition)] = asked.fits(condition, options, final=final)
-                if not held[id(condition)]:
-                    break
-            else:
+        for conditions, settings in self._blocks:
+            # Lines are judged where they stand, with the options before them.
+            if not all(asked.fits(condition, options, final=final) for condition in conditions):
+                continue
+            for setting in settings:
                 try:
                     options = with_option(options, setting.keyword, setting.words) or options
                 except OptionError as error:
@@ -172,7 +171,8 @@ def matches(name: str, patterns: Sequence[str]) -> bool:
     """Whether one of the patterns takes a name and none with ``!`` does (PATTERNS); names in lower case."""
     found = False
     for pattern in patterns:
-        if _pattern(pattern.removeprefix("!")).fullmatch(name):
+        plain = pattern.removeprefix("!")
+        if plain == name or (("*" in plain or "?" in plain) and _pattern(plain).fullmatch(name)):
             if pattern.startswith("!"):
                 return False
             found = True
