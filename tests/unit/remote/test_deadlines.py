@@ -70,3 +70,12 @@ def test_a_pause_ends_with_the_deadline() -> None:
 
     assert watch.expired
     assert monotonic() - started < 60
+
+
+def test_time_off_the_clock_does_not_count() -> None:
+    with Watchdog() as watchdog:
+        watch = watchdog.watch(0.05)
+        with watch.off_the_clock():
+            threading.Event().wait(0.1)
+
+        assert not watch.expired

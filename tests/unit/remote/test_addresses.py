@@ -1,0 +1,30 @@
+import socket
+from contextlib import suppress
+
+import pytest
+
+from orchestrator.remote import addresses
+from orchestrator.remote.addresses import ImpatientSocket
+
+
+def test_a_socket_whose_other_side_takes_nothing_breaks_after_some_time_outs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(addresses, "_STALL_S", 0.03)
+    with socket.create_server(("127.0.0.1", 0)) as server, ImpatientSocket() as impatient:
+        impatient.connect(server.getsockname())
+        impatient.settimeout(0.01)
+        late = 0
+
+        def fill() -> None:
+            nonlocal late
+            while True:
+                with suppress(TimeoutError):
+                    impatient.send(bytes(1 << 16))
+                    continue
+                late += 1
+
+        with pytest.raises(BrokenPipeError):
+            fill()
+
+    assert late == 2
