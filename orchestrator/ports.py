@@ -147,6 +147,19 @@ class Issuer(Protocol):
         ...
 
 
+class Controller(Protocol):
+    """This controller among others that may use the same ledger."""
+
+    @property
+    def name(self) -> str:
+        """What it calls itself; no two controllers that run at the same time have one name."""
+        ...
+
+    def is_gone(self, name: str) -> bool:
+        """Whether the controller of that name is certainly not running any more; False when unsure."""
+        ...
+
+
 class ProgressSink(Protocol):
     """Who watches a run."""
 
@@ -173,4 +186,5 @@ class Ports:
     ledger: Ledger
     vault: Vault
     issuer: Issuer
+    controller: Controller
     progress: ProgressSink

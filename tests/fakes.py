@@ -38,6 +38,25 @@ class FakeClock:
         self._now = max(self._now, instant)
 
 
+class FakeController:
+    """A controller under a name of the test's choice.
+
+    Attributes:
+        gone: names of controllers that are known not to run any more.
+    """
+
+    def __init__(self, name: str = "controller-1") -> None:
+        self._name = name
+        self.gone: set[str] = set()
+
+    @property
+    def name(self) -> str:
+        return self._name
+
+    def is_gone(self, name: str) -> bool:
+        return name in self.gone
+
+
 class SeededEntropy:
     """Bytes that follow from the seed alone, other ones at each call."""
 

@@ -36,7 +36,7 @@ from orchestrator.rotation.visits import Outcome, Survey, Visit
 from tests.eye import Eye
 from tests.fake_fleet import FakeFleet
 from tests.fake_state import HostState
-from tests.fakes import FakeClock, FakeLedger, FakeVault, SeededEntropy
+from tests.fakes import FakeClock, FakeController, FakeLedger, FakeVault, SeededEntropy
 from tests.mortal import KilledError, Life, MortalLedger, MortalVault
 
 AGENTS = tuple(HostName(f"agent-{n}") for n in range(1, 4))
@@ -162,6 +162,7 @@ class World:
             ledger=MortalLedger(self.ledger, self.life),
             vault=MortalVault(self.vault, self.life),
             issuer=EmbeddedIssuer(authority=issuer, random=self.entropy),
+            controller=FakeController(),
             progress=Silent(),
         )
 

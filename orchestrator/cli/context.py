@@ -15,7 +15,7 @@ from pathlib import Path
 import typer
 
 from orchestrator.cli import passphrases
-from orchestrator.cli.machine import SystemClock, system_entropy
+from orchestrator.cli.machine import SystemClock, SystemController, system_entropy
 from orchestrator.errors import UsageError
 from orchestrator.issuers.embedded import EmbeddedIssuer
 from orchestrator.keys.authority import Authority
@@ -122,6 +122,7 @@ class Context:
                     ledger=ledger,
                     vault=vault,
                     issuer=EmbeddedIssuer(authority=authority, random=system_entropy),
+                    controller=SystemController(),
                     progress=progress,
                 ),
                 progress,

@@ -1,8 +1,10 @@
 """The machine that keyrelay runs on: the one place that reads its clock, waits, and draws randomness."""
 
 import os
+import platform
 import time
 from datetime import UTC, datetime
+from pathlib import Path
 
 _LONGEST_NAP_S = 1.0
 
@@ -18,6 +20,42 @@ class SystemClock:
         """Sleep in naps, so that a clock that is set meanwhile is noticed."""
         while (left_s := (instant - self.now()).total_seconds()) > 0:
             time.sleep(min(left_s, _LONGEST_NAP_S))  # noqa: TID251 - the Clock port itself
+
+
+class SystemController:
+    """The port ``Controller`` over this process: machine, boot, process namespace, number and start."""
+
+    @property
+    def name(self) -> str:
+        """For example ``admin1:1f0c9a52:4026531836:812:94731``."""
+        pid = os.getpid()
+        return f"{platform.node()}:{_boot()}:{_namespace()}:{pid}:{_start_ticks(pid)}"
+
+    def is_gone(self, name: str) -> bool:
+        """Whether no process of this boot and namespace is it; False for controllers elsewhere."""
+        try:
+            rest, pid, ticks = name.rsplit(":", 2)
+            here = rest.endswith(f":{_boot()}:{_namespace()}")
+            return here and _start_ticks(int(pid)) != ticks
+        except ValueError:
+            return False
+
+
+def _boot() -> str:
+    return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii")[:8]
+
+
+def _namespace() -> str:
+    return Path("/proc/self/ns/pid").readlink().name.strip("pid:[]")
+
+
+def _start_ticks(pid: int) -> str:
+    """When a process was started (proc(5), stat, field 22); empty: there is none."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+    return stat.rpartition(")")[2].split()[19]
 
 
 def system_entropy(size_bytes: int) -> bytes:

@@ -81,13 +81,13 @@ def apply(
             hint="Look at the new plan with: keyrelay plan",
         )
     if plan.start is None and plan.resumes is None:
-        record(prepared, ports.ledger, ports.clock)
+        record(prepared, ports)
         return Applied(prepared=prepared, result=None)
     if not agree(prepared):
         return Applied(prepared=prepared, result=None, agreed=False)
     result = hand_over(
         ports,
-        _waived(record(prepared, ports.ledger, ports.clock), waive, desired, ports),
+        _waived(record(prepared, ports), waive, desired, ports),
         desired.playbook,
         aside=prepared.answers.failures,
         wait=wait,

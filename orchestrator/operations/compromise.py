@@ -64,7 +64,7 @@ def end_key(ports: Ports, key: str, *, lost: bool, reason: str, wait: timedelta)
     )
     result = hand_over(
         ports,
-        record(prepared, ports.ledger, ports.clock),
+        record(prepared, ports),
         known.playbook,
         aside=prepared.answers.failures,
         wait=wait,

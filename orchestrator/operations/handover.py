@@ -6,14 +6,16 @@ from the ledger and from what a survey finds on the hosts.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from orchestrator.errors import KeyMaterialError
+from orchestrator.errors import ConflictError, IssuerError, KeyMaterialError
 from orchestrator.inventory.model import HostName
 from orchestrator.keys.authority import make_request
 from orchestrator.keys.certificate import parse_certificate
 from orchestrator.keys.material import KeyPair, generate, load_private
+from orchestrator.operations.lease import TERM, is_held, take, wants_renewal
 from orchestrator.policy.desired import PlaybookName
 from orchestrator.ports import CertificateOrder, Ports
 from orchestrator.rotation import events as ev
@@ -75,7 +77,12 @@ def hand_over(
     Raises:
         ConflictError: another controller writes the ledger (S8).
     """
-    return _Run(ports, recorded, playbook, aside=aside).until(ports.clock.now() + wait)
+    run = _Run(ports, take(recorded, ports), playbook, aside=aside)
+    try:
+        result = run.until(ports.clock.now() + wait)
+    finally:
+        run.leave()
+    return replace(result, recorded=run.recorded)
 
 
 class _Run:
@@ -89,8 +96,8 @@ class _Run:
         *,
         aside: Mapping[HostName, str],
     ) -> None:
+        self.recorded = recorded
         self._ports = ports
-        self._recorded = recorded
         self._playbook = playbook
         self._aside = dict(aside)
         self._changed: set[HostName] = set()
@@ -101,7 +108,7 @@ class _Run:
         while True:
             now = self._ports.clock.now()
             decision = decide(
-                self._recorded,
+                self.recorded,
                 self._playbook,
                 now=now,
                 random=self._ports.entropy,
@@ -115,7 +122,7 @@ class _Run:
             next_at = min((wait.until for wait in decision.waits), default=None)
             if next_at is None or next_at > deadline:
                 return Result(
-                    recorded=self._recorded,
+                    recorded=self.recorded,
                     waits=decision.waits,
                     blocks=decision.blocks,
                     paused=decision.paused,
@@ -123,22 +130,49 @@ class _Run:
                     visits=self._visits,
                 )
             self._ports.progress.waiting(_waiting_for(decision.waits), next_at)
-            self._ports.clock.wait_until(next_at)
+            self._wait_until(next_at)
+
+    def leave(self) -> None:
+        """Give the lease back, so that another controller need not wait."""
+        if is_held(self.recorded, self._ports):
+            with suppress(ConflictError):
+                self._record([ev.LeaseReleased(holder=self._ports.controller.name)])
+
+    def _wait_until(self, instant: datetime) -> None:
+        """Wait, renewing the lease meanwhile."""
+        while (now := self._ports.clock.now()) < instant:
+            self._ports.clock.wait_until(min(instant, now + TERM / 3))
+            if wants_renewal(self.recorded, self._ports):
+                self.recorded = take(self.recorded, self._ports)
 
     def _record(self, events: Sequence[ev.Event]) -> None:
-        self._recorded = self._ports.ledger.append(events, onto=self._recorded, at=self._ports.clock.now())
+        """Write, on top of what others may have written while this controller has the lease.
+
+        A person may pause the rollout, waive an agent or end a key from another terminal; that is no reason
+        to stop recording what was done.
+        """
+        now, ledger = self._ports.clock.now(), self._ports.ledger
+        try:
+            self.recorded = ledger.append(events, onto=self.recorded, at=now)
+        except ConflictError:
+            newer = ledger.read()
+            if not is_held(newer, self._ports):
+                raise
+            self.recorded = ledger.append(events, onto=newer, at=now)
+        if wants_renewal(self.recorded, self._ports):
+            self.recorded = take(self.recorded, self._ports)
 
     def _at_home(self, decision: Decision) -> bool:
         """Do what needs no host; whether there was anything to do."""
         if decision.make:
             self._make(decision.make)
         if decision.certify:
-            self._record([self._certified(credential, server) for credential, server in decision.certify])
+            self._certify(decision.certify)
         for credential in decision.destroy:
             self._ports.vault.destroy(credential)
         if decision.destroy:
             self._record([ev.KeyDestroyed(credential=credential) for credential in decision.destroy])
-        running = self._recorded.running(self._playbook)
+        running = self.recorded.running(self._playbook)
         if running is not None and decision.halt:
             self._record([ev.RolloutPaused(rollout=running.id, reason=decision.halt)])
         if running is not None and decision.waive:
@@ -159,7 +193,7 @@ class _Run:
         self._record([ev.KeyMakingIntended(credential=credential) for credential in credentials])
         for credential in credentials:
             if not self._ports.vault.holds(credential):
-                algorithm = self._recorded.credentials[credential].key.algorithm
+                algorithm = self.recorded.credentials[credential].key.algorithm
                 pair = generate(algorithm, random=self._ports.entropy)
                 self._ports.vault.put(credential, PURPOSE, pair.private)
         self._record([ev.KeyMade(credential=c, public=self._pair(c).public) for c in credentials])
@@ -167,13 +201,22 @@ class _Run:
     def _pair(self, credential: CredentialId) -> KeyPair:
         return load_private(self._ports.vault.open(credential, PURPOSE))
 
-    def _certified(self, credential: CredentialId, server: HostName) -> ev.Certified:
-        return self._issued(credential, server, make_request(self._pair(credential), names=(server,)))
+    def _certify(self, wanted: Sequence[tuple[CredentialId, HostName]]) -> None:
+        """Have keys certified; a server whose key the issuer refuses is put aside, the others go on."""
+        certified: list[ev.Certified] = []
+        for credential, server in wanted:
+            request = make_request(self._pair(credential), names=(server,))
+            try:
+                certified.append(self._issued(credential, server, request))
+            except IssuerError as error:
+                self._aside[server] = f"the issuer does not certify its key: {error.message}"
+        if certified:
+            self._record(certified)
 
     def _issued(self, credential: CredentialId, server: HostName, request_pem: str) -> ev.Certified:
         """Have the key of a request certified for exactly the name the inventory gives the server."""
-        known = self._recorded.credentials[credential]
-        desired = self._recorded.playbooks[known.playbook]
+        known = self.recorded.credentials[credential]
+        desired = self.recorded.playbooks[known.playbook]
         order = CertificateOrder(
             names=(server,),
             request_pem=request_pem,
@@ -194,13 +237,13 @@ class _Run:
         if not errands:
             return
         self._record([ev.VisitsIntended(intents=tuple(errand.intent for errand in errands.values()))])
-        fence = vs.Fence(generation=self._recorded.generation, counter=self._recorded.version)
+        fence = vs.Fence(generation=self.recorded.generation, counter=self.recorded.version)
         visits = [self._visit(errand, fence) for errand in errands.values()]
         outcomes: list[vs.Outcome] = []
         self._ports.progress.visiting(decision.phase, len(visits))
         try:
             for outcome in self._ports.fleet.run(visits):
-                believed = judge(self._recorded, errands[outcome.host].orders, outcome)
+                believed = judge(self.recorded, errands[outcome.host].orders, outcome)
                 outcomes.append(believed)
                 self._ports.progress.visited(believed)
         finally:
@@ -220,7 +263,7 @@ class _Run:
 
     def _visit(self, errand: Errand, fence: vs.Fence) -> vs.Visit:
         return vs.Visit(
-            endpoint=self._recorded.endpoints[errand.host],
+            endpoint=self.recorded.endpoints[errand.host],
             orders=tuple(self._with_key(order) for order in errand.orders),
             fence=fence,
         )
@@ -249,8 +292,11 @@ class _Run:
         except KeyMaterialError as error:
             self._aside[server] = f"its request for a certificate is wrong: {error.message}"
             return
+        except IssuerError as error:
+            self._aside[server] = f"the issuer does not certify its key: {error.message}"
+            return
         public = parse_certificate(certified.certificate_pem).public_key
-        if any(c.public == public for c in self._recorded.credentials.values() if c.id != report.credential):
+        if any(c.public == public for c in self.recorded.credentials.values() if c.id != report.credential):
             self._aside[server] = "the key it made is not new: another credential has it already"
             return
         self._record([ev.KeyMade(credential=report.credential, public=public), certified])

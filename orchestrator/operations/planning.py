@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from orchestrator.inventory.model import Endpoint, HostName
 from orchestrator.operations.asking import Answers, survey, taken_in, tells_news
+from orchestrator.operations.lease import require_free
 from orchestrator.policy.desired import Desired, PlaybookName
 from orchestrator.ports import Clock, Entropy, Fleet, Ledger, Ports, ProgressSink
 from orchestrator.rotation.events import EndpointsChanged, Event
@@ -67,6 +68,7 @@ def prepare(
 
 def go_on(recorded: Recorded, playbook: PlaybookName, ports: Ports) -> tuple[Recorded, Answers]:
     """Survey the hosts of a playbook as it was last applied, and write what is news, to go on from there."""
+    require_free(recorded, ports)
     desired = recorded.playbooks[playbook]
     answers = survey(ports.fleet, _endpoints(desired, recorded).values(), ports.progress)
     now = ports.clock.now()
@@ -75,17 +77,20 @@ def go_on(recorded: Recorded, playbook: PlaybookName, ports: Ports) -> tuple[Rec
     return recorded, answers
 
 
-def record(prepared: Prepared, ledger: Ledger, clock: Clock) -> Recorded:
+def record(prepared: Prepared, ports: Ports) -> Recorded:
     """Write what was found and what begins, in one go.
 
     Raises:
-        ConflictError: the ledger has grown since the plan was made.
+        ConflictError: the ledger has grown since the plan was made, or another controller hands over.
     """
-    now = clock.now()
+    now = ports.clock.now()
     events = list(prepared.events())
     if tells_news(prepared.recorded, prepared.answers, at=now):
         events.insert(0, prepared.answers.event())
-    return ledger.append(events, onto=prepared.recorded, at=now) if events else prepared.recorded
+    if not events:
+        return prepared.recorded
+    require_free(prepared.recorded, ports)
+    return ports.ledger.append(events, onto=prepared.recorded, at=now)
 
 
 def _endpoints(desired: Desired, recorded: Recorded) -> dict[HostName, Endpoint]:

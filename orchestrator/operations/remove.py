@@ -123,7 +123,7 @@ def _run(ports: Ports, desired: Desired, wait: timedelta) -> Result:
     )
     return hand_over(
         ports,
-        record(prepared, ports.ledger, ports.clock),
+        record(prepared, ports),
         desired.playbook,
         aside=prepared.answers.failures,
         wait=wait,

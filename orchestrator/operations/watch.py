@@ -40,7 +40,7 @@ def watch_once(ports: Ports, desired: Desired) -> Applied:
             f"rollout {last.reverts} of playbook {desired.playbook!r} was taken back by a person",
             hint="When it may go forward again, say so with: keyrelay apply",
         )
-    recorded = record(prepared, ports.ledger, ports.clock)
+    recorded = record(prepared, ports)
     if prepared.plan.start is None and prepared.plan.resumes is None:
         return Applied(prepared=prepared, result=None)
     result = hand_over(

@@ -303,7 +303,9 @@ class _Round:
         return tuple(
             (target, server)
             for server, step in self._steps.items()
-            if step is Step.CERTIFY and (target := self._view.target(server)) is not None
+            if step is Step.CERTIFY
+            and server not in self._aside
+            and (target := self._view.target(server)) is not None
         )
 
     def _to_destroy(self) -> tuple[CredentialId, ...]:

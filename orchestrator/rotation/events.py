@@ -92,6 +92,23 @@ class AgentsWaived:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LeaseTaken:
+    """A controller begins to hand over, or goes on (S8)."""
+
+    holder: str
+    until: datetime
+    kind: Literal["lease-taken"] = "lease-taken"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeaseReleased:
+    """A controller has stopped handing over."""
+
+    holder: str
+    kind: Literal["lease-released"] = "lease-released"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class EndpointsChanged:
     """Hosts are reached another way now; nothing else changes."""
 
@@ -201,6 +218,8 @@ Event = (
     | RolloutPaused
     | RolloutResumed
     | AgentsWaived
+    | LeaseTaken
+    | LeaseReleased
     | EndpointsChanged
     | KeyMakingIntended
     | KeyMade

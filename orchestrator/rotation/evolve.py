@@ -14,12 +14,22 @@ from orchestrator.keys.bundle import Position
 from orchestrator.rotation import events as ev
 from orchestrator.rotation.lifecycle import KeyState
 from orchestrator.rotation.outcomes import ended, failing
-from orchestrator.rotation.recorded import AgentRecord, Credential, Recorded, Rollout, RolloutId, ServerRecord
+from orchestrator.rotation.recorded import (
+    AgentRecord,
+    Credential,
+    Lease,
+    Recorded,
+    Rollout,
+    RolloutId,
+    ServerRecord,
+)
 from orchestrator.rotation.settle import settle
 from orchestrator.rotation.surveys import surveyed
 from orchestrator.rotation.visits import CredentialId
 
 MOVES_NOTHING = (
+    ev.LeaseTaken,
+    ev.LeaseReleased,
     ev.EndpointsChanged,
     ev.KeyMade,
     ev.Certified,
@@ -84,6 +94,12 @@ def _apply(recorded: Recorded, event: ev.Event, at: datetime) -> Recorded:
         case ev.AgentsWaived():
             waived = {**recorded.rollouts[event.rollout].waived, **event.agents}
             return _rollout(recorded, event.rollout, waived=MappingProxyType(waived))
+        case ev.LeaseTaken():
+            held = recorded.lease
+            since = held.since if held is not None and held.holder == event.holder else at
+            return replace(recorded, lease=Lease(holder=event.holder, since=since, until=event.until))
+        case ev.LeaseReleased():
+            return replace(recorded, lease=None)
         case ev.EndpointsChanged():
             return replace(recorded, endpoints=MappingProxyType({**recorded.endpoints, **event.endpoints}))
         case ev.KeyMakingIntended():

@@ -23,7 +23,7 @@ from orchestrator.rotation.lifecycle import Step
 from orchestrator.rotation.lookup import name_of
 from orchestrator.rotation.observed import HostSurvey
 from orchestrator.rotation.recorded import Recorded, RolloutId, Standing, TrustLine
-from orchestrator.rotation.rekey import candidate, new_credential, private_keys, reason_to_rekey
+from orchestrator.rotation.rekey import candidate, new_credential, reason_to_rekey
 from orchestrator.rotation.standing import View
 from orchestrator.rotation.visits import CredentialId
 from orchestrator.rotation.waves import cut_waves
@@ -119,12 +119,9 @@ def make_plan(
         and not record.given_up
         and (record.target is not None or record.placements)
     }
-    found = private_keys(surveys)
     for scope in desired.scopes:
         known = candidate(scope, desired, recorded)
-        reason = reason_to_rekey(
-            scope, known, desired, recorded, surveys, found=found, now=now, new_key=new_key
-        )
+        reason = reason_to_rekey(scope, known, desired, recorded, surveys, now=now, new_key=new_key)
         if known is None or reason:
             made = new_credential(scope, desired, now=now, random=random)
             new.append(made)

@@ -267,6 +267,21 @@ class Rollout:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Lease:
+    """The one controller that may hand over (S8).
+
+    Attributes:
+        holder: as controllers call themselves (``ports.Controller``).
+        since: when it took the lease.
+        until: when another one may, unless it is renewed.
+    """
+
+    holder: str
+    since: datetime
+    until: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Recorded:
     """The fleet as the ledger knows it.
 
@@ -281,6 +296,7 @@ class Recorded:
         endpoints: how each host was last reached; kept for hosts that have left the inventory.
         pending: visits whose end is not known.
         rollouts: in the order in which they started.
+        lease: None: nobody is handing over.
     """
 
     version: int = 0
@@ -298,6 +314,7 @@ class Recorded:
     contacts: Mapping[HostName, Contact] = field(default_factory=dict)
     pending: Mapping[HostName, Intent] = field(default_factory=dict)
     rollouts: Mapping[RolloutId, Rollout] = field(default_factory=dict)
+    lease: Lease | None = None
 
     def given_up(self, host: HostName) -> bool:
         """Whether nobody visits the host any more."""

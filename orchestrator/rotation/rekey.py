@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from datetime import datetime
 
 from orchestrator.inventory.model import HostName
-from orchestrator.keys.material import Random, SpkiDigest
+from orchestrator.keys.material import Random
 from orchestrator.policy.desired import Desired, Origin, Scope
 from orchestrator.policy.expiry import due_at
 from orchestrator.rotation.events import NewCredential
@@ -43,7 +43,6 @@ def reason_to_rekey(
     recorded: Recorded,
     surveys: Mapping[HostName, HostSurvey],
     *,
-    found: Mapping[SpkiDigest, frozenset[HostName]],
     now: datetime,
     new_key: bool,
 ) -> str:
@@ -55,7 +54,6 @@ def reason_to_rekey(
         desired: what the playbook asks.
         recorded: the ledger, the surveys already taken in.
         surveys: of the hosts that could be reached.
-        found: where private keys were found (``private_keys`` of the surveys).
         now: the present.
         new_key: whether a new key was asked for, due or not.
     """
@@ -80,22 +78,7 @@ def reason_to_rekey(
     left = sorted(given - set(scope.servers))
     if left:
         return f"{left[0]} has left it and was given its key"
-    strangers = (
-        sorted(found.get(known.public.spki_digest, frozenset()) - set(scope.servers)) if known.public else []
-    )
-    if strangers:
-        return f"{strangers[0]}, outside its scope, holds its private key"
     return next(filter(None, (_lost(server, known, recorded, surveys) for server in scope.servers)), "")
-
-
-def private_keys(surveys: Mapping[HostName, HostSurvey]) -> Mapping[SpkiDigest, frozenset[HostName]]:
-    """On which hosts each private key was found."""
-    found: dict[SpkiDigest, set[HostName]] = {}
-    for host, survey in surveys.items():
-        for held in survey.credentials:
-            if held.key is not None:
-                found.setdefault(held.key, set()).add(host)
-    return {key: frozenset(hosts) for key, hosts in found.items()}
 
 
 def _lost(

@@ -63,29 +63,29 @@ def test_hosts_of_other_playbooks_are_left_alone(world: World) -> None:
 def test_what_was_found_and_what_begins_is_written_in_one_go(world: World) -> None:
     world.wipe(AGENTS[0])
     before = world.recorded.version
-    record(prepared(world, WANTED), world.ledger, world.clock)
+    record(prepared(world, WANTED), world.ports)
     kinds = [type(entry.event) for entry in world.ledger.entries(after=before)]
     assert kinds == [HostsSurveyed, RolloutStarted]
 
 
 def test_with_nothing_new_nothing_is_written(world: World) -> None:
     before = world.recorded
-    assert record(prepared(world, WANTED), world.ledger, world.clock) == before
+    assert record(prepared(world, WANTED), world.ports) == before
 
 
 def test_another_way_to_a_host_is_written_without_a_rollout(world: World) -> None:
     moved = {**WANTED.endpoints, SERVERS[0]: replace(endpoint(SERVERS[0]), address="192.0.2.7")}
     before = world.recorded.version
-    record(prepared(world, replace(WANTED, endpoints=moved)), world.ledger, world.clock)
+    record(prepared(world, replace(WANTED, endpoints=moved)), world.ports)
     assert [type(e.event) for e in world.ledger.entries(after=before)] == [EndpointsChanged]
 
 
 def test_a_ledger_that_has_grown_meanwhile_is_a_conflict(world: World) -> None:
     world.wipe(AGENTS[0])
     stale = prepared(world, WANTED)
-    record(prepared(world, WANTED), world.ledger, world.clock)
+    record(prepared(world, WANTED), world.ports)
     with pytest.raises(ConflictError):
-        record(stale, world.ledger, world.clock)
+        record(stale, world.ports)
 
 
 def test_a_plan_that_nobody_agrees_to_is_not_carried_out(world: World) -> None:

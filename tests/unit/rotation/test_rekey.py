@@ -11,8 +11,6 @@ from orchestrator.operations.planning import prepare
 from orchestrator.policy.desired import Desired, Origin, Policy
 from orchestrator.rotation.events import KeyDestroyed
 from orchestrator.rotation.plan import Plan
-from orchestrator.rotation.rekey import private_keys
-from tests.fake_state import survey
 from tests.world import AGENTS, SERVERS, Silent, World, desired
 
 SERVER = SERVERS[0]
@@ -150,12 +148,6 @@ DAMAGES: list[tuple[str, Callable[[World], None]]] = [
             ),
         ),
     ),
-    (
-        "agent-1, outside its scope, holds its private key",
-        lambda w: w.set_host(
-            AGENTS[0], replace(w.fleet.hosts[AGENTS[0]], credentials=w.fleet.hosts[SERVER].credentials)
-        ),
-    ),
 ]
 
 
@@ -176,12 +168,6 @@ def test_a_key_that_waits_for_its_certificate_is_not_lost() -> None:
             assert planned(world, made_there).resumes is not None
             return
     pytest.fail("the key was never seen without its certificate")
-
-
-def test_private_keys_are_found_wherever_they_lie() -> None:
-    world = applied(SHARED)
-    (found,) = private_keys({h: survey(world.fleet.hosts[h]) for h in (*SERVERS, *AGENTS)}).values()
-    assert found == set(SERVERS[:2])
 
 
 def test_a_key_that_nobody_has_any_more_is_replaced() -> None:

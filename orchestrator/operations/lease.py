@@ -1,0 +1,57 @@
+"""No operation: how a controller comes to be the one that hands over, and stays it (S8).
+
+The lease is an entry of the ledger like any other, so two controllers cannot both get it. It ends when its
+holder says so, when its time is over without being renewed, or when its holder is known to be gone. Should a
+controller go on although it has lost its lease, the ledger refuses its next entry, and hosts its next visit.
+"""
+
+from datetime import timedelta
+
+from orchestrator.errors import ConflictError
+from orchestrator.ports import Ports
+from orchestrator.rotation.events import LeaseTaken
+from orchestrator.rotation.recorded import Recorded
+
+TERM = timedelta(minutes=10)
+"""For how long a lease is taken; longer than any visit may last."""
+
+
+def require_free(recorded: Recorded, ports: Ports) -> None:
+    """Refuse while another controller hands over.
+
+    Raises:
+        ConflictError: names it, since when, and until when its lease runs.
+    """
+    lease = recorded.lease
+    if lease is None or lease.holder == ports.controller.name or lease.until <= ports.clock.now():
+        return
+    if ports.controller.is_gone(lease.holder):
+        return
+    raise ConflictError(
+        f"controller {lease.holder} is handing over since {lease.since:%Y-%m-%d %H:%M:%SZ}; "
+        f"its lease runs until {lease.until:%Y-%m-%d %H:%M:%SZ}",
+        hint="Wait for it to end. What it leaves unfinished goes on with the next apply or watch.",
+    )
+
+
+def take(recorded: Recorded, ports: Ports) -> Recorded:
+    """Take the lease, or renew one's own.
+
+    Raises:
+        ConflictError: another controller has it, or was quicker.
+    """
+    require_free(recorded, ports)
+    now = ports.clock.now()
+    taken = LeaseTaken(holder=ports.controller.name, until=now + TERM)
+    return ports.ledger.append([taken], onto=recorded, at=now)
+
+
+def wants_renewal(recorded: Recorded, ports: Ports) -> bool:
+    """Whether more than half of the term is over."""
+    lease = recorded.lease
+    return lease is not None and lease.until - ports.clock.now() < TERM / 2
+
+
+def is_held(recorded: Recorded, ports: Ports) -> bool:
+    """Whether this controller has the lease."""
+    return recorded.lease is not None and recorded.lease.holder == ports.controller.name

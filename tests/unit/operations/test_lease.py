@@ -1,0 +1,101 @@
+"""One controller hands over at a time (S8)."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import timedelta
+
+import pytest
+
+from orchestrator.errors import ConflictError
+from orchestrator.operations.apply import Applied, apply
+from orchestrator.operations.lease import TERM
+from orchestrator.operations.rollouts import pause
+from orchestrator.ports import Fleet, Ports
+from orchestrator.rotation.events import LeaseTaken
+from orchestrator.rotation.visits import Outcome, Visit
+from tests.fakes import FakeController
+from tests.world import World, desired
+
+
+@dataclass
+class Meanwhile:
+    """A fleet during whose visits somebody else does something, once."""
+
+    fleet: Fleet
+    happens: object
+
+    def run(self, visits: Sequence[Visit]) -> Iterator[Outcome]:
+        yield from self.fleet.run(visits)
+        happens, self.happens = self.happens, None
+        if callable(happens) and visits[0].fence is not None:
+            happens()
+        elif happens is not None:
+            self.happens = happens
+
+
+def run(ports: Ports, *, new_key: bool = False) -> Applied:
+    return apply(ports, desired(), wait=timedelta(hours=1), agree=lambda _: True, new_key=new_key)
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+def leave_a_lease(world: World, holder: str) -> None:
+    until = world.clock.now() + TERM
+    world.ledger.append([LeaseTaken(holder=holder, until=until)], onto=world.recorded, at=world.clock.now())
+
+
+def test_nobody_has_the_lease_when_a_run_has_ended(world: World) -> None:
+    run(world.ports)
+    assert world.recorded.lease is None
+
+
+def test_a_second_controller_is_told_who_hands_over_and_since_when(world: World) -> None:
+    leave_a_lease(world, "controller-2")
+    with pytest.raises(ConflictError, match="controller-2 is handing over since 2030-01-01 12:00:00Z"):
+        run(world.ports)
+
+
+def test_a_lease_that_was_not_renewed_is_taken_over(world: World) -> None:
+    leave_a_lease(world, "controller-2")
+    world.clock.wait_until(world.clock.now() + TERM)
+    assert run(world.ports).complete
+
+
+def test_the_lease_of_a_controller_that_is_gone_is_taken_over_at_once(world: World) -> None:
+    leave_a_lease(world, "controller-2")
+    controller = FakeController()
+    controller.gone.add("controller-2")
+    assert run(replace(world.ports, controller=controller)).complete
+
+
+def test_a_run_that_waits_for_longer_than_the_term_keeps_its_lease(world: World) -> None:
+    run(world.ports)
+    assert run(world.ports, new_key=True).complete
+    taken = [e.event for e in world.ledger.entries() if isinstance(e.event, LeaseTaken)]
+    assert len(taken) > 2
+
+
+def test_a_pause_from_another_terminal_stops_a_run_without_losing_what_it_did(world: World) -> None:
+    run(world.ports)
+
+    def pauses() -> None:
+        rollout = world.recorded.running(desired().playbook)
+        assert rollout is not None
+        pause(world.ledger, rollout.id, clock=world.clock, reason="stop")
+
+    applied = run(replace(world.ports, fleet=Meanwhile(world.ports.fleet, pauses)), new_key=True)
+    assert applied.result is not None
+    assert applied.result.paused == "stop"
+    assert not world.recorded.pending
+
+
+def test_a_run_that_has_lost_its_lease_writes_nothing_more(world: World) -> None:
+    run(world.ports)
+    fleet = Meanwhile(world.ports.fleet, lambda: leave_a_lease(world, "controller-2"))
+    with pytest.raises(ConflictError):
+        run(replace(world.ports, fleet=fleet), new_key=True)
+    assert world.recorded.lease is not None
+    assert world.recorded.lease.holder == "controller-2"
