@@ -58,11 +58,6 @@ class SshAgent(AgentSSH):
                 raise paramiko.SSHException(f"ssh-agent at {self.path} does not answer") from error
 
 
-def plain_keys(agent: SshAgent) -> list[AgentKey]:
-    """The agent's keys without its certificates."""
-    return [key for key in agent.get_keys() if not is_certificate(key)]
-
-
 def is_certificate(key: AgentKey) -> bool:
     """Whether an agent's entry is a certificate."""
     return key.get_name().endswith("-cert-v01@openssh.com")
