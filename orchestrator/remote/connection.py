@@ -18,6 +18,7 @@ from time import monotonic
 import paramiko
 
 from orchestrator.keys.secret import Secret
+from orchestrator.remote.answer_lines import plain
 from orchestrator.remote.deadlines import Watch
 from orchestrator.remote.handshake import (
     BROKEN,
@@ -123,7 +124,7 @@ class Connection:
             if error.code == _PROHIBITED:
                 reason = "does not forward connections (AllowTcpForwarding, PermitOpen or restrict)"
             else:
-                reason = f"cannot connect: {error.text}"
+                reason = f"cannot connect: {plain(error.text)}"
             raise NotReachedError(reason, passing=False) from error
         except BROKEN as error:
             raise TunnelLostError("does not answer any more" if self.alive else "was lost") from error

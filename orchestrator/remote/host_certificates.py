@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_ssh_public_identity,
 )
 
+from orchestrator.remote.answer_lines import plain
 from orchestrator.remote.known_hosts import fingerprint
 from orchestrator.remote.ssh_config import matches
 
@@ -104,11 +105,11 @@ def check_host_certificate(
         raise CertificateError("is one for users, not for hosts")
     if certificate.critical_options:
         options = ", ".join(sorted(map(repr, certificate.critical_options)))
-        raise CertificateError(f"has critical options that are not known: {options}")
+        raise CertificateError(f"has critical options that are not known: {plain(options)}")
     Validity.of(certificate).check(now)
     names = [principal.decode(errors="replace") for principal in certificate.valid_principals]
     if not any(matches(name, (pattern.lower(),)) for pattern in names if not pattern.startswith("!")):
-        raise CertificateError(f"is for {', '.join(names) or 'no name at all'}, not for {name}")
+        raise CertificateError(f"is for {plain(', '.join(names)) or 'no name at all'}, not for {name}")
 
 
 def _signed_with_sha1(certificate: SSHCertificate) -> bool:
