@@ -2,7 +2,6 @@
 
 import re
 import shlex
-import sys
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from orchestrator.cli.agreement import QUESTION, refuse_unasked
 from orchestrator.cli.context import Context
 from orchestrator.cli.exits import Code, gravest, leave
 from orchestrator.cli.machine import system_entropy
@@ -76,7 +76,7 @@ def apply_(
     """Make the fleet as the playbook asks, and go on with what an earlier run left unfinished."""
     here, waiting = Context.of(context), duration(wait, "--wait")
     plays = load_plays([playbook], inventory)
-    digests = _agreed_digests(plan, plays, yes=yes, interactive=here.screen.interactive)
+    digests = _agreed_digests(plan, plays, here.screen, yes=yes)
     with here.ports(passphrase_file) as (ports, bars):
         agree = _agreement(here.screen, bars, agreed=yes or plan is not None)
         waived = [HostName(name) for name in waive or ()]
@@ -111,13 +111,14 @@ def watch(
 
 
 def _agreed_digests(
-    given: list[str] | None, plays: Sequence[Play], *, yes: bool, interactive: bool
+    given: list[str] | None, plays: Sequence[Play], screen: Screen, *, yes: bool
 ) -> Sequence[str | None]:
     """A digest for each play, or none; refuses what could never be agreed to before a host is asked."""
     if given is None:
-        if not yes and not (interactive and sys.stdin.isatty()):
-            raise UsageError(
-                "apply changes hosts, and there is no terminal to ask on",
+        if not yes:
+            refuse_unasked(
+                screen,
+                "apply",
                 hint="look at the plan with keyrelay plan, then give --plan DIGEST, or --yes for any plan",
             )
         return [None] * len(plays)
@@ -140,7 +141,7 @@ def _agreement(screen: Screen, bars: Bars, *, agreed: bool) -> Callable[[Prepare
             return True
         bars.pause()
         screen.note(*plan_answer(prepared).body)
-        return screen.ask("Do this?")
+        return screen.ask(QUESTION)
 
     return agree
 

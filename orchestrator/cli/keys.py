@@ -1,16 +1,19 @@
-"""``keyrelay due``, ``holders``, ``holdings``, ``cert``: what the ledger says of keys; no host is asked."""
+"""``keyrelay due``, ``holders``, ``holdings``, ``cert``: what the ledger says of keys; and ``compromise``."""
 
+from functools import partial
 from typing import Annotated
 
 import typer
 
+from orchestrator.cli.agreement import ask_first
 from orchestrator.cli.context import Context
 from orchestrator.cli.exits import Code, leave
-from orchestrator.cli.options import AsJson, PassphraseFile, Wait, duration
+from orchestrator.cli.options import AsJson, PassphraseFile, Wait, Yes, duration
 from orchestrator.operations import queries
 from orchestrator.operations.compromise import end_key
 from orchestrator.operations.due import due as due_keys
 from orchestrator.rotation.lookup import credential_named
+from orchestrator.views.farewells import before_ending
 from orchestrator.views.keys import due_answer, holders_answer, holdings_answer, key_answer, keys_answer
 from orchestrator.views.results import ended_answer
 
@@ -66,12 +69,14 @@ def compromise(
     lost: Annotated[
         bool, typer.Option("--lost", help="Nobody has it; it is replaced by the usual rules.")
     ] = False,
+    yes: Yes = False,
     wait: Wait = "10m",
     passphrase_file: PassphraseFile = None,
     as_json: AsJson = False,
 ) -> None:
-    """Take a leaked key away everywhere and replace it; nobody is waited for. Asks nothing: be sure."""
+    """Take a leaked key away everywhere and replace it; no agent is waited for."""
     here, waiting = Context.of(context), duration(wait, "--wait")
+    ask_first(here, "compromise", partial(before_ending, key=key, lost=lost), yes=yes)
     with here.ports(passphrase_file) as (ports, _):
         ended = end_key(ports, key, lost=lost, reason=reason, wait=waiting)
     here.screen.answer(ended_answer(ended), as_json=as_json)

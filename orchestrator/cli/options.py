@@ -31,6 +31,7 @@ PassphraseFile = Annotated[
         help="A file with the vault's passphrase; without it, the terminal is asked.",
     ),
 ]
+Yes = Annotated[bool, typer.Option("--yes", help="Agree beforehand; needed where there is no terminal.")]
 Wait = Annotated[str, typer.Option(metavar="TIME", help="How long to wait for time to pass.")]
 
 

@@ -9,13 +9,14 @@ from orchestrator.cli.exits import Code, leave
 from orchestrator.cli.options import AsJson, PassphraseFile, Wait, duration
 from orchestrator.errors import UsageError
 from orchestrator.operations import rollouts
+from orchestrator.ports import Ledger
 from orchestrator.rotation.lookup import rollout_named
 from orchestrator.views.results import result_answer
 from orchestrator.views.rollouts import rollout_answer, rollouts_answer
 
 app = typer.Typer(name="rollout", help="The runs of the handover.")
 
-Id = Annotated[str, typer.Argument(metavar="ID", help="Its id, or a beginning.")]
+Id = Annotated[str, typer.Argument(metavar="[ID]", help="Its id, or a beginning; the one that is under way.")]
 
 
 @app.command(name="list")
@@ -50,7 +51,7 @@ def show(
 @app.command()
 def pause(
     context: typer.Context,
-    rollout: Id,
+    rollout: Id = "",
     *,
     reason: Annotated[str, typer.Option(metavar="TEXT", help="Why, for the ledger.")] = "a person paused it",
     as_json: AsJson = False,
@@ -58,7 +59,7 @@ def pause(
     """Let nothing be done for a rollout until it is resumed."""
     here = Context.of(context)
     with here.ledger() as ledger:
-        found = rollouts.pause(ledger, rollout, clock=here.clock, reason=reason)
+        found = rollouts.pause(ledger, rollout or _under_way(ledger), clock=here.clock, reason=reason)
         recorded = ledger.read()
     here.screen.answer(rollout_answer(recorded, found, now=here.clock.now()), as_json=as_json)
 
@@ -66,7 +67,7 @@ def pause(
 @app.command()
 def resume(
     context: typer.Context,
-    rollout: Id,
+    rollout: Id = "",
     *,
     wait: Wait = "10m",
     passphrase_file: PassphraseFile = None,
@@ -75,7 +76,7 @@ def resume(
     """Go on with a rollout from what hosts really hold."""
     here, waiting = Context.of(context), duration(wait, "--wait")
     with here.ports(passphrase_file) as (ports, _):
-        result = rollouts.resume(ports, rollout, wait=waiting)
+        result = rollouts.resume(ports, rollout or _under_way(ports.ledger), wait=waiting)
     here.screen.answer(result_answer(result), as_json=as_json)
     leave(Code.DONE if result.complete else Code.PARTLY)
 
@@ -83,7 +84,7 @@ def resume(
 @app.command()
 def revert(
     context: typer.Context,
-    rollout: Id,
+    rollout: Id = "",
     *,
     wait: Wait = "10m",
     passphrase_file: PassphraseFile = None,
@@ -92,6 +93,18 @@ def revert(
     """Take a rollout back: every server to the key it had; possible until an old key is put away."""
     here, waiting = Context.of(context), duration(wait, "--wait")
     with here.ports(passphrase_file) as (ports, _):
-        result = rollouts.revert(ports, rollout, wait=waiting)
+        result = rollouts.revert(ports, rollout or _under_way(ports.ledger), wait=waiting)
     here.screen.answer(result_answer(result), as_json=as_json)
     leave(Code.DONE if result.complete else Code.PARTLY)
+
+
+def _under_way(ledger: Ledger) -> str:
+    """The id of the one rollout that is under way."""
+    found = [rollout for rollout in ledger.read().rollouts.values() if rollout.ended is None]
+    if len(found) != 1:
+        names = ", ".join(f"{one.id} of {one.playbook}" for one in found)
+        raise UsageError(
+            f"several rollouts are under way: {names}" if found else "no rollout is under way",
+            hint="give the id of one" if found else "see: keyrelay rollout list",
+        )
+    return found[0].id

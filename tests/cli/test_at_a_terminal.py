@@ -98,3 +98,23 @@ def test_a_narrow_terminal_folds_tables_and_cuts_no_name(make_fleet: MakeFleet) 
     assert (code, "…" in said) == (0, False)
     plain = re.sub(r"\x1b\[[0-9;]*m", "", said)
     assert "".join(line.split(" ")[0] for line in plain.splitlines()) == f"key{key}"
+
+
+def test_a_leak_and_a_removal_are_told_beforehand_and_no_is_no(make_fleet: MakeFleet) -> None:
+    keyrelay, lab = make_fleet(servers=1, agents=1)
+    keyrelay("apply", SHARED, *INVENTORY, "--yes").ended(0)
+    before = keys_in_use(lab.directory / "hosts")
+    key = keyrelay.json("cert", "list")["keys"][0]["thumbprint"]
+    leaked = ("compromise", "--reason", "on a train", "--", key)
+
+    code, said = type_at(keyrelay, *leaked, answers={"[y/N]": "n"})
+    assert (code, "nothing was changed" in said) == (1, True)
+    assert "it leaked: server-01 will leave it for another key without waiting for any agent" in said
+    code, said = type_at(keyrelay, "remove", "agent-001", answers={"[y/N]": ""})
+    assert (code, "nothing was changed" in said) == (1, True)
+    assert "all of it will be erased on the host" in said
+    assert keys_in_use(lab.directory / "hosts") == before
+
+    code, said = type_at(keyrelay, *leaked, answers={"[y/N]": "y"})
+    assert (code, "is removed" in said) == (0, True)
+    assert not keys_in_use(lab.directory / "hosts") & before
