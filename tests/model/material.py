@@ -1,0 +1,182 @@
+"""Cheap stand-ins for what is dear and beside the point: keys, signatures, certificates, digests.
+
+The engine is left as it is. Keys and certificates are real, but made once for all states; a signature is a
+hash that only the right key can account for; the digest of a bundle is as long as its content is known by it.
+"""
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from functools import cache
+from unittest.mock import patch
+
+from orchestrator.errors import VaultError
+from orchestrator.keys.authority import Authority, certify, make_issuer, make_request, make_root
+from orchestrator.keys.bundle import TrustBundle
+from orchestrator.keys.certificate import Certificate, parse_certificate
+from orchestrator.keys.material import Algorithm, KeyPair, PublicKey, Random, generate
+from orchestrator.keys.secret import Secret
+from orchestrator.ports import CertificateOrder, Issued
+from tests.fake_fleet import counting_random
+from tests.fakes import NOON
+
+FLEET = "0" * 16
+MOST_KEYS = 24
+"""So many keys are there for one history; none of them needs more."""
+
+_random = counting_random("model")
+KEYS = tuple(generate(Algorithm.ED25519, random=_random) for _ in range(MOST_KEYS))
+_PUBLIC_OF = {pair.private.reveal(): pair.public for pair in KEYS}
+_PAIR_OF = {pair.private.reveal(): pair for pair in KEYS}
+_ROOT = make_root(fleet=FLEET, now=NOON, lifetime=timedelta(days=20 * 365), random=_random)
+_ISSUER = make_issuer(_ROOT, fleet=FLEET, now=NOON, lifetime=timedelta(days=5 * 365), random=_random)
+ROOT_PEM = _ROOT.certificate.pem
+ISSUER_PEM = _ISSUER.certificate.pem
+_SEPARATOR = "|"
+MOST_CONTENTS = 100_000
+_contents: dict[int, tuple[TrustBundle, str]] = {}
+
+
+@cache
+def _certificate(request: str) -> str:
+    """One certificate for each key and server, whatever the time."""
+    number, name = request.split(_SEPARATOR)
+    real = make_request(KEYS[int(number)], names=(name,))
+    authority = Authority(certificate=_ISSUER.certificate, private=_ISSUER.private)
+    return certify(
+        authority,
+        request_pem=real,
+        names=(name,),
+        now=NOON,
+        not_after=NOON + timedelta(days=365),
+        backdate=timedelta(minutes=1),
+        random=_random,
+    ).pem
+
+
+class CannedIssuer:
+    """Certifies by looking up."""
+
+    def issue(self, order: CertificateOrder, *, now: datetime) -> Issued:
+        del now
+        return Issued(certificate_pem=_certificate(order.request_pem), chain_pem=ISSUER_PEM)
+
+
+@dataclass(slots=True)
+class Numbers:
+    """Randomness that only counts: never twice the same, and the later the larger.
+
+    Attributes:
+        drawn: how often something was drawn.
+        keys: how many keys were made.
+    """
+
+    drawn: int = 0
+    keys: int = 0
+
+    def __call__(self, size_bytes: int) -> bytes:
+        self.drawn += 1
+        return self.drawn.to_bytes(size_bytes, "big")
+
+
+@dataclass(slots=True)
+class SetVault:
+    """A vault that tells when it has changed.
+
+    Attributes:
+        kept: the numbers of the keys in it, by record.
+    """
+
+    kept: dict[str, int] = field(default_factory=dict)
+    changed: list[dict[str, int]] = field(default_factory=list)
+
+    def put(self, record: str, purpose: str, secret: Secret) -> None:
+        del purpose
+        self.kept = {**self.kept, record: KEYS.index(_PAIR_OF[secret.reveal()])}
+        self.changed.append(self.kept)
+
+    def open(self, record: str, purpose: str) -> Secret:
+        del purpose
+        if record not in self.kept:
+            raise VaultError(f"nothing is kept as {record}")
+        return KEYS[self.kept[record]].private
+
+    def holds(self, record: str) -> bool:
+        return record in self.kept
+
+    def destroy(self, record: str) -> None:
+        self.kept = {name: key for name, key in self.kept.items() if name != record}
+        self.changed.append(self.kept)
+
+
+def _next_key(algorithm: Algorithm, *, random: Random) -> KeyPair:
+    """The next key of the list."""
+    del algorithm
+    assert isinstance(random, Numbers)
+    random.keys += 1
+    return KEYS[random.keys - 1]
+
+
+def _load(private: Secret) -> KeyPair:
+    return _PAIR_OF[private.reveal()]
+
+
+def _request(pair: KeyPair, *, names: tuple[str, ...]) -> str:
+    return f"{KEYS.index(pair)}{_SEPARATOR}{names[0]}"
+
+
+def _signature(public: PublicKey, message: bytes) -> bytes:
+    return hashlib.blake2b(message, key=public.pem[30:90].encode(), digest_size=16).digest()
+
+
+def _sign(private: Secret, message: bytes) -> bytes:
+    return _signature(_PUBLIC_OF[private.reveal()], message)
+
+
+def _verify(public: PublicKey, signature: bytes, message: bytes) -> bool:
+    return signature == _signature(public, message)
+
+
+def _content(bundle: TrustBundle) -> str:
+    known = _contents.get(id(bundle))
+    if known is not None:
+        return known[1]
+    if len(_contents) > MOST_CONTENTS:
+        _contents.clear()
+    name = _name_of(tuple((k.public.pem, k.uses, k.servers, k.expires) for k in bundle.keys))
+    _contents[id(bundle)] = (bundle, name)
+    return name
+
+
+@cache
+def _name_of(keys: tuple[object, ...]) -> str:
+    return hashlib.sha256(repr(keys).encode()).hexdigest()
+
+
+def _digest(bundle: TrustBundle) -> str:
+    return f"{bundle.position} {_content(bundle)}"
+
+
+@cache
+def _parsed(pem: str) -> Certificate:
+    return parse_certificate(pem)
+
+
+@contextmanager
+def cheap() -> Iterator[None]:
+    """Within this, keys and signatures cost next to nothing."""
+    with ExitStack() as stack:
+        for where, what in (
+            ("orchestrator.operations.handover.generate", _next_key),
+            ("orchestrator.operations.handover.load_private", _load),
+            ("orchestrator.operations.handover.make_request", _request),
+            ("orchestrator.rotation.bundles.parse_certificate", _parsed),
+            ("tests.fake_host.sign", _sign),
+        ):
+            stack.enter_context(patch(where, what))
+        stack.enter_context(patch.object(PublicKey, "verify", _verify))
+        stack.enter_context(patch.object(TrustBundle, "digest", property(_digest)))
+        stack.enter_context(patch.object(TrustBundle, "content_digest", property(_content)))
+        yield

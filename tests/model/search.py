@@ -1,0 +1,232 @@
+"""Every state that can be reached, breadth first, each checked; and whether the end can be reached from each.
+
+``python -m tests.model.search`` prints what was found for each configuration.
+"""
+
+from collections import deque
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from time import process_time
+from typing import Any
+
+from orchestrator.inventory.model import HostName
+from orchestrator.rotation.lifecycle import KeyState
+from tests.model.canonical import canonical
+from tests.model.invariants import BrokenError, check_move, check_state, observed
+from tests.model.material import cheap
+from tests.model.state import State
+from tests.model.world import Configuration, Label, Move, Moves
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Violation:
+    """An invariant that does not hold, and the shortest way there."""
+
+    which: str
+    why: str
+    trace: tuple[Label, ...]
+
+
+@dataclass(slots=True, kw_only=True)
+class Found:
+    """What a search came to.
+
+    Attributes:
+        states, moves: how many were seen.
+        ends: states in which nothing is left to do.
+        complete: whether there was no state left to look at; otherwise the search was bounded.
+        stuck: states from which the end is not reached though nothing goes wrong any more.
+    """
+
+    name: str
+    states: int = 0
+    moves: int = 0
+    ends: int = 0
+    deepest: int = 0
+    seconds: float = 0.0
+    complete: bool = False
+    violations: list[Violation] = field(default_factory=list)
+    stuck: int = 0
+
+
+def search(configuration: Configuration, *, first_only: bool = True) -> Found:
+    """Look at every state of a configuration.
+
+    Args:
+        configuration: what to explore.
+        first_only: stop at the first violation, which is one with a shortest trace.
+    """
+    with cheap():
+        return _Search(configuration, first_only=first_only).run()
+
+
+class _Search:
+    def __init__(self, configuration: Configuration, *, first_only: bool) -> None:
+        self.configuration = configuration
+        self.first_only = first_only
+        self.moves = Moves(configuration)
+        self.number: dict[bytes, int] = {}
+        self.parent: list[int] = []
+        self.label: list[Label] = []
+        self.depth: list[int] = []
+        self.next_good: list[int] = []
+        self.queue: deque[tuple[int, State, Mapping[HostName, Any]]] = deque()
+        self.found = Found(name=configuration.name)
+
+    def run(self) -> Found:
+        began = process_time()
+        try:
+            self._explore()
+        except BrokenError as error:
+            self.found.violations.append(Violation(which=error.which, why=str(error), trace=self._trace()))
+        found = self.found
+        found.states = len(self.parent)
+        found.deepest = max(self.depth, default=0)
+        if not found.violations:
+            self._check_ends()
+        found.seconds = process_time() - began
+        return found
+
+    def _explore(self) -> None:
+        found, most = self.found, self.configuration.most
+        state = self._begin()
+        self._admit(state, state, -1, ("begin",))
+        while self.queue:
+            if most and len(self.parent) >= most:
+                return
+            number, state, alike = self.queue.popleft()
+            self.moves.alike = alike
+            self.at = number
+            good = -1
+            for move in self._moves(state):
+                found.moves += 1
+                then = self._admit(state, move.after, number, move.label)
+                if move.good and good < 0:
+                    good = then
+            if good < 0:
+                found.ends += 1
+                self._check_end(state, number)
+            self.next_good[number] = good
+        found.complete = True
+
+    def _moves(self, state: State) -> Iterator[Move]:
+        try:
+            yield from self.moves.of(state)
+        except ValueError as error:
+            raise BrokenError("table", str(error)) from error
+
+    def _begin(self) -> State:
+        """The fleet with its first keys, handed over without any fault."""
+        state = self.moves.first()
+        while (move := self.moves.good(state)) is not None:
+            state = observed(state, move.after)
+        return state
+
+    def _admit(self, before: State, after: State, parent: int, label: Label) -> int:
+        if after is not before:
+            after = observed(before, after)
+        key, alike = canonical(after, self.configuration.symmetry)
+        known = self.number.get(key)
+        self.last = (parent, label)
+        if label[0] != "rollback" and parent >= 0:
+            check_move(before, after)
+        if known is not None:
+            return known
+        check_state(after)
+        number = self.number[key] = len(self.parent)
+        self.parent.append(parent)
+        self.label.append(label)
+        self.depth.append(self.depth[parent] + 1 if parent >= 0 else 0)
+        self.next_good.append(-2)
+        self.queue.append((number, after, alike))
+        return number
+
+    def _trace(self) -> tuple[Label, ...]:
+        parent, label = getattr(self, "last", (-1, ("begin",)))
+        labels = [label, *self._labels(parent)]
+        return tuple(reversed(labels))
+
+    def _labels(self, number: int) -> Iterator[Label]:
+        while number > 0:
+            yield self.label[number]
+            number = self.parent[number]
+
+    def _check_end(self, state: State, number: int) -> None:
+        """L1, L2: when nothing is left to do, all is as it should be."""
+        recorded = state.recorded
+        self.last = (number, ("and nothing is left to do",))
+        if any(rollout.ended is None for rollout in recorded.rollouts.values()):
+            raise BrokenError("L1", "nothing is left to do, and a rollout is under way")
+        allowed = {KeyState.ACTIVE, KeyState.REMOVED}
+        for credential in recorded.credentials.values():
+            if credential.state not in allowed:
+                raise BrokenError("L1", f"nothing is left to do, and a key is {credential.state}")
+        for server, record in recorded.servers.items():
+            there = state.hosts[server]
+            if set(there.credentials) != {record.target} or there.disarmed or there.current != record.target:
+                raise BrokenError("L1", f"nothing is left to do, and {server} is not as it should be")
+
+    def _check_ends(self) -> None:
+        """Whether going on without faults ends, from every state."""
+        ends: dict[int, bool] = {}
+        for start in range(len(self.parent)):
+            path: list[int] = []
+            at = start
+            while at not in ends and at >= 0 and self.next_good[at] != -2 and at not in path:
+                path.append(at)
+                at = self.next_good[at]
+            fine = at == -1 or ends.get(at, False)
+            if at >= 0 and self.next_good[at] == -2:
+                fine = True
+            for each in path:
+                ends[each] = fine
+            if not fine:
+                self.found.stuck += 1
+                if self.found.stuck == 1:
+                    trace = (*reversed(list(self._labels(start))), ("and without faults it never ends",))
+                    self.found.violations.append(
+                        Violation(which="L1", why="L1: the end is never reached", trace=trace)
+                    )
+
+
+def tell(label: Label) -> str:
+    """A move in words."""
+    match label:
+        case ("round", playbook, words, fates, away):
+            parts = []
+            orders = dict(words)
+            for host, known, done in fates:
+                what = "+".join(orders[host])
+                if known:
+                    end = "done"
+                elif done == len(orders[host]):
+                    end = "done, the answer is lost"
+                else:
+                    end = "sent and never done" if not done else f"only {done} of it done, the answer is lost"
+                parts.append(f"{host} {what}: {end}")
+            gone = f" ({', '.join(sorted(away))} away)" if away else ""
+            return f"{playbook}{gone}: " + "; ".join(parts)
+        case ("delayed", playbook, words, fates, host):
+            return tell(("round", playbook, words, fates, ())) + f"; the visit to {host} is still on its way"
+        case ("home", playbook, what, whole, number):
+            return f"{playbook}: at home {', '.join(what)}" + (
+                "" if whole else f", killed after part {number + 1}"
+            )
+        case ("survey", host):
+            return f"{host} is surveyed"
+        case ("apply", playbook, new_key, _):
+            return f"{playbook} is applied" + (" with --new-key" if new_key else "")
+        case _:
+            return " ".join(str(part) for part in label)
+
+
+def show(found: Found) -> str:
+    """One configuration's line, and the traces of what was broken."""
+    kind = "exhaustive" if found.complete else "BOUNDED"
+    sizes = f"{found.states} states, {found.moves} transitions, {found.ends} ends, depth {found.deepest}"
+    wrong = f"{len(found.violations)} violations, {found.stuck} states that do not end"
+    lines = [f"{found.name}: {sizes}; {wrong}; {found.seconds:.1f} s; {kind}"]
+    for violation in found.violations:
+        lines.append(f"  {violation.why}")
+        lines += [f"    {n}. {tell(label)}" for n, label in enumerate(violation.trace, start=1)]
+    return "\n".join(lines)

@@ -1,0 +1,104 @@
+"""One state of the model: everything that outlives the controller, and what has been seen of it.
+
+A state is what is left when the controller is killed. So a kill is no move of its own: each durable thing
+that a run does leads to a state, and the next run may begin at any of them.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from orchestrator.inventory.model import HostName
+from orchestrator.policy.desired import Desired, PlaybookName
+from orchestrator.rotation.recorded import Recorded
+from orchestrator.rotation.visits import Visit
+from tests.fake_state import HostState
+
+TICK = timedelta(minutes=6)
+"""What the clock moves by: as long as messages live, and as long as the soak."""
+
+Edge = tuple[HostName, HostName]
+"""An agent, and a server it listens to."""
+
+Used = tuple[HostName, str]
+"""A server, and a credential it was seen to use."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Late:
+    """A visit that is still on its way, though its controller is dead or gave it up."""
+
+    visit: Visit
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Backup:
+    """A copy of ledger and vault.
+
+    Attributes:
+        passed: hosts that have been visited on the word of a later ledger.
+    """
+
+    recorded: Recorded
+    vault: Mapping[str, int]
+    passed: frozenset[HostName] = frozenset()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Left:
+    """How often each rare thing may still happen.
+
+    Attributes:
+        new_keys: runs that make new keys, due or not.
+        reverts, compromises, waivers, snapshots, backups, late: as they say.
+        edits: times that a playbook is edited.
+        ageing: times that so much time passes that every proof is too old.
+    """
+
+    new_keys: int = 0
+    reverts: int = 0
+    edits: int = 0
+    compromises: int = 0
+    waivers: int = 0
+    snapshots: int = 0
+    backups: int = 0
+    late: int = 0
+    ageing: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class State:
+    """Ledger, vault, hosts and clock; and what an observer of the hosts remembers.
+
+    Attributes:
+        vault: the numbers of the keys that the vault holds, by credential.
+        drawn, keys: how much randomness was used (``material.Numbers``).
+        asked: what each playbook asks for now, edited or not.
+        used: credentials that lie within reach on a server that has used them.
+        cooling: those that it cannot sign with any more, and until when its messages live.
+        held: edges on which the agent has believed its server.
+        meddled: hosts that were changed by somebody else, and not asked since.
+        adrift: agents whose bundle somebody else changed, and that were given none since.
+        leaked: credentials that lost their protection.
+        waived: agents that a person has said not to wait for.
+        snapshot: a host as it once was.
+    """
+
+    recorded: Recorded
+    vault: Mapping[str, int]
+    hosts: Mapping[HostName, HostState]
+    now: datetime
+    drawn: int
+    keys: int
+    asked: Mapping[PlaybookName, Desired]
+    left: Left
+    used: frozenset[Used] = frozenset()
+    cooling: Mapping[Used, datetime] = field(default_factory=dict)
+    held: frozenset[Edge] = frozenset()
+    meddled: frozenset[HostName] = frozenset()
+    adrift: frozenset[HostName] = frozenset()
+    leaked: frozenset[str] = frozenset()
+    waived: frozenset[HostName] = frozenset()
+    snapshot: tuple[HostName, HostState] | None = None
+    backup: Backup | None = None
+    late: Late | None = None
