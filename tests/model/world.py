@@ -32,7 +32,7 @@ from orchestrator.rotation.revert import plan_revert
 from orchestrator.rotation.standing import View
 from tests.fake_host import obey
 from tests.fake_state import Faults, HostState, survey
-from tests.fakes import NOON
+from tests.fakes import NOON, FakeController
 from tests.model import material
 from tests.model.canonical import Symmetry
 from tests.model.invariants import BrokenError, edges, live, trusts
@@ -142,6 +142,7 @@ class Stage:
             ledger=self.ledger,
             vault=self.ledger.vault,
             issuer=material.CannedIssuer(),
+            controller=FakeController(),
             progress=Silent(),
         )
 
@@ -528,7 +529,7 @@ class Moves:
             return None
         if prepared.plan.start is None:
             return None
-        record(prepared, stage.ledger, stage)
+        record(prepared, stage.ports)
         meddled = state.meddled & stage.away
         after = stage.taken_off(state, meddled=meddled, asked={**state.asked, playbook: asked})
         return Move(label=("apply", playbook, new_key, asked.digest), after=after)
