@@ -7,7 +7,7 @@ private keys unlock the vault.
 import os
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +17,7 @@ import typer
 from orchestrator.cli import passphrases
 from orchestrator.cli.machine import SystemClock, SystemController, system_entropy
 from orchestrator.errors import UsageError
+from orchestrator.inventory.model import HostName
 from orchestrator.issuers.embedded import EmbeddedIssuer
 from orchestrator.keys.authority import Authority
 from orchestrator.keys.certificate import parse_certificate
@@ -29,6 +30,7 @@ from orchestrator.records.ledger import SqlLedger
 from orchestrator.records.sealed_file import seal_file
 from orchestrator.records.vault import SqlVault
 from orchestrator.remote.fleet import SshFleet
+from orchestrator.remote.questions import Question
 from orchestrator.views.progress import Bars
 from orchestrator.views.screen import Screen
 
@@ -43,9 +45,11 @@ class Context:
 
     Attributes:
         chosen_home: from ``--home`` or ``$KEYRELAY_HOME``.
+        accept_new: whether the keys of unknown hosts are believed in this run.
     """
 
     chosen_home: Path | None
+    accept_new: bool
     screen: Screen
 
     @classmethod
@@ -91,14 +95,42 @@ class Context:
         with closing(Database.open(Home.open(self.home).database_url)) as database:
             yield SqlLedger(database)
 
-    @contextmanager
-    def fleet(self) -> Iterator[SshFleet]:
-        """The hosts, over SSH."""
-        with SshFleet(clock=self.clock, entropy=system_entropy) as fleet:
-            yield fleet
+    @property
+    def first_use_file(self) -> Path:
+        """Where host keys are kept that were believed on first use."""
+        return self.home / "first_use_hosts"
 
     @contextmanager
-    def ports(self, passphrase_file: Path | None) -> Iterator[tuple[Ports, Bars]]:
+    def fleet(self, bars: Bars, passwords: Mapping[HostName, Secret] | None = None) -> Iterator[SshFleet]:
+        """The hosts, over SSH; tells afterwards which host keys were believed on first use.
+
+        Args:
+            bars: held back while a person is asked for a passphrase or a password.
+            passwords: for sudo, by host, from the inventory.
+        """
+
+        def ask(question: Question) -> Secret | None:
+            bars.pause()
+            return passphrases.ask(str(question))
+
+        with SshFleet(
+            clock=self.clock,
+            entropy=system_entropy,
+            ask=ask,
+            passwords=passwords,
+            first_use_file=self.first_use_file,
+            accept_new=self.accept_new,
+        ) as fleet:
+            yield fleet
+        for key in fleet.accepted:
+            self.screen.note(
+                f"believed on first use: {key.host} ({key.name}) has {key.kind} {key.fingerprint}"
+            )
+
+    @contextmanager
+    def ports(
+        self, passphrase_file: Path | None, passwords: Mapping[HostName, Secret] | None = None
+    ) -> Iterator[tuple[Ports, Bars]]:
         """Everything a handover needs, the vault unlocked.
 
         Raises:
@@ -113,7 +145,7 @@ class Context:
             certificate = parse_certificate(ledger.read().issuer)
             authority = Authority(certificate=certificate, private=vault.open(ISSUER_RECORD, ISSUER_RECORD))
             progress = stack.enter_context(self.progress())
-            fleet = stack.enter_context(self.fleet())
+            fleet = stack.enter_context(self.fleet(progress, passwords))
             yield (
                 Ports(
                     clock=self.clock,
@@ -189,6 +221,6 @@ def _put_in_place(made: Path, target: Path) -> None:
         os.close(descriptor)
 
 
-def new_context(chosen_home: Path | None) -> Context:
+def new_context(chosen_home: Path | None, *, accept_new: bool) -> Context:
     """The context of this process."""
-    return Context(chosen_home=chosen_home, screen=Screen(sys.stdout, sys.stderr))
+    return Context(chosen_home=chosen_home, accept_new=accept_new, screen=Screen(sys.stdout, sys.stderr))

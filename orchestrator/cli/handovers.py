@@ -14,7 +14,7 @@ from orchestrator.cli.context import Context
 from orchestrator.cli.exits import Code, gravest, leave
 from orchestrator.cli.machine import system_entropy
 from orchestrator.cli.options import AsJson, Inventories, PassphraseFile, PlaybookFile, Wait, duration
-from orchestrator.cli.plays import Play, load_plays
+from orchestrator.cli.plays import Play, load_plays, passwords_of
 from orchestrator.errors import KeyrelayError, UsageError
 from orchestrator.inventory.model import HostName
 from orchestrator.operations.apply import Applied, apply
@@ -39,11 +39,11 @@ def plan(
 ) -> None:
     """Ask every host, and show what apply would change on which, and why; changes nothing."""
     here, plays = Context.of(context), load_plays([playbook], inventory)
-    with here.ledger() as ledger, here.fleet() as fleet, here.progress() as progress:
+    with here.ledger() as ledger, here.progress() as bars, here.fleet(bars, passwords_of(plays)) as fleet:
         found = [
             prepare(
                 play.desired, ledger=ledger, fleet=fleet, clock=here.clock, entropy=system_entropy,
-                progress=progress, new_key=new_key,
+                progress=bars, new_key=new_key,
             )
             for play in plays
         ]  # fmt: skip
@@ -77,7 +77,7 @@ def apply_(
     here, waiting = Context.of(context), duration(wait, "--wait")
     plays = load_plays([playbook], inventory)
     digests = _agreed_digests(plan, plays, here.screen, yes=yes)
-    with here.ports(passphrase_file) as (ports, bars):
+    with here.ports(passphrase_file, passwords_of(plays)) as (ports, bars):
         agree = _agreement(here.screen, bars, agreed=yes or plan is not None)
         waived = [HostName(name) for name in waive or ()]
         ended = _in_turn(
@@ -105,7 +105,7 @@ def watch(
             "watch runs once at a time: --once is missing", hint="let cron or a systemd timer repeat it"
         )
     here, plays = Context.of(context), load_plays(playbooks, inventory)
-    with here.ports(passphrase_file) as (ports, _):
+    with here.ports(passphrase_file, passwords_of(plays)) as (ports, _):
         ended = _in_turn(partial(watch_once, ports, play.desired) for play in plays)
     _conclude(here.screen, ended, as_json=as_json)
 

@@ -1,12 +1,15 @@
 """``keyrelay inventory``: what the inventory files say, as keyrelay reads them."""
 
+from typing import Annotated
+
 import typer
 
 from orchestrator.cli.context import Context
 from orchestrator.cli.exits import Code, leave
 from orchestrator.cli.options import AsJson, Inventories
+from orchestrator.inventory.model import ALL
 from orchestrator.inventory.yaml_files import load
-from orchestrator.views.inventories import check_answer, graph_answer, list_answer
+from orchestrator.views.inventories import check_answer, graph_answer, list_answer, named_group
 
 app = typer.Typer(name="inventory", help="What the inventory files say, as keyrelay reads them.")
 
@@ -27,6 +30,17 @@ def list_(context: typer.Context, *, inventory: Inventories, as_json: AsJson = F
 
 
 @app.command()
-def graph(context: typer.Context, *, inventory: Inventories, as_json: AsJson = False) -> None:
-    """Show the groups, the groups below them, and their hosts."""
-    Context.of(context).screen.answer(graph_answer(load(inventory)), as_json=as_json)
+def graph(
+    context: typer.Context,
+    group: Annotated[str, typer.Argument(metavar="[GROUP]", help="Begin here; at all.")] = ALL,
+    *,
+    inventory: Inventories,
+    variables: Annotated[
+        bool, typer.Option("--vars", help="Their own variables too, whatever is in them.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Show the groups, the groups below them, and their hosts, as ansible-inventory --graph does."""
+    loaded = load(inventory)
+    answer = graph_answer(loaded, named_group(loaded, group), variables=variables)
+    Context.of(context).screen.answer(answer, as_json=as_json)

@@ -51,6 +51,13 @@ def keyrelay(
         ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, whatever the command.")] = False,
+    accept_new: Annotated[
+        bool,
+        typer.Option(
+            "--accept-new-host-keys",
+            help="Believe the key of a host of which nothing is known, and record it in the home.",
+        ),
+    ] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show where a fault in keyrelay happened.")] = False,
     version_: Annotated[
         bool, typer.Option("--version", help="Show the version.", is_eager=True, callback=_show_version)
@@ -59,7 +66,7 @@ def keyrelay(
     """Hands authentication keys over across a fleet without ever orphaning an agent."""
     # The flags act elsewhere: options.AsJson looks --json up, end_of looks for --debug.
     del as_json, debug, version_
-    context.obj = new_context(home)
+    context.obj = new_context(home, accept_new=accept_new)
 
 
 app.command()(start.init)

@@ -19,7 +19,7 @@ def _here_or_before(context: typer.Context, value: bool) -> bool:  # noqa: FBT00
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.", callback=_here_or_before)]
 Inventories = Annotated[
     list[Path],
-    typer.Option("-i", "--inventory", metavar="FILE", help="An inventory file; may be given several times."),
+    typer.Option("-i", "--inventory", metavar="FILE", help="An inventory file or folder; may be repeated."),
 ]
 PlaybookFile = Annotated[Path, typer.Argument(metavar="PLAYBOOK", help="The playbook file.")]
 PassphraseFile = Annotated[

@@ -39,6 +39,14 @@ def obtain(file: Path | None, *, what: str, option: str, twice: bool = False) ->
     return _checked(first.encode(), "the passphrase")
 
 
+def ask(question: str) -> Secret | None:
+    """A secret that somebody at the terminal gives; None: there is no terminal, or nothing was given."""
+    if not sys.stdin.isatty():
+        return None
+    given = getpass(f"{question}: ")
+    return Secret(given.encode()) if given else None
+
+
 def _from_file(file: Path) -> bytes:
     try:
         with file.open("rb") as stream:

@@ -1,11 +1,12 @@
 """Playbook files over inventory files: what commands that plan, hand over and watch begin with."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from orchestrator.inventory.model import Inventory
+from orchestrator.inventory.model import HostName, Inventory
 from orchestrator.inventory.yaml_files import load
+from orchestrator.keys.secret import Secret
 from orchestrator.policy.desired import Desired
 from orchestrator.policy.hooks import hook_variables, render_hook
 from orchestrator.policy.playbook import Playbook, load_playbooks
@@ -18,10 +19,12 @@ class Play:
 
     Attributes:
         file: the playbook file it stands in.
+        passwords: for sudo, by host; as far as the inventory holds them.
     """
 
     file: Path
     desired: Desired
+    passwords: Mapping[HostName, Secret]
 
 
 def load_plays(files: Sequence[Path], inventories: Sequence[Path]) -> tuple[Play, ...]:
@@ -37,13 +40,29 @@ def load_plays(files: Sequence[Path], inventories: Sequence[Path]) -> tuple[Play
     return plays
 
 
+def passwords_for(inventory: Inventory, hosts: Iterable[HostName]) -> dict[HostName, Secret]:
+    """The passwords for sudo that the inventory holds for these hosts.
+
+    Raises:
+        InputError: one is a template, or no text.
+    """
+    given = {host: inventory.reading(host).become_password() for host in hosts}
+    return {host: Secret(password.encode()) for host, password in given.items() if password is not None}
+
+
+def passwords_of(plays: Iterable[Play]) -> dict[HostName, Secret]:
+    """The passwords of all plays."""
+    return {host: password for play in plays for host, password in play.passwords.items()}
+
+
 def _play(file: Path, playbook: Playbook, inventory: Inventory) -> Play:
     desired = cut(playbook, inventory, digest=playbook.digest)
+    passwords = passwords_for(inventory, desired.endpoints)
     if playbook.hooks is None:
-        return Play(file=file, desired=desired)
+        return Play(file=file, desired=desired, passwords=passwords)
     template, place = playbook.hooks.activated, playbook.place("hooks", "activated")
     hooks = {
         server: render_hook(template, hook_variables(inventory, server), place=place)
         for server in desired.servers()
     }
-    return Play(file=file, desired=replace(desired, hooks=hooks))
+    return Play(file=file, desired=replace(desired, hooks=hooks), passwords=passwords)

@@ -2,20 +2,37 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
 
 from orchestrator.operations.audit import Audited
 from orchestrator.operations.prove import Edge
 from orchestrator.rotation.drift import MEANINGS, Drift
 from orchestrator.views.screen import Answer, grid
-from orchestrator.views.text import count
+from orchestrator.views.text import count, instant, stamp
 
 
-def audit_answer(audited: Audited) -> Answer:
-    """Each difference on each host; hosts without any are counted."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Believed:
+    """A host key that was believed on first use, and that nobody may have looked at since.
+
+    Attributes:
+        at: None: not written down.
+    """
+
+    host: str
+    name: str
+    key: str
+    at: datetime | None
+
+
+def audit_answer(audited: Audited, believed: Sequence[Believed] = ()) -> Answer:
+    """Each difference on each host; hosts without any are counted. Also host keys believed on first use."""
     findings = audited.findings
     well = [finding for finding in findings if finding.drift is Drift.OK]
     unwell = [finding for finding in findings if finding.drift is not Drift.OK]
     rows = [(one.host, one.drift, one.detail or MEANINGS[one.drift]) for one in unwell]
+    trusted = [(one.host, one.name, one.key, instant(one.at)) for one in believed]
     kinds = Counter(one.drift for one in unwell)
     counts = [
         count(len(well), "host") + " ok",
@@ -27,12 +44,19 @@ def audit_answer(audited: Audited) -> Answer:
             "drifted": audited.drifted,
             "unreachable": audited.unreachable,
             "counts": {Drift.OK: len(well), **kinds},
+            "first_use": [
+                {"host": one.host, "name": one.name, "key": one.key, "at": stamp(one.at)} for one in believed
+            ],
             "findings": [
                 {"host": one.host, "drift": one.drift, "meaning": MEANINGS[one.drift], "detail": one.detail}
                 for one in findings
             ],
         },
-        body=(*((grid(("host", "finding", "detail"), rows),) if rows else ()), ", ".join(counts)),
+        body=(
+            *((grid(("host", "finding", "detail"), rows),) if rows else ()),
+            *((grid(("host key believed on first use", "of", "key", "since"), trusted),) if trusted else ()),
+            ", ".join(counts),
+        ),
     )
 
 

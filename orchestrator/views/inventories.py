@@ -2,16 +2,17 @@
 
 from collections.abc import Sequence
 
-from orchestrator.errors import InputError
-from orchestrator.inventory.model import HostName, Inventory, graph
+from orchestrator.errors import InputError, UsageError
+from orchestrator.inventory.model import ALL, GroupName, HostName, Inventory, graph
 from orchestrator.views.screen import Answer, grid
 from orchestrator.views.text import count
 
 
 def check_answer(inventory: Inventory, problems: Sequence[InputError]) -> Answer:
-    """What is wrong in it; nothing, if all is well."""
+    """What is wrong in it, and what was left out of it; nothing, if all is well."""
     size = f"{count(len(inventory.hosts), 'host')}, {count(len(inventory.groups), 'group')}"
     rows = [(problem.message, problem.hint) for problem in problems]
+    notes = [(note.message, str(note.place)) for note in inventory.notes]
     return Answer(
         data={
             "hosts": len(inventory.hosts),
@@ -26,10 +27,13 @@ def check_answer(inventory: Inventory, problems: Sequence[InputError]) -> Answer
                 }
                 for problem in problems
             ],
+            "notes": [{"place": str(note.place), "message": note.message} for note in inventory.notes],
         },
-        body=(grid(("problem", "hint"), rows), f"{size}, {count(len(rows), 'problem')}")
-        if rows
-        else (f"{size}: sound",),
+        body=(
+            *((grid(("problem", "hint"), rows),) if rows else ()),
+            *((grid(("note", "at"), notes),) if notes else ()),
+            f"{size}, {count(len(rows), 'problem')}" if rows else f"{size}: sound",
+        ),
     )
 
 
@@ -69,7 +73,20 @@ def list_answer(inventory: Inventory) -> Answer:
     )
 
 
-def graph_answer(inventory: Inventory) -> Answer:
+def named_group(inventory: Inventory, name: str) -> GroupName:
+    """The group of that name.
+
+    Raises:
+        UsageError: there is none.
+    """
+    if name not in inventory.groups:
+        raise UsageError(
+            f"the inventory has no group {name!r}", hint="see them all with: keyrelay inventory graph"
+        )
+    return GroupName(name)
+
+
+def graph_answer(inventory: Inventory, start: GroupName = ALL, *, variables: bool = False) -> Answer:
     """Groups below groups, and their hosts, as ``ansible-inventory --graph`` shows them."""
     return Answer(
         data={
@@ -78,7 +95,7 @@ def graph_answer(inventory: Inventory) -> Answer:
                 for one in inventory.groups.values()
             ]
         },
-        body=tuple(graph(inventory)),
+        body=tuple(graph(inventory, start, variables=variables)),
     )
 
 
