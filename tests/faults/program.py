@@ -1,0 +1,128 @@
+"""keyrelay as a program that can be killed: the other end of ``crashing.py``'s pipe."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from tests.faults.crashing import Moment, Point
+
+ROOT = Path(__file__).parents[2]
+KILLED = -9
+"""How a run ends that was killed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ended:
+    """How a run ended, what it said, and which steps it passed, in order.
+
+    Attributes:
+        seconds: how long it ran.
+        happened: whether the point's command was run.
+    """
+
+    command: str
+    code: int
+    out: str
+    err: str
+    seconds: float
+    passed: tuple[tuple[Moment, str], ...]
+    happened: bool
+
+    @property
+    def killed(self) -> bool:
+        return self.code == KILLED
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+    def told(self) -> str:
+        return f"$ {self.command}\nexit {self.code} after {self.seconds:.1f} s\n{self.out}\n{self.err}"
+
+    def exited(self, code: int) -> "Ended":
+        assert self.code == code, f"not {code}: {self.told()}"
+        assert "Traceback" not in self.out + self.err, self.told()
+        assert "fault in keyrelay" not in self.err, self.told()
+        return self
+
+    def named(self, *parts: str) -> str:
+        """The first line that has all of these parts."""
+        for line in (self.out + self.err).splitlines():
+            if all(part in line for part in parts):
+                return line
+        raise AssertionError(f"no line with {parts}: {self.told()}")
+
+
+class Program:
+    """Runs ``keyrelay``, one command at a time, each in a fresh process that takes no time to start.
+
+    Args:
+        folder: where it is run.
+        environment: besides the test's own; for every run.
+    """
+
+    def __init__(self, folder: Path, environment: Mapping[str, str]) -> None:
+        self.folder = folder
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.faults.crashing"],
+            cwd=folder,
+            env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.communicate()
+
+    def __call__(
+        self,
+        *words: str | Path,
+        at: Point | None = None,
+        kill_after_s: float | None = None,
+        deadline_s: float | None = None,
+    ) -> Ended:
+        """Runs a command to its end.
+
+        Args:
+            words: what stands after ``keyrelay``.
+            at: where it kills itself, or where something is done to it.
+            kill_after_s: when it is killed, if it has not ended by then.
+            deadline_s: what every visit may take, instead of what it would be given.
+        """
+        arguments = [str(word) for word in words]
+        out, err, passes = (self.folder / f".said.{name}" for name in ("out", "err", "passes"))
+        request = {
+            "arguments": arguments,
+            "folder": str(self.folder),
+            "out": str(out),
+            "err": str(err),
+            "passes": str(passes),
+            "at": None if at is None else asdict(at),
+            "kill_after_s": kill_after_s,
+            "deadline_s": deadline_s,
+        }
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(json.dumps(request) + "\n")
+        self._process.stdin.flush()
+        reply = json.loads(self._process.stdout.readline())
+        noted = passes.read_text(encoding="ascii").splitlines() if passes.exists() else []
+        pairs = [line.split(" ", 1) for line in noted if line != "happened"]
+        return Ended(
+            command=" ".join(("keyrelay", *arguments)),
+            code=reply["code"],
+            out=out.read_text(encoding="utf-8", errors="replace"),
+            err=err.read_text(encoding="utf-8", errors="replace"),
+            seconds=reply["seconds"],
+            passed=tuple((Moment(moment), step) for moment, step in pairs),
+            happened="happened" in noted,
+        )

@@ -1,0 +1,109 @@
+"""Visits that go on, on their host, after their controller has died or given up."""
+
+import re
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+
+import pytest
+
+from orchestrator.cli.machine import SystemClock
+from orchestrator.lab import Lab
+from orchestrator.lab.processes import wait_until
+from tests.faults.ground import PER_SERVER, SHARED, Ground, prepared, watched
+from tests.faults.program import Ended
+from tests.faults.shims import Shims
+
+MakeLab = Callable[..., Lab]
+DEADLINE_S = 6.0
+SLACK_S = 2.0
+SERVER, AGENT = "server-01", "agent-001"
+NAMED_INSTANT = re.compile(r"holds the lock until (\S+Z)")
+
+
+@contextmanager
+def begun(work: Callable[[], Ended]) -> Iterator["Future[Ended]"]:
+    with ThreadPoolExecutor(1) as pool:
+        yield pool.submit(work)
+
+
+@contextmanager
+def held_fleet(
+    make_lab: MakeLab, lab_folder: Path, folder: Path, host: str
+) -> Iterator[tuple[Ground, Shims]]:
+    """One server and two agents with ``shared`` applied; programs of ``host`` can be held."""
+    shims = Shims.make(lab_folder / "shims")
+    lab = make_lab(servers=1, agents=2, options={host: shims.options})
+    with prepared(lab, folder) as ground:
+        ground.apply(SHARED).exited(0)
+        with watched(ground):
+            yield ground, shims
+
+
+def until_named_instant(run: Ended) -> None:
+    """Waits for the instant at which a host's lock ends, as the run itself names it."""
+    found = NAMED_INSTANT.search(run.out + run.err)
+    assert found is not None, run.told()
+    left = datetime.fromisoformat(found[1]) - SystemClock().now()
+    threading.Event().wait(max(0.0, left.total_seconds()))
+
+
+def lock_is_free(ground: Ground, host: str) -> bool:
+    lock = ground.lab.host(host).base / "lock"
+    return wait_until(lambda: not lock.exists(), timeout_s=30)
+
+
+def test_a_switch_that_outlives_its_controller_finds_its_agents_still_trusting_its_key(
+    make_lab: MakeLab, lab_folder: Path, tmp_path: Path
+) -> None:
+    with held_fleet(make_lab, lab_folder, tmp_path / "fleet", SERVER) as (ground, shims):
+        with shims.held("ln"):
+            with begun(lambda: ground.apply(SHARED, "--new-key", kill_after_s=5)) as first:
+                shims.wait_until_reached()
+                assert first.result().killed
+            # The host has yet to switch to a key that this run gives up for another one.
+            ground.apply(PER_SERVER, deadline_s=DEADLINE_S)
+        assert lock_is_free(ground, SERVER)
+        ground.converges(PER_SERVER)
+
+
+@pytest.mark.parametrize(("host", "program"), [(SERVER, "ln"), (AGENT, "mv")])
+def test_a_host_that_is_stopped_in_the_middle_of_a_visit_is_named_in_time_and_goes_on_later(
+    make_lab: MakeLab, lab_folder: Path, tmp_path: Path, host: str, program: str
+) -> None:
+    with held_fleet(make_lab, lab_folder, tmp_path / "fleet", host) as (ground, shims):
+        with (
+            shims.held(program),
+            begun(lambda: ground.apply(SHARED, "--new-key", deadline_s=DEADLINE_S)) as run,
+        ):
+            shims.wait_until_reached()
+            ground.lab.freeze(host)
+            run.result().exited(3).named(host, "time ran out")
+        stopped = ground.apply(SHARED, deadline_s=DEADLINE_S)
+        stopped.exited(3).named(host, "said nothing")
+        assert stopped.seconds < DEADLINE_S + SLACK_S
+        ground.lab.thaw(host)
+        assert lock_is_free(ground, host)
+        ground.converges(SHARED)
+
+
+@pytest.mark.parametrize(("host", "program"), [(SERVER, "ln"), (AGENT, "mv")])
+def test_a_host_that_is_killed_in_the_middle_of_a_visit_is_named_and_its_lock_ends_when_it_says(
+    make_lab: MakeLab, lab_folder: Path, tmp_path: Path, host: str, program: str
+) -> None:
+    with held_fleet(make_lab, lab_folder, tmp_path / "fleet", host) as (ground, shims):
+        with (
+            shims.held(program),
+            begun(lambda: ground.apply(SHARED, "--new-key", deadline_s=DEADLINE_S)) as run,
+        ):
+            shims.wait_until_reached()
+            daemons = ground.lab._daemons
+            daemons.signal(daemons.alone(host), signal.SIGKILL)
+            run.result().exited(3).named(host, "connection was lost")
+        ground.lab.start(host)
+        until_named_instant(ground.apply(SHARED).exited(3))
+        ground.converges(SHARED)
