@@ -119,15 +119,21 @@ def render_hook(template: str, variables: Mapping[str, Any], *, place: Place) ->
     return command
 
 
+_PASSWORD = re.compile(r"ansible_\w*pass(word|phrase)?")
+
+
 def hook_variables(inventory: Inventory, host: HostName) -> dict[str, Any]:
     """What a hook may name: the host's inventory variables, ``inventory_hostname`` and ``keyrelay_base``.
+
+    Passwords of Ansible's are left out: the rendered command is recorded, and seen by whoever lists processes.
 
     Raises:
         UsageError: there is no such host.
         InputError: the host's ``keyrelay_base`` is wrong.
     """
+    known = inventory.host(host).variables
     return {
-        **inventory.host(host).variables,
+        **{name: value for name, value in known.items() if not _PASSWORD.fullmatch(name)},
         "inventory_hostname": host,
         "keyrelay_base": inventory.endpoint(host).base,
     }

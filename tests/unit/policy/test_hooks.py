@@ -161,3 +161,11 @@ def test_a_hook_may_name_the_hosts_variables_its_name_and_its_base() -> None:
         render_hook(template, hook_variables(inventory, HostName(name)), place=PLACE) for name in ("s1", "s2")
     ]
     assert commands == ["reload s1 /opt/k web", "reload s2 /etc/keyrelay none"]
+
+
+@pytest.mark.parametrize("name", ["ansible_become_password", "ansible_become_pass", "ansible_ssh_pass"])
+def test_passwords_are_no_variables_of_a_hook(name: str) -> None:
+    inventory = inventory_of({"servers": ["s1"]}, {"s1": {name: "hunter2", "unit": "web"}})
+    assert name not in hook_variables(inventory, HostName("s1"))
+    with pytest.raises(InputError, match=name):
+        render_hook(f"reload {{{{ {name} }}}}", hook_variables(inventory, HostName("s1")), place=PLACE)
