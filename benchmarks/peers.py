@@ -121,7 +121,7 @@ class Peers:
         """Ends the connections that Ansible keeps open, so that the next round logs in anew."""
         for path in (self.folder / "control").iterdir():
             subprocess.run(
-                ["ssh", "-o", f"ControlPath={path}", "-O", "exit", "-"],
+                ["ssh", "-o", f"ControlPath={path}", "-O", "exit", "any"],
                 check=False,
                 stderr=subprocess.DEVNULL,
             )

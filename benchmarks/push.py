@@ -21,6 +21,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from threading import Event
 from time import perf_counter
 
 from cryptography import x509
@@ -38,6 +39,7 @@ from orchestrator.remote.fleet import SshFleet
 from orchestrator.rotation.visits import Challenge, Changed, CredentialId, Fence, Stage, Visit
 
 CONCURRENCY = 16
+SESSION_ENDS_S = 30.0
 PUSH = "keyrelay, stage"
 KEPT = "keyrelay, stage, connected before"
 NO_OP = "ssh, true"
@@ -53,10 +55,13 @@ class Round:
     Attributes:
         hosts_per_s: hosts visited a second.
         client_cpu_ms: CPU time of the client for one host; the hosts' own is not in it.
+        host_cpu_ms: CPU time of one host, its sshd and all that the visit ran there; also of logging in, even
+            if that was before.
     """
 
     hosts_per_s: float
     client_cpu_ms: float
+    host_cpu_ms: float
 
 
 class SystemClock:
@@ -159,12 +164,19 @@ def log_in_and_out(lab: Lab, hosts: Sequence[Endpoint]) -> None:
         list(pool.map(run, hosts))
 
 
-def measure(work: Callable[[], None], count: int, *, who: int) -> Round:
-    """Runs ``work``, which visits ``count`` hosts; ``who`` says whose CPU time the client's is."""
-    cpu, started = _cpu_s(who), perf_counter()
+def measure(work: Callable[[], None], lab: Lab, *, who: int, hang_up: Callable[[], None]) -> Round:
+    """Runs ``work``, which visits every host; ``who`` says whose CPU time the client's is."""
+    sshds, count = [host.pid for host in lab.hosts if host.pid], len(lab.hosts)
+    hosts_cpu, cpu, started = _hosts_cpu_s(sshds), _cpu_s(who), perf_counter()
     work()
-    took_s = perf_counter() - started
-    return Round(hosts_per_s=count / took_s, client_cpu_ms=(_cpu_s(who) - cpu) * 1000 / count)
+    took_s, cpu = perf_counter() - started, _cpu_s(who) - cpu
+    hang_up()
+    _await_ends(sshds)
+    return Round(
+        hosts_per_s=count / took_s,
+        client_cpu_ms=cpu * 1000 / count,
+        host_cpu_ms=(_hosts_cpu_s(sshds) - hosts_cpu) * 1000 / count,
+    )
 
 
 def _cpu_s(who: int) -> float:
@@ -172,17 +184,35 @@ def _cpu_s(who: int) -> float:
     return usage.ru_utime + usage.ru_stime
 
 
+def _await_ends(sshds: Sequence[int]) -> None:
+    """Waits until the sessions have ended: only then is their time known."""
+    deadline = perf_counter() + SESSION_ENDS_S
+    while any(Path(f"/proc/{pid}/task/{pid}/children").read_text() for pid in sshds):
+        if perf_counter() > deadline:
+            sys.exit("sessions go on after the connections have ended")
+        Event().wait(0.01)
+
+
+def _hosts_cpu_s(sshds: Sequence[int]) -> float:
+    """What the hosts have used, sessions that have ended included."""
+    # proc(5): utime, stime, cutime, cstime are the fields 14 to 17; the name before them may hold blanks.
+    fields = (Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:15] for pid in sshds)
+    return sum(sum(map(int, each)) for each in fields) / os.sysconf("SC_CLK_TCK")
+
+
 def report(rows: dict[str, list[Round]]) -> None:
     """Prints a line for each way of visiting, and how much faster keyrelay is than each of the others."""
-    console = Console()
+    console = Console() if sys.stdout.isatty() else Console(width=120)
     table = Table("", *(f"round {number}" for number in range(1, len(rows[PUSH]) + 1)))
     table.add_column("median hosts/s", justify="right")
-    table.add_column("client CPU ms/host", justify="right")
+    table.add_column("CPU ms/host: client", justify="right")
+    table.add_column("the host", justify="right")
     medians = {name: statistics.median(one.hosts_per_s for one in rounds) for name, rounds in rows.items()}
     for name, rounds in rows.items():
-        cpu = statistics.median(one.client_cpu_ms for one in rounds)
+        ours = statistics.median(one.client_cpu_ms for one in rounds)
+        theirs = statistics.median(one.host_cpu_ms for one in rounds)
         speeds = (f"{one.hosts_per_s:.1f}" for one in rounds)
-        table.add_row(name, *speeds, f"{medians[name]:.1f}", f"{cpu:.2f}")
+        table.add_row(name, *speeds, f"{medians[name]:.1f}", f"{ours:.2f}", f"{theirs:.1f}")
     console.print(table)
     for name, aim in AIMS.items():
         if name in rows:
@@ -191,6 +221,10 @@ def report(rows: dict[str, list[Round]]) -> None:
             console.print(f"ratio to {name}: {ratio:.2f} (aim: at least {aim:g}, {verdict})")
     if ANSIBLE in rows:
         console.print(LEFT_OUT)
+
+
+def nothing() -> None:
+    """For connections that are gone when the work is done."""
 
 
 def main() -> None:
@@ -228,11 +262,13 @@ def rounds(
     for number in range(count + 1):
         for name, done in rows.items():
             if name == NO_OP:
-                one = measure(lambda: log_in_and_out(lab, hosts), len(hosts), who=resource.RUSAGE_CHILDREN)
+                one = measure(
+                    lambda: log_in_and_out(lab, hosts), lab, who=resource.RUSAGE_CHILDREN, hang_up=nothing
+                )
             elif peers and name in (ANSIBLE, PYINFRA):
                 one = copied(peers, hosts, name)
             else:
-                one = pushed(hosts, number, concurrency, kept=name == KEPT)
+                one = pushed(lab, hosts, number, concurrency, kept=name == KEPT)
             if number:
                 done.append(one)
     return rows
@@ -242,13 +278,12 @@ def copied(peers: Peers, hosts: Sequence[Endpoint], name: str) -> Round:
     """One round of one of the others, with files that no host has yet."""
     peers.load({host.host: stage(host.host) for host in hosts})
     work = peers.ansible if name == ANSIBLE else peers.pyinfra
-    one = measure(work, len(hosts), who=resource.RUSAGE_CHILDREN)
-    peers.hang_up()
+    one = measure(work, peers.lab, who=resource.RUSAGE_CHILDREN, hang_up=peers.hang_up)
     peers.check("ansible" if name == ANSIBLE else "pyinfra")
     return one
 
 
-def pushed(hosts: Sequence[Endpoint], number: int, concurrency: int, *, kept: bool) -> Round:
+def pushed(lab: Lab, hosts: Sequence[Endpoint], number: int, concurrency: int, *, kept: bool) -> Round:
     """One round of visits: each over a connection of its own, or each over one that is there already."""
     room = len(hosts) if kept else 0
     with SshFleet(
@@ -257,7 +292,7 @@ def pushed(hosts: Sequence[Endpoint], number: int, concurrency: int, *, kept: bo
         if kept:
             push(fleet, visits(hosts, number + 1))
         asked = visits(hosts, number + 1)
-        return measure(lambda: push(fleet, asked), len(hosts), who=resource.RUSAGE_SELF)
+        return measure(lambda: push(fleet, asked), lab, who=resource.RUSAGE_SELF, hang_up=fleet.close)
 
 
 if __name__ == "__main__":

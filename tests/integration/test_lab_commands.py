@@ -3,16 +3,25 @@
 import json
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
 from typer.testing import CliRunner
 
 from orchestrator.cli.main import app
 from orchestrator.lab import Lab
 
 
-def test_the_commands_bring_a_lab_up_show_it_and_bring_it_down(lab_folder: Path) -> None:
-    folder = str(lab_folder / "lab")
+@pytest.fixture
+def folder(lab_folder: Path) -> Iterator[str]:
+    """Where a lab will be, which ends with the test."""
+    yield str(lab_folder / "lab")
+    if (lab_folder / "lab" / "lab.json").exists():
+        Lab(lab_folder / "lab").down()
+
+
+def test_the_commands_bring_a_lab_up_show_it_and_bring_it_down(folder: str) -> None:
     cli = CliRunner()
     up = cli.invoke(app, ["lab", "up", folder, "--servers", "1", "--agents", "1"], catch_exceptions=False)
     assert "The lab is up: 1 server, 1 agent, 1 site; 2 hosts started." in up.stdout
