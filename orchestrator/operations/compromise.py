@@ -6,10 +6,11 @@ from datetime import timedelta
 from orchestrator.errors import RefusedError
 from orchestrator.inventory.model import HostName
 from orchestrator.operations.handover import Result, hand_over
-from orchestrator.operations.planning import prepare, record
+from orchestrator.operations.lease import require_free
+from orchestrator.operations.planning import prepare_to_change, record
 from orchestrator.ports import Ports
 from orchestrator.rotation.edges import broken_edges
-from orchestrator.rotation.events import KeyEnded
+from orchestrator.rotation.events import How, KeyEnded
 from orchestrator.rotation.lifecycle import KeyState
 from orchestrator.rotation.lookup import credential_named
 from orchestrator.rotation.recorded import Credential
@@ -32,6 +33,8 @@ class Ended:
 def end_key(ports: Ports, key: str, *, lost: bool, reason: str, wait: timedelta) -> Ended:
     """Write that a key leaked (or is lost), and hand over to another one.
 
+    A leak does not wait for a rollout that is paused (``engine.decide``); everything else of it stays paused.
+
     Args:
         ports: the outside things.
         key: a thumbprint, or its beginning.
@@ -41,27 +44,26 @@ def end_key(ports: Ports, key: str, *, lost: bool, reason: str, wait: timedelta)
 
     Raises:
         UsageError: no such key, or several.
-        RefusedError: the key is gone already.
+        RefusedError: the key is gone already, or compromised and now to be called lost.
         ConflictError: another controller writes.
     """
     recorded = ports.ledger.read()
     known = credential_named(recorded, key)
-    how = KeyState.LOST if lost else KeyState.COMPROMISED
+    how: How = KeyState.LOST if lost else KeyState.COMPROMISED
     if known.state is KeyState.REMOVED:
         raise RefusedError(
             f"the key is removed since {known.state_since:%Y-%m-%d %H:%M:%SZ}: nobody holds it"
         )
+    if known.compromised and lost:
+        raise RefusedError(
+            f"the key is compromised already: {known.ended_why}",
+            hint="A key that leaked does not get safer by being lost.",
+        )
+    require_free(recorded, ports)
     if known.ended is not how:
         event = KeyEnded(credential=known.id, how=how, reason=reason)
         ports.ledger.append([event], onto=recorded, at=ports.clock.now())
-    prepared = prepare(
-        recorded.playbooks[known.playbook],
-        ledger=ports.ledger,
-        fleet=ports.fleet,
-        clock=ports.clock,
-        entropy=ports.entropy,
-        progress=ports.progress,
-    )
+    prepared = prepare_to_change(recorded.playbooks[known.playbook], ports)
     result = hand_over(
         ports,
         record(prepared, ports),

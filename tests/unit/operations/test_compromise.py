@@ -7,7 +7,8 @@ import pytest
 from orchestrator.errors import RefusedError
 from orchestrator.inventory.model import HostName
 from orchestrator.operations.compromise import Ended, end_key
-from orchestrator.policy.desired import Policy
+from orchestrator.operations.rollouts import pause
+from orchestrator.policy.desired import Policy, RolloutSpec, Share
 from orchestrator.rotation.lifecycle import KeyState
 from tests.world import AGENTS, SERVERS, World, desired
 
@@ -104,6 +105,20 @@ def test_a_key_that_leaks_while_it_is_handed_over_is_dropped_and_the_old_one_kep
     assert world.apply(desired()).complete
     assert world.live_key(SERVERS[0]) != first
     assert world.orphans() == []
+
+
+@pytest.mark.parametrize("lost", [False, True])
+def test_a_leak_does_not_wait_for_a_paused_rollout_but_a_loss_does(world: World, *, lost: bool) -> None:
+    waves = (Share(number=1), Share(number=100, percent=True))
+    wanted = desired(rollout=RolloutSpec(soak=timedelta(minutes=10), waves=waves))
+    world.apply(wanted)
+    old, in_use = key_of(world, SERVERS[1]), world.live_key(SERVERS[1])
+    world.apply(wanted, new_key=True, wait=timedelta(0))
+    (running,) = (r for r in world.recorded.rollouts.values() if r.ended is None)
+    pause(world.ledger, running.id, clock=world.clock, reason="the weekend")
+    ended = end(world, old, lost=lost)
+    assert ended.result.paused == "the weekend"
+    assert (world.live_key(SERVERS[1]) == in_use) is lost
 
 
 def test_a_lost_key_is_handed_over_by_the_rules(world: World) -> None:
