@@ -1,7 +1,7 @@
 # What one does with keyrelay's sources. `make` alone lists it.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo bench test lint check format clean
+.PHONY: help setup demo bench test lint check docs format clean
 MAKEFLAGS += --no-print-directory
 
 BIN := .venv/bin
@@ -32,6 +32,9 @@ lint: setup  ## format, lint, types and the layers of the house
 	$(BIN)/lint-imports
 
 check: lint test  ## everything that must hold before a commit
+
+docs: setup  ## the parts of the pages that are generated
+	$(BIN)/python docs/generate.py
 
 format: setup  ## bring the sources into their one format
 	$(BIN)/ruff format .

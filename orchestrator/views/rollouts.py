@@ -55,7 +55,7 @@ def rollout_answer(recorded: Recorded, rollout: Rollout, *, now: datetime) -> An
             grid(("wave", "servers"), [(n, packed(wave)) for n, wave in enumerate(rollout.waves, start=1)])
         )
     if rollout.waived:
-        tables.append(grid(("not waited for", "since"), sorted(rollout.waived.items())))
+        tables.append(grid(("not waited for", "what it costs"), sorted(rollout.waived.items())))
     if trouble and rollout.ended is None:
         tables.append(grid(("failing", "reason", "since"), trouble))
     return Answer(
