@@ -102,7 +102,7 @@ def _check(visit: Visit) -> bool:
     )
     if claims > PROOFS_A_VISIT:
         raise ValueError(f"{claims} claims in one visit; at most {PROOFS_A_VISIT}")
-    return mutating
+    return mutating or visit.fence is not None
 
 
 def _closed(state: HostState, visit: Visit, faults: Faults) -> str | None:

@@ -7,7 +7,8 @@ from datetime import timedelta
 from orchestrator.errors import ConflictError, UsageError
 from orchestrator.inventory.model import HostName
 from orchestrator.operations.handover import Result, hand_over
-from orchestrator.operations.planning import Prepared, prepare, record
+from orchestrator.operations.lease import release
+from orchestrator.operations.planning import Prepared, prepare_to_change, record
 from orchestrator.policy.desired import Desired
 from orchestrator.ports import Ports
 from orchestrator.rotation.events import AgentsWaived
@@ -65,26 +66,19 @@ def apply(
         ConflictError: the plan is not the one agreed to, or another controller writes.
         RefusedError: the plan would not be safe.
     """
-    prepared = prepare(
-        desired,
-        ledger=ports.ledger,
-        fleet=ports.fleet,
-        clock=ports.clock,
-        entropy=ports.entropy,
-        progress=ports.progress,
-        new_key=new_key,
-    )
+    prepared = prepare_to_change(desired, ports, new_key=new_key)
     plan = prepared.plan
     if digest is not None and not plan.digest.startswith(digest):
         raise ConflictError(
             f"the plan has changed: it is {plan.digest} now, and {digest} was agreed to",
             hint="Look at the new plan with: keyrelay plan",
         )
-    if plan.start is None and plan.resumes is None:
-        record(prepared, ports)
-        return Applied(prepared=prepared, result=None)
-    if not agree(prepared):
-        return Applied(prepared=prepared, result=None, agreed=False)
+    idle = plan.start is None and plan.resumes is None
+    if idle and waive:
+        raise UsageError("nothing waits for an agent, so none can be waived", hint="Leave --waive out.")
+    if idle or not agree(prepared):
+        release(record(prepared, ports) if idle else prepared.recorded, ports)
+        return Applied(prepared=prepared, result=None, agreed=idle)
     result = hand_over(
         ports,
         _waived(record(prepared, ports), waive, desired, ports),

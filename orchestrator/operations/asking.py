@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from types import MappingProxyType
 from typing import assert_never
 
 from orchestrator.inventory.model import Endpoint, HostName
@@ -21,14 +22,33 @@ class Answers:
     surveys: Mapping[HostName, HostSurvey]
     failures: Mapping[HostName, str]
 
+    def __bool__(self) -> bool:
+        """Whether there is any."""
+        return bool(self.surveys or self.failures)
+
     def event(self) -> HostsSurveyed:
         """The answers as the ledger keeps them."""
         return HostsSurveyed(surveys=self.surveys, failures=self.failures)
 
 
-def survey(fleet: Fleet, endpoints: Iterable[Endpoint], progress: ProgressSink) -> Answers:
-    """Visit every endpoint and see what it holds."""
-    visits = [vs.Visit(endpoint=endpoint, orders=(vs.Survey(),)) for endpoint in endpoints]
+def survey(
+    fleet: Fleet,
+    endpoints: Iterable[Endpoint],
+    progress: ProgressSink,
+    fences: Mapping[HostName, vs.Fence] = MappingProxyType({}),
+) -> Answers:
+    """Visit every endpoint and see what it holds.
+
+    Args:
+        fleet: the hosts.
+        endpoints: whom to ask.
+        progress: who watches.
+        fences: for hosts with a visit whose end is not known, so that it cannot have its way afterwards.
+    """
+    visits = [
+        vs.Visit(endpoint=endpoint, orders=(vs.Survey(),), fence=fences.get(endpoint.host))
+        for endpoint in endpoints
+    ]
     surveys: dict[HostName, HostSurvey] = {}
     failures: dict[HostName, str] = {}
     progress.visiting("survey", len(visits))
@@ -60,12 +80,22 @@ def taken_in(recorded: Recorded, answers: Answers, *, at: datetime) -> Recorded:
     return evolve(recorded, entry)
 
 
-def tells_news(recorded: Recorded, answers: Answers, *, at: datetime) -> bool:
-    """Whether the answers change anything in the record but the time a host was last seen."""
+def news(recorded: Recorded, answers: Answers, *, at: datetime) -> Answers:
+    """The answers that change anything in the record but the time a host was last seen."""
     after = taken_in(recorded, answers, at=at)
-    return _facts(after) != _facts(recorded)
+
+    def changed(host: HostName) -> bool:
+        return _facts(after, host) != _facts(recorded, host)
+
+    return Answers(
+        surveys={host: told for host, told in answers.surveys.items() if changed(host)},
+        failures={host: why for host, why in answers.failures.items() if changed(host)},
+    )
 
 
-def _facts(recorded: Recorded) -> tuple[object, ...]:
-    failing = {h: (c.failing_since, c.reason) for h, c in recorded.contacts.items() if c.failing_since}
-    return (recorded.servers, recorded.agents, recorded.pending, failing)
+def _facts(recorded: Recorded, host: HostName) -> tuple[object, ...]:
+    contact = recorded.contacts.get(host)
+    failing = (
+        (contact.failing_since, contact.reason) if contact is not None and contact.failing_since else None
+    )
+    return (recorded.servers.get(host), recorded.agents.get(host), recorded.pending.get(host), failing)

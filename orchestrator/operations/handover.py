@@ -15,7 +15,7 @@ from orchestrator.inventory.model import HostName
 from orchestrator.keys.authority import make_request
 from orchestrator.keys.certificate import parse_certificate
 from orchestrator.keys.material import KeyPair, generate, load_private
-from orchestrator.operations.lease import TERM, is_held, take, wants_renewal
+from orchestrator.operations.lease import is_held, renewal, take, wants_renewal
 from orchestrator.policy.desired import PlaybookName
 from orchestrator.ports import CertificateOrder, Ports
 from orchestrator.rotation import events as ev
@@ -28,6 +28,9 @@ from orchestrator.rotation.visits import CredentialId
 
 PURPOSE = "credential"
 """What the vault keeps credentials' private keys for."""
+
+LOOK = timedelta(seconds=10)
+"""How often a run that waits looks at what others have written."""
 
 NO_PROGRESS = "it reports success, and yet nothing changed"
 
@@ -106,6 +109,7 @@ class _Run:
 
     def until(self, deadline: datetime) -> Result:
         while True:
+            self._look_up()
             now = self._ports.clock.now()
             decision = decide(
                 self.recorded,
@@ -139,18 +143,30 @@ class _Run:
                 self._record([ev.LeaseReleased(holder=self._ports.controller.name)])
 
     def _wait_until(self, instant: datetime) -> None:
-        """Wait, renewing the lease meanwhile."""
-        while (now := self._ports.clock.now()) < instant:
-            self._ports.clock.wait_until(min(instant, now + TERM / 3))
-            if wants_renewal(self.recorded, self._ports):
-                self.recorded = take(self.recorded, self._ports)
+        """Wait, renewing the lease meanwhile; what a person says from another terminal ends the wait."""
+        before = self.recorded.version
+        while (now := self._ports.clock.now()) < instant and self.recorded.version == before:
+            self._ports.clock.wait_until(min(instant, now + LOOK))
+            self._look_up()
+
+    def _look_up(self) -> None:
+        """Take in what others have written while this controller has the lease, and renew it.
+
+        Raises:
+            ConflictError: it has lost the lease.
+        """
+        newer = self._ports.ledger.read()
+        if not is_held(newer, self._ports):
+            raise ConflictError(
+                "this controller has lost its lease: another one hands over",
+                hint="What is unfinished goes on with the next apply or watch.",
+            )
+        self.recorded = newer
+        if wants_renewal(newer, self._ports):
+            self._record([renewal(self._ports)])
 
     def _record(self, events: Sequence[ev.Event]) -> None:
-        """Write, on top of what others may have written while this controller has the lease.
-
-        A person may pause the rollout, waive an agent or end a key from another terminal; that is no reason
-        to stop recording what was done.
-        """
+        """Write what has happened, on top of what others have written meanwhile."""
         now, ledger = self._ports.clock.now(), self._ports.ledger
         try:
             self.recorded = ledger.append(events, onto=self.recorded, at=now)
@@ -159,8 +175,19 @@ class _Run:
             if not is_held(newer, self._ports):
                 raise
             self.recorded = ledger.append(events, onto=newer, at=now)
-        if wants_renewal(self.recorded, self._ports):
-            self.recorded = take(self.recorded, self._ports)
+
+    def _intend(self, events: Sequence[ev.Event]) -> bool:
+        """Write what is about to happen; False where others have written meanwhile: it is to be decided anew.
+
+        A person may have paused the rollout or ended a key from another terminal.
+        """
+        try:
+            now = self._ports.clock.now()
+            self.recorded = self._ports.ledger.append(events, onto=self.recorded, at=now)
+        except ConflictError:
+            self._look_up()
+            return False
+        return True
 
     def _at_home(self, decision: Decision) -> bool:
         """Do what needs no host; whether there was anything to do."""
@@ -174,11 +201,11 @@ class _Run:
             self._record([ev.KeyDestroyed(credential=credential) for credential in decision.destroy])
         running = self.recorded.running(self._playbook)
         if running is not None and decision.halt:
-            self._record([ev.RolloutPaused(rollout=running.id, reason=decision.halt)])
+            self._intend([ev.RolloutPaused(rollout=running.id, reason=decision.halt)])
         if running is not None and decision.waive:
-            self._record([ev.AgentsWaived(rollout=running.id, agents=decision.waive)])
+            self._intend([ev.AgentsWaived(rollout=running.id, agents=decision.waive)])
         if decision.ended:
-            self._record([ev.RolloutEnded(rollout=rollout) for rollout in decision.ended])
+            self._intend([ev.RolloutEnded(rollout=rollout) for rollout in decision.ended])
         return bool(
             decision.make
             or decision.certify
@@ -190,7 +217,8 @@ class _Run:
 
     def _make(self, credentials: Sequence[CredentialId]) -> None:
         """Make keys on the controller; one that an earlier run put into the vault is taken again."""
-        self._record([ev.KeyMakingIntended(credential=credential) for credential in credentials])
+        if not self._intend([ev.KeyMakingIntended(credential=credential) for credential in credentials]):
+            return
         for credential in credentials:
             if not self._ports.vault.holds(credential):
                 algorithm = self.recorded.credentials[credential].key.algorithm
@@ -236,7 +264,9 @@ class _Run:
         errands = {errand.host: errand for errand in self._moving(decision.errands)}
         if not errands:
             return
-        self._record([ev.VisitsIntended(intents=tuple(errand.intent for errand in errands.values()))])
+        if not self._intend([ev.VisitsIntended(intents=tuple(errand.intent for errand in errands.values()))]):
+            self._last = {}
+            return
         fence = vs.Fence(generation=self.recorded.generation, counter=self.recorded.version)
         visits = [self._visit(errand, fence) for errand in errands.values()]
         outcomes: list[vs.Outcome] = []
@@ -246,6 +276,8 @@ class _Run:
                 believed = judge(self.recorded, errands[outcome.host].orders, outcome)
                 outcomes.append(believed)
                 self._ports.progress.visited(believed)
+                if wants_renewal(self.recorded, self._ports):
+                    self._record([renewal(self._ports)])
         finally:
             if outcomes:
                 self._record([ev.VisitsEnded(outcomes=tuple(outcomes))])

@@ -9,11 +9,11 @@ from datetime import timedelta
 
 from orchestrator.errors import ConflictError
 from orchestrator.ports import Ports
-from orchestrator.rotation.events import LeaseTaken
+from orchestrator.rotation.events import LeaseReleased, LeaseTaken
 from orchestrator.rotation.recorded import Recorded
 
 TERM = timedelta(minutes=10)
-"""For how long a lease is taken; longer than any visit may last."""
+"""For how long a lease is taken. It is renewed whenever something is written and half of it is over."""
 
 
 def require_free(recorded: Recorded, ports: Ports) -> None:
@@ -41,9 +41,12 @@ def take(recorded: Recorded, ports: Ports) -> Recorded:
         ConflictError: another controller has it, or was quicker.
     """
     require_free(recorded, ports)
-    now = ports.clock.now()
-    taken = LeaseTaken(holder=ports.controller.name, until=now + TERM)
-    return ports.ledger.append([taken], onto=recorded, at=now)
+    return ports.ledger.append([renewal(ports)], onto=recorded, at=ports.clock.now())
+
+
+def renewal(ports: Ports) -> LeaseTaken:
+    """The entry by which this controller has the lease for another term."""
+    return LeaseTaken(holder=ports.controller.name, until=ports.clock.now() + TERM)
 
 
 def wants_renewal(recorded: Recorded, ports: Ports) -> bool:
@@ -55,3 +58,11 @@ def wants_renewal(recorded: Recorded, ports: Ports) -> bool:
 def is_held(recorded: Recorded, ports: Ports) -> bool:
     """Whether this controller has the lease."""
     return recorded.lease is not None and recorded.lease.holder == ports.controller.name
+
+
+def release(recorded: Recorded, ports: Ports) -> Recorded:
+    """Give the lease back, if this controller has it."""
+    if not is_held(recorded, ports):
+        return recorded
+    released = LeaseReleased(holder=ports.controller.name)
+    return ports.ledger.append([released], onto=recorded, at=ports.clock.now())

@@ -2,15 +2,18 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime
 
 from orchestrator.inventory.model import Endpoint, HostName
-from orchestrator.operations.asking import Answers, survey, taken_in, tells_news
-from orchestrator.operations.lease import require_free
+from orchestrator.keys.material import Random
+from orchestrator.operations.asking import Answers, news, survey, taken_in
+from orchestrator.operations.lease import require_free, take
 from orchestrator.policy.desired import Desired, PlaybookName
 from orchestrator.ports import Clock, Entropy, Fleet, Ledger, Ports, ProgressSink
 from orchestrator.rotation.events import EndpointsChanged, Event
 from orchestrator.rotation.plan import Plan, make_plan
 from orchestrator.rotation.recorded import Recorded
+from orchestrator.rotation.visits import Fence
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,27 +57,66 @@ def prepare(
     """
     recorded = ledger.read()
     answers = survey(fleet, _endpoints(desired, recorded).values(), progress)
-    now = clock.now()
-    plan = make_plan(
+    return _planned(desired, recorded, answers, now=clock.now(), random=entropy, new_key=new_key)
+
+
+def prepare_to_change(desired: Desired, ports: Ports, *, new_key: bool = False) -> Prepared:
+    """The same for a run that is to change hosts: nobody else may, and no earlier visit has its way later.
+
+    Raises:
+        RefusedError: the plan would not be safe.
+        ConflictError: another controller hands over.
+    """
+    recorded, answers = ask_to_change(ports.ledger.read(), desired, ports)
+    return _planned(
         desired,
-        taken_in(recorded, answers, at=now),
-        answers.surveys,
-        now=now,
-        random=entropy,
+        recorded,
+        answers,
+        now=ports.clock.now(),
+        random=ports.entropy,
         new_key=new_key,
     )
-    return Prepared(plan=plan, recorded=recorded, answers=answers)
+
+
+def ask_to_change(recorded: Recorded, desired: Desired, ports: Ports) -> tuple[Recorded, Answers]:
+    """Survey the hosts of a playbook for a run that is to change them; the answers are not written yet.
+
+    Hosts with a visit whose end is not known are asked behind a new fence, which takes the lease.
+
+    Raises:
+        ConflictError: another controller hands over.
+    """
+    require_free(recorded, ports)
+    endpoints = _endpoints(desired, recorded)
+    uncertain = sorted(recorded.pending.keys() & endpoints.keys())
+    if uncertain:
+        recorded = take(recorded, ports)
+    fence = Fence(generation=recorded.generation, counter=recorded.version)
+    fences = dict.fromkeys(uncertain, fence)
+    return recorded, survey(ports.fleet, endpoints.values(), ports.progress, fences)
 
 
 def go_on(recorded: Recorded, playbook: PlaybookName, ports: Ports) -> tuple[Recorded, Answers]:
     """Survey the hosts of a playbook as it was last applied, and write what is news, to go on from there."""
-    require_free(recorded, ports)
-    desired = recorded.playbooks[playbook]
-    answers = survey(ports.fleet, _endpoints(desired, recorded).values(), ports.progress)
+    recorded, answers = ask_to_change(recorded, recorded.playbooks[playbook], ports)
     now = ports.clock.now()
-    if tells_news(recorded, answers, at=now):
-        recorded = ports.ledger.append([answers.event()], onto=recorded, at=now)
+    if told := news(recorded, answers, at=now):
+        recorded = ports.ledger.append([told.event()], onto=recorded, at=now)
     return recorded, answers
+
+
+def _planned(
+    desired: Desired,
+    recorded: Recorded,
+    answers: Answers,
+    *,
+    now: datetime,
+    random: Random,
+    new_key: bool,
+) -> Prepared:
+    after = taken_in(recorded, answers, at=now)
+    plan = make_plan(desired, after, answers.surveys, now=now, random=random, new_key=new_key)
+    return Prepared(plan=plan, recorded=recorded, answers=answers)
 
 
 def record(prepared: Prepared, ports: Ports) -> Recorded:
@@ -85,8 +127,8 @@ def record(prepared: Prepared, ports: Ports) -> Recorded:
     """
     now = ports.clock.now()
     events = list(prepared.events())
-    if tells_news(prepared.recorded, prepared.answers, at=now):
-        events.insert(0, prepared.answers.event())
+    if told := news(prepared.recorded, prepared.answers, at=now):
+        events.insert(0, told.event())
     if not events:
         return prepared.recorded
     require_free(prepared.recorded, ports)

@@ -11,7 +11,8 @@ from orchestrator.errors import RefusedError, UsageError
 from orchestrator.inventory.model import HostName
 from orchestrator.operations.asking import survey
 from orchestrator.operations.handover import Result, hand_over
-from orchestrator.operations.planning import prepare, record
+from orchestrator.operations.lease import require_free
+from orchestrator.operations.planning import prepare_to_change, record
 from orchestrator.policy.desired import Desired, PlaybookName, Scope, TrustSet
 from orchestrator.ports import Ports
 from orchestrator.rotation.events import Event, HostGivenUp, KeyEnded
@@ -59,6 +60,7 @@ def remove(ports: Ports, name: str, *, wait: timedelta, give_up: bool) -> Remove
     endpoint = recorded.endpoints.get(host)
     if endpoint is None or not (host in recorded.servers or host in recorded.agents):
         raise UsageError(f"the ledger knows no server or agent {name!r}", hint="See: keyrelay inventory list")
+    require_free(recorded, ports)
     failures = {} if give_up else survey(ports.fleet, [endpoint], ports.progress).failures
     if failures:
         raise RefusedError(
@@ -113,14 +115,7 @@ def _without(desired: Desired, host: HostName) -> Desired:
 
 
 def _run(ports: Ports, desired: Desired, wait: timedelta) -> Result:
-    prepared = prepare(
-        desired,
-        ledger=ports.ledger,
-        fleet=ports.fleet,
-        clock=ports.clock,
-        entropy=ports.entropy,
-        progress=ports.progress,
-    )
+    prepared = prepare_to_change(desired, ports)
     return hand_over(
         ports,
         record(prepared, ports),

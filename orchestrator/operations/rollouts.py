@@ -4,9 +4,10 @@ from datetime import timedelta
 
 from orchestrator.errors import RefusedError
 from orchestrator.operations.handover import Result, hand_over
+from orchestrator.operations.lease import require_free
 from orchestrator.operations.planning import go_on
 from orchestrator.ports import Clock, Ledger, Ports
-from orchestrator.rotation.events import RolloutPaused, RolloutResumed
+from orchestrator.rotation.events import AgentsWaived, RolloutPaused, RolloutResumed
 from orchestrator.rotation.lookup import rollout_named
 from orchestrator.rotation.recorded import Recorded, Rollout
 from orchestrator.rotation.revert import plan_revert
@@ -37,6 +38,7 @@ def resume(ports: Ports, name: str, *, wait: timedelta) -> Result:
     """
     recorded = ports.ledger.read()
     rollout = _under_way(recorded, name)
+    require_free(recorded, ports)
     if rollout.paused:
         event = RolloutResumed(rollout=rollout.id)
         recorded = ports.ledger.append([event], onto=recorded, at=ports.clock.now())
@@ -44,7 +46,7 @@ def resume(ports: Ports, name: str, *, wait: timedelta) -> Result:
 
 
 def revert(ports: Ports, name: str, *, wait: timedelta) -> Result:
-    """Take a rollout back, as a rollout of its own.
+    """Take a rollout back, as a rollout of its own; agents that it did not wait for are not waited for now.
 
     Raises:
         UsageError: no such rollout, or several.
@@ -52,8 +54,11 @@ def revert(ports: Ports, name: str, *, wait: timedelta) -> Result:
         ConflictError: another controller writes.
     """
     recorded = ports.ledger.read()
-    event = plan_revert(recorded, rollout_named(recorded, name), random=ports.entropy)
-    recorded = ports.ledger.append([event], onto=recorded, at=ports.clock.now())
+    rollout = rollout_named(recorded, name)
+    event = plan_revert(recorded, rollout, random=ports.entropy)
+    require_free(recorded, ports)
+    waived = [AgentsWaived(rollout=event.rollout, agents=rollout.waived)] if rollout.waived else []
+    recorded = ports.ledger.append([event, *waived], onto=recorded, at=ports.clock.now())
     return _carry_on(ports, recorded, recorded.rollouts[event.rollout], wait)
 
 

@@ -9,7 +9,8 @@ from datetime import timedelta
 from orchestrator.errors import RefusedError
 from orchestrator.operations.apply import Applied
 from orchestrator.operations.handover import hand_over
-from orchestrator.operations.planning import prepare, record
+from orchestrator.operations.lease import release
+from orchestrator.operations.planning import prepare_to_change, record
 from orchestrator.policy.desired import Desired
 from orchestrator.ports import Ports
 
@@ -21,14 +22,7 @@ def watch_once(ports: Ports, desired: Desired) -> Applied:
         RefusedError: the playbook or the inventory has changed since it was applied, or never was.
         ConflictError: another controller writes.
     """
-    prepared = prepare(
-        desired,
-        ledger=ports.ledger,
-        fleet=ports.fleet,
-        clock=ports.clock,
-        entropy=ports.entropy,
-        progress=ports.progress,
-    )
+    prepared = prepare_to_change(desired, ports)
     if not prepared.plan.renews_only:
         raise RefusedError(
             f"playbook {desired.playbook!r} asks for something else than when it was last applied",
@@ -42,6 +36,7 @@ def watch_once(ports: Ports, desired: Desired) -> Applied:
         )
     recorded = record(prepared, ports)
     if prepared.plan.start is None and prepared.plan.resumes is None:
+        release(recorded, ports)
         return Applied(prepared=prepared, result=None)
     result = hand_over(
         ports,

@@ -97,9 +97,9 @@ def encode(visit: Visit, *, marker: str, lease: timedelta | None = None) -> Secr
         raise ValueError(f"a visit has at most {PROOFS_A_VISIT} claims")
     seconds = max(1, math.ceil((lease or time_needed(visit) + _SPARE).total_seconds()))
     fence = f"{seconds} - -"
-    if not all(isinstance(order, READING) for order in visit.orders):
-        if visit.fence is None:
-            raise ValueError("a visit that changes something shows a fence")
+    if visit.fence is None and not all(isinstance(order, READING) for order in visit.orders):
+        raise ValueError("a visit that changes something shows a fence")
+    if visit.fence is not None:
         fence = f"{seconds} {visit.fence.generation} {visit.fence.counter}"
     frames = [_PROGRAM, _line(f"keyrelay 1 {marker}"), _line(visit.endpoint.base), _line(fence)]
     for order in visit.orders:

@@ -34,7 +34,7 @@ def wanted_lines(view: View, agent: HostName, steps: Mapping[HostName, Step]) ->
         signed = recorded.may_sign(server) | view.in_flight(server)
         wanted |= {TrustLine(server=server, credential=c) for c in signed if _may_be_trusted(recorded, c)}
         target = view.target(server)
-        if target is not None and view.staged(server):
+        if target is not None and view.staged(server) and _may_be_trusted(recorded, target):
             wanted.add(TrustLine(server=server, credential=target))
     for line in installed - wanted:
         if view.compromised(line.credential):

@@ -50,7 +50,7 @@ class Decision:
         ended: rollouts that have nothing left to do.
         waive: agents that have been away for longer than the playbook waits, with what that costs.
         halt: why the rollout has to be paused; empty: it has not.
-        paused: why nothing may be done; empty: it may.
+        paused: why nothing may be done but what takes a compromised key away; empty: it may.
     """
 
     make: tuple[CredentialId, ...] = ()
@@ -132,6 +132,13 @@ class _Round:
             for server, step in self._all_steps.items()
             if recorded.servers[server].playbook == playbook
         }
+        rollout = recorded.running(playbook)
+        self._paused = rollout.paused if rollout is not None else ""
+        self._moving = {
+            server: step
+            for server, step in self._steps.items()
+            if not self._paused or step is Step.EXPEL or self._view.is_urgent(server)
+        }
         self._elsewhere = recorded.elsewhere(playbook)
         self._agents = sorted(
             agent
@@ -143,7 +150,7 @@ class _Round:
 
     def decision(self) -> Decision:
         errands: dict[HostName, Errand] = {}
-        for server, step in self._steps.items():
+        for server, step in self._moving.items():
             errand = self._server_errand(server, step)
             if errand is not None and server not in self._aside:
                 errands[server] = errand
@@ -154,25 +161,45 @@ class _Round:
                 continue
             if agent not in waived:
                 self._unsettled.add(agent)
+            if self._paused and not self._trusts_compromised(agent):
+                continue
             if agent not in self._aside and not self._is_early(agent, errands):
                 errands[agent] = _joined(errands[agent], errand) if agent in errands else errand
         holdups = Holdups(view=self._view, steps=self._steps, all_steps=self._all_steps)
         waits = tuple(holdups.waits())
-        blocks = tuple(holdups.blocks(self._aside, self._elsewhere, self._unsettled))
-        rollout = self._recorded.running(self._playbook)
-        if rollout is not None and rollout.paused:
-            return Decision(paused=rollout.paused, waits=waits, blocks=blocks)
-        return Decision(
+        blocks = tuple(
+            holdups.blocks({**self._without_target(), **self._aside}, self._elsewhere, self._unsettled)
+        )
+        decision = Decision(
             make=self._to_make(),
             certify=self._to_certify(),
             errands=tuple(errands.values()),
             destroy=self._to_destroy(),
             waits=waits,
             blocks=blocks,
-            ended=tuple(self._ended()),
-            waive=to_waive(self._view, self._steps) if rollout is not None else {},
-            halt=over_budget(self._view, rollout) if rollout is not None else "",
+            paused=self._paused,
         )
+        rollout = self._recorded.running(self._playbook)
+        if rollout is None or self._paused:
+            return decision
+        return replace(
+            decision,
+            ended=tuple(self._ended()),
+            waive=to_waive(self._view, self._steps),
+            halt=over_budget(self._view, rollout),
+        )
+
+    def _without_target(self) -> Mapping[HostName, str]:
+        """Servers that are to have a key which leaked, with the reason why they stay where they are."""
+        return {
+            server: "the key it is to have is compromised; the next apply makes another one"
+            for server in self._steps
+            if (target := self._view.target(server)) is not None and self._view.compromised(target)
+        }
+
+    def _trusts_compromised(self, agent: HostName) -> bool:
+        bundles = self._recorded.bundles(agent)
+        return any(self._view.compromised(line.credential) for bundle in bundles for line in bundle.lines)
 
     def _server_errand(self, server: HostName, step: Step) -> Errand | None:
         """The visit that the step asks for, where it is one to the server."""
@@ -182,7 +209,9 @@ class _Round:
         match step:
             case Step.EXPEL:
                 return self._expelling(server)
-            case Step.MAKE if target is not None and target.key.origin is Origin.SERVER:
+            case Step.MAKE if (
+                target is not None and target.public is None and target.key.origin is Origin.SERVER
+            ):
                 order: vs.Order = vs.Generate(
                     credential=target.id,
                     algorithm=target.key.algorithm,
@@ -293,16 +322,17 @@ class _Round:
     def _to_make(self) -> tuple[CredentialId, ...]:
         targets = {
             target.id: target
-            for server, step in self._steps.items()
+            for server, step in self._moving.items()
             if step is Step.MAKE and (target_id := self._view.target(server)) is not None
             for target in (self._recorded.credentials[target_id],)
         }
-        return tuple(sorted(c.id for c in targets.values() if c.key.origin is Origin.CONTROLLER))
+        wanted = [c for c in targets.values() if c.public is None and c.key.origin is Origin.CONTROLLER]
+        return tuple(sorted(credential.id for credential in wanted))
 
     def _to_certify(self) -> tuple[tuple[CredentialId, HostName], ...]:
         return tuple(
             (target, server)
-            for server, step in self._steps.items()
+            for server, step in self._moving.items()
             if step is Step.CERTIFY
             and server not in self._aside
             and (target := self._view.target(server)) is not None

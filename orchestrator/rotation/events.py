@@ -177,16 +177,16 @@ class KeyDestroyed:
     kind: Literal["key-destroyed"] = "key-destroyed"
 
 
+How = Literal[KeyState.COMPROMISED, KeyState.LOST]
+"""In what way a key can be ended by a person."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeyEnded:
-    """A person says that a key leaked, or that it is lost.
-
-    Attributes:
-        how: ``compromised`` or ``lost``.
-    """
+    """A person says that a key leaked, or that it is lost."""
 
     credential: CredentialId
-    how: KeyState
+    how: How
     reason: str
     kind: Literal["key-ended"] = "key-ended"
 

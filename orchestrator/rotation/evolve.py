@@ -213,7 +213,10 @@ def _finish(recorded: Recorded, event: ev.RolloutEnded, at: datetime) -> Recorde
     gone = {
         host
         for host, server in recorded.servers.items()
-        if server.target is None and not server.placements and host not in recorded.pending
+        if server.target is None
+        and not server.placements
+        and host not in recorded.pending
+        and all(at >= since + recorded.credentials[c].in_flight for c, since in server.cleared.items())
     }
     idle = {
         host

@@ -6,7 +6,8 @@ has to be in ``KEY_MOVES``; another one is a fault of this program, not of the f
 
 A handover takes one server from the keys it has to the one it should have. Where it stands is never
 stored either: it is the first row of ``STEPS`` whose condition does not hold now. The order of the rows is
-the safety of the fleet, since a step's visit is only made when all rows above it hold:
+the safety of the fleet, since a server is only visited for a step when all rows above it hold, and agents are
+given what follows from where their servers stand (``bundles.wanted_lines``):
 agents are proven before a server switches (S6), a server is disarmed before its agents drop the old key,
 and messages in flight outlive the wait in between (S7).
 """
@@ -167,7 +168,10 @@ STEPS: Mapping[Step, Rule] = MappingProxyType(
             invariants=("S4",),
         ),
         Step.MAKE: Rule(
-            phase=Phase.STAGE, holds_when="the new key is made", visits="server", invariants=("S3", "S4")
+            phase=Phase.STAGE,
+            holds_when="the new key is made, and nobody has called it leaked",
+            visits="server",
+            invariants=("S3", "S4"),
         ),
         Step.CERTIFY: Rule(phase=Phase.STAGE, holds_when="the issuer has certified it for this server"),
         Step.STAGE: Rule(

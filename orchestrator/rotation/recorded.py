@@ -16,7 +16,7 @@ from typing import NewType
 from orchestrator.inventory.model import Endpoint, HostName
 from orchestrator.keys.bundle import Position
 from orchestrator.keys.material import PublicKey
-from orchestrator.policy.desired import Desired, KeySpec, PlaybookName, ScopeName
+from orchestrator.policy.desired import Desired, KeySpec, Origin, PlaybookName, ScopeName
 from orchestrator.rotation.lifecycle import KeyState
 from orchestrator.rotation.visits import Challenge, Claim, CredentialId
 
@@ -224,6 +224,11 @@ class Credential:
     in_vault: bool = False
     ended: KeyState | None = None
     ended_why: str = ""
+
+    @property
+    def is_to_be_made_there(self) -> bool:
+        """Whether its server has yet to make it."""
+        return self.public is None and self.key.origin is Origin.SERVER
 
     @property
     def compromised(self) -> bool:

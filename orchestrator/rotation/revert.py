@@ -18,7 +18,8 @@ def plan_revert(recorded: Recorded, rollout: Rollout, *, random: Random) -> Roll
     Servers and agents that came with it leave again, and policies go back with the keys.
 
     Raises:
-        RefusedError: it has ended, it was the first, it takes back another itself, or an old key is put away.
+        RefusedError: it has ended, it was the first, it takes back another itself, an old key is put away, or
+            was ended by a person.
     """
     if rollout.ended is not None:
         raise RefusedError(
@@ -36,6 +37,12 @@ def plan_revert(recorded: Recorded, rollout: Rollout, *, random: Random) -> Roll
             hint="To take hosts out, take them out of the playbook and apply it.",
         )
     before = rollout.before
+    ended = [c for s in before.servers() if (c := recorded.credentials[_earlier(recorded, rollout, s)]).ended]
+    if ended:
+        raise RefusedError(
+            f"rollout {rollout.id} cannot be taken back: a key it came from is {ended[0].ended}",
+            hint="It can only go forward: keyrelay apply",
+        )
     back = {server: _earlier(recorded, rollout, server) for server in before.servers()}
     leaving = {
         server: None

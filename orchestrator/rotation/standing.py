@@ -251,7 +251,7 @@ class View:
             case Step.EXPEL:
                 return not self.to_expel(server)
             case Step.MAKE:
-                return target is None or target.public is not None
+                return target is None or (target.public is not None and not target.compromised)
             case Step.CERTIFY:
                 return target is None or server in target.certificates
             case Step.STAGE:

@@ -88,7 +88,11 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Survey:
-    """Tell what you hold; needs neither lock nor fence."""
+    """Tell what you hold; needs neither lock nor fence.
+
+    In a visit that shows a fence all the same it is the last word on what earlier visits did: none of them
+    is still at work, since this one has the lock, and none that comes later gets past the fence.
+    """
 
     kind: Literal["survey"] = "survey"
 
@@ -225,7 +229,7 @@ class Visit:
     """Orders for one host, done in one exec.
 
     Attributes:
-        fence: needed as soon as one order changes something.
+        fence: needed as soon as one order changes something; a visit that shows one takes the lock.
     """
 
     endpoint: Endpoint

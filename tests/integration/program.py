@@ -13,6 +13,7 @@ from orchestrator.keys.bundle import Position, TrustBundle, TrustedKey
 from orchestrator.keys.material import Algorithm, KeyPair, PublicKey, generate, sign
 from orchestrator.remote.wire import BOOTSTRAP, decode, encode
 from orchestrator.rotation.visits import (
+    READING,
     Challenge,
     Claim,
     CredentialId,
@@ -140,12 +141,14 @@ class Machine:
     executable: Path | None = None
 
     def visit(self, *orders: Order, fence: Fence | None = None, base: Path | None = None) -> Visit:
-        """A visit with these orders, under a fence that rises each time."""
+        """A visit with these orders, and a fence that rises each time where they change something."""
+        if fence is None and not all(isinstance(order, READING) for order in orders):
+            fence = Fence(generation=1, counter=next(self.counters))
         endpoint = Endpoint(host=HostName("host-01"), address="127.0.0.1", base=str(base or self.base))
         return Visit(
             endpoint=endpoint,
             orders=orders,
-            fence=fence or Fence(generation=1, counter=next(self.counters)),
+            fence=fence,
         )
 
     def run(self, *orders: Order, fence: Fence | None = None) -> Outcome:

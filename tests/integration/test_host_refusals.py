@@ -25,6 +25,7 @@ from orchestrator.rotation.visits import (
     Staged,
     Survey,
     Trust,
+    Unchanged,
 )
 from tests.integration.program import (
     CERTIFICATE,
@@ -338,3 +339,18 @@ def test_a_server_folder_on_another_filesystem_is_refused(settled: Machine) -> N
         subprocess.run(["umount", credentials], check=True)
 
     assert unsafe(outcome) == f"{credentials} has another filesystem, expected the filesystem of the base"
+
+
+def test_a_survey_behind_a_fence_has_the_last_word(machine: Machine) -> None:
+    machine.run(stage(ONE), fence=Fence(generation=1, counter=5))
+    told = machine.run(Survey(), fence=Fence(generation=1, counter=7))
+    assert isinstance(told, Unchanged)
+    late = machine.run(stage(TWO), fence=Fence(generation=1, counter=6))
+    assert isinstance(late, Refused)
+    assert "fenced" in late.reason
+    (machine.base / "lock").mkdir()
+    (machine.base / "lock" / "owner").write_text(f"{'ab' * 16} 99999999999\n")
+    held = machine.run(Survey(), fence=Fence(generation=1, counter=8))
+    assert isinstance(held, Refused)
+    assert "holds the lock" in held.reason
+    assert isinstance(machine.run(Survey()), Unchanged)

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
 
-from orchestrator.operations.asking import Answers, survey, taken_in, tells_news
+from orchestrator.operations.asking import Answers, news, survey, taken_in
 from orchestrator.rotation import visits as vs
 from tests.world import AGENTS, SERVERS, Silent, World, desired, endpoint
 
@@ -41,22 +41,34 @@ def test_an_answer_without_a_survey_is_a_failure() -> None:
 def test_hosts_as_they_are_known_are_no_news() -> None:
     world = applied()
     later = world.clock.now() + timedelta(hours=1)
-    assert not tells_news(world.recorded, asked(world), at=later)
+    assert not news(world.recorded, asked(world), at=later)
 
 
 def test_a_host_that_changed_is_news() -> None:
     world = applied()
     world.wipe(SERVERS[0])
-    assert tells_news(world.recorded, asked(world), at=world.clock.now())
+    told = news(world.recorded, asked(world), at=world.clock.now())
+    assert list(told.surveys) == [SERVERS[0]]
+
+
+def test_a_host_with_a_visit_whose_end_is_not_known_is_asked_behind_a_fence() -> None:
+    world = applied()
+    world.fleet.trouble(SERVERS[0], breaks_after=0)
+    world.apply(WANTED, new_key=True)
+    world.fleet.heal(SERVERS[0])
+    world.fleet.visits.clear()
+    world.apply(WANTED, wait=timedelta(0))
+    asked_behind = {v.endpoint.host for v in world.fleet.visits if v.orders == (vs.Survey(),) and v.fence}
+    assert asked_behind == {SERVERS[0]}
 
 
 def test_a_first_failure_is_news_and_the_same_again_is_not() -> None:
     world = applied()
     world.fleet.trouble(SERVERS[0], unreachable="off")
     answers = asked(world)
-    assert tells_news(world.recorded, answers, at=world.clock.now())
+    assert news(world.recorded, answers, at=world.clock.now())
     known = world.ledger.append([answers.event()], onto=world.recorded, at=world.clock.now())
-    assert not tells_news(known, answers, at=world.clock.now() + timedelta(hours=1))
+    assert not news(known, answers, at=world.clock.now() + timedelta(hours=1))
 
 
 def test_taking_in_writes_nothing() -> None:

@@ -7,7 +7,7 @@ import pytest
 from orchestrator.errors import RefusedError
 from orchestrator.inventory.model import HostName
 from orchestrator.operations.compromise import Ended, end_key
-from orchestrator.operations.rollouts import pause
+from orchestrator.operations.rollouts import pause, revert
 from orchestrator.policy.desired import Policy, RolloutSpec, Share
 from orchestrator.rotation.lifecycle import KeyState
 from tests.world import AGENTS, SERVERS, World, desired
@@ -136,3 +136,23 @@ def test_a_key_that_is_gone_cannot_be_ended(world: World) -> None:
     world.apply(desired(), new_key=True)
     with pytest.raises(RefusedError, match="nobody holds"):
         end(world, key)
+
+
+def test_nothing_goes_back_to_a_key_that_leaked(world: World) -> None:
+    world.apply(desired())
+    key = key_of(world, SERVERS[0])
+    world.fleet.trouble(SERVERS[0], unreachable="off")
+    end(world, key)
+    world.fleet.heal(SERVERS[0])
+    (running,) = (r for r in world.recorded.rollouts.values() if r.ended is None)
+    with pytest.raises(RefusedError, match="a key it came from is compromised"):
+        revert(world.ports, running.id, wait=timedelta(0))
+
+
+def test_a_key_that_leaked_cannot_be_called_lost_afterwards(world: World) -> None:
+    world.apply(desired())
+    key = key_of(world, SERVERS[0])
+    world.fleet.trouble(SERVERS[0], unreachable="off")
+    end(world, key)
+    with pytest.raises(RefusedError, match="compromised already: found on a train"):
+        end_key(world.ports, key, lost=True, reason="really", wait=timedelta(0))

@@ -1,8 +1,8 @@
 """One controller hands over at a time (S8)."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 
@@ -10,11 +10,13 @@ from orchestrator.errors import ConflictError
 from orchestrator.operations.apply import Applied, apply
 from orchestrator.operations.lease import TERM
 from orchestrator.operations.rollouts import pause
-from orchestrator.ports import Fleet, Ports
-from orchestrator.rotation.events import LeaseTaken
+from orchestrator.policy.desired import Desired, RolloutSpec, Share
+from orchestrator.ports import Clock, Fleet, Ports
+from orchestrator.rotation.events import KeyEnded, LeaseTaken
+from orchestrator.rotation.lifecycle import KeyState
 from orchestrator.rotation.visits import Outcome, Visit
 from tests.fakes import FakeController
-from tests.world import World, desired
+from tests.world import SERVERS, World, desired
 
 
 @dataclass
@@ -90,6 +92,65 @@ def test_a_pause_from_another_terminal_stops_a_run_without_losing_what_it_did(wo
     assert applied.result is not None
     assert applied.result.paused == "stop"
     assert not world.recorded.pending
+
+
+@dataclass
+class EventfulClock:
+    """A clock during whose first wait somebody does something."""
+
+    clock: Clock
+    happens: Callable[[], None] | None
+
+    def now(self) -> datetime:
+        return self.clock.now()
+
+    def wait_until(self, instant: datetime) -> None:
+        happens, self.happens = self.happens, None
+        if happens is not None:
+            happens()
+        self.clock.wait_until(instant)
+
+
+def in_waves() -> Desired:
+    waves = (Share(number=1), Share(number=100, percent=True))
+    return desired(rollout=RolloutSpec(soak=timedelta(minutes=10), waves=waves))
+
+
+def test_a_pause_during_the_soak_of_the_canary_keeps_the_next_wave_where_it_is(world: World) -> None:
+    world.apply(in_waves())
+    first = {server: world.live_key(server) for server in SERVERS}
+
+    def pauses() -> None:
+        rollout = world.recorded.running(desired().playbook)
+        assert rollout is not None
+        pause(world.ledger, rollout.id, clock=world.clock, reason="stop")
+
+    ports = replace(world.ports, clock=EventfulClock(world.clock, pauses))
+    applied = apply(ports, in_waves(), wait=timedelta(hours=1), agree=lambda _: True, new_key=True)
+    assert applied.result is not None
+    assert applied.result.paused == "stop"
+    assert [server for server in SERVERS if world.live_key(server) != first[server]] == [SERVERS[0]]
+
+
+def test_a_key_that_leaks_while_it_is_handed_over_is_not_taken_into_use(world: World) -> None:
+    world.apply(in_waves())
+
+    def leaks() -> None:
+        target = world.recorded.servers[SERVERS[1]].target
+        assert target is not None
+        event = KeyEnded(credential=target, how=KeyState.COMPROMISED, reason="seen elsewhere")
+        world.ledger.append([event], onto=world.recorded, at=world.clock.now())
+
+    before = world.live_key(SERVERS[1])
+    ports = replace(world.ports, clock=EventfulClock(world.clock, leaks))
+    applied = apply(ports, in_waves(), wait=timedelta(hours=1), agree=lambda _: True, new_key=True)
+    assert not applied.complete
+    assert applied.result is not None
+    assert [block.host for block in applied.result.blocks] == [SERVERS[1]]
+    assert "compromised" in applied.result.blocks[0].reason
+    assert world.live_key(SERVERS[1]) == before
+    assert world.apply(in_waves(), wait=timedelta(hours=3)).complete
+    assert world.live_key(SERVERS[1]) != before
 
 
 def test_a_run_that_has_lost_its_lease_writes_nothing_more(world: World) -> None:

@@ -214,6 +214,31 @@ def test_a_waived_agent_is_not_waited_for_and_catches_up_later(world: World) -> 
     assert world.orphans() == []
 
 
+def test_a_revert_does_not_wait_for_an_agent_that_was_waived(world: World) -> None:
+    spec = replace(ONE_BY_ONE, proof_age=timedelta(hours=1))
+    world.apply(in_waves(spec=spec))
+    first = live(world)
+    world.fleet.trouble(AGENTS[0], unreachable="off")
+    world.eye.waived.add(AGENTS[0])
+    apply(
+        world.ports,
+        in_waves(spec=spec),
+        wait=timedelta(0),
+        agree=lambda _: True,
+        new_key=True,
+        waive=[AGENTS[0]],
+    )
+    world.clock.wait_until(world.clock.now() + timedelta(hours=2))
+    revert(world.ports, running(world).id, wait=timedelta(hours=2))
+    assert live(world) == first
+
+
+def test_an_agent_that_nobody_waits_for_cannot_be_waived(world: World) -> None:
+    world.apply(in_waves())
+    with pytest.raises(UsageError, match="nothing waits for an agent"):
+        apply(world.ports, in_waves(), wait=SOAK, agree=lambda _: True, waive=[AGENTS[0]])
+
+
 def test_only_agents_of_the_playbook_can_be_waived(world: World) -> None:
     with pytest.raises(UsageError, match="no agent of playbook"):
         apply(world.ports, in_waves(), wait=SOAK, agree=lambda _: True, waive=[HostName("agent-9")])

@@ -60,9 +60,9 @@ def visit(*orders: Order, fence: Fence | None = FENCE, base: str = "/base") -> V
     return Visit(endpoint=endpoint, orders=orders, fence=fence)
 
 
-def frames(*orders: Order, lease: timedelta | None = None) -> list[str]:
+def frames(*orders: Order, lease: timedelta | None = None, fence: Fence | None = FENCE) -> list[str]:
     """The lines after the program."""
-    message = encode(visit(*orders), marker=MARKER, lease=lease).reveal()
+    message = encode(visit(*orders, fence=fence), marker=MARKER, lease=lease).reveal()
     return message[program_size() :].decode().split("\n")
 
 
@@ -85,11 +85,12 @@ def test_every_message_begins_with_the_same_program_of_the_size_that_the_bootstr
     assert not [row for row in one[:size].splitlines() if row.startswith((b"#", b" "))]
 
 
-def test_a_visit_of_readings_shows_no_fence() -> None:
-    assert frames(Survey(), lease=timedelta(seconds=1.2)) == [
+@pytest.mark.parametrize(("fence", "shown"), [(None, "- -"), (Fence(generation=3, counter=7), "3 7")])
+def test_a_visit_of_readings_shows_the_fence_it_is_given(fence: Fence | None, shown: str) -> None:
+    assert frames(Survey(), lease=timedelta(seconds=1.2), fence=fence) == [
         f"keyrelay 1 {MARKER}",
         "/base",
-        "2 - -",
+        f"2 {shown}",
         "survey",
         ".",
         "end",
@@ -111,8 +112,8 @@ def test_orders_follow_each_other_with_an_end_each() -> None:
     assert frames(*orders, lease=timedelta(seconds=60))[2:] == [
         "60 2 7",
         *[f"generate {ONE} ecdsa-p256 2", "a.example", "b.example", "."],
-        *[f"activate {ONE} 2l 9", *asked, "systemctl reload", "true", "."],
-        *[f"revert {ONE} - 0", *asked, "."],
+        *[f"activate {ONE} 2l 9 back", *asked, "systemctl reload", "true", "."],
+        *[f"revert {ONE} - 0 back", *asked, "."],
         *["disarm - 1", ONE, "."],
         *["erase 1", ONE, "."],
         *["sign", *asked, "."],
