@@ -1,0 +1,62 @@
+"""A ledger that was written once, with every kind of event, and has to be readable for ever.
+
+``ledger-1.jsonl`` is never made anew: what these entries mean is what homes hold. A new kind of event, or a new
+field with a default, leaves them as they are; a renamed field breaks this test, and every home with it.
+"""
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any, get_args
+
+from orchestrator.records import codec
+from orchestrator.rotation.events import Entry, Event
+from orchestrator.rotation.evolve import fold
+from orchestrator.rotation.lifecycle import KeyState
+from orchestrator.rotation.recorded import Recorded
+
+LEDGER = Path(__file__).parent / "ledger-1.jsonl"
+HEAD = "b806aaaa153f9aa1dc123a585e54f9efaed4a66745e00a579da1182db3916abd"
+
+
+def rows() -> list[dict[str, Any]]:
+    return [json.loads(line) for line in LEDGER.read_text(encoding="utf-8").splitlines()]
+
+
+def entries() -> list[Entry]:
+    return [
+        Entry(
+            number=row["number"],
+            at=codec.read_instant(row["at"]),
+            event=codec.decode(row["event"]),
+            previous=row["previous"],
+            digest=row["digest"],
+        )
+        for row in rows()
+    ]
+
+
+def test_it_holds_every_kind_of_event() -> None:
+    kinds = {kind.__dataclass_fields__["kind"].default for kind in get_args(Event)}
+    assert {entry.event.kind for entry in entries()} == kinds
+
+
+def test_its_chain_holds_over_the_words_as_they_were_written() -> None:
+    previous = ""
+    for row, entry in zip(rows(), entries(), strict=True):
+        told = codec.digest(number=entry.number, at=row["at"], previous=previous, event=row["event"])
+        assert (entry.previous, entry.digest) == (previous, told)
+        previous = told
+    assert previous == HEAD
+
+
+def test_it_adds_up_to_the_fleet_that_it_was() -> None:
+    recorded = fold(Recorded(), entries())
+    assert recorded.head == HEAD
+    assert Counter(c.state for c in recorded.credentials.values()) == {
+        KeyState.REMOVED: 14,
+        KeyState.ACTIVE: 2,
+        KeyState.COMPROMISED: 1,
+    }
+    assert {host for host in recorded.endpoints if recorded.given_up(host)} == {"server-3"}
+    assert recorded.lease is None
