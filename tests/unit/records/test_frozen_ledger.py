@@ -1,7 +1,7 @@
 """A ledger that was written once, with every kind of event, and has to be readable for ever.
 
-``ledger-1.jsonl`` is never made anew: what these entries mean is what homes hold. A new kind of event, or a new
-field with a default, leaves them as they are; a renamed field breaks this test, and every home with it.
+``ledger-1.jsonl`` is never made anew: what these entries mean is what homes hold. A new kind of event, or a
+new field with a default, leaves them as they are; a renamed field breaks this test, and every home with it.
 """
 
 import json
