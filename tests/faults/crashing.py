@@ -45,6 +45,7 @@ class Moment(StrEnum):
 RECORDED = (
     "hosts-surveyed",
     "rollout-started",
+    "lease-taken",
     "key-making-intended",
     "key-made",
     "certified",
@@ -52,6 +53,7 @@ RECORDED = (
     "visits-ended",
     "key-destroyed",
     "rollout-ended",
+    "lease-released",
 )
 """Kinds of ledger entries that a handover appends."""
 

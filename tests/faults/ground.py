@@ -43,14 +43,11 @@ class Ground:
 
     lab: Lab
     program: Program
+    home: Path
 
     @property
     def folder(self) -> Path:
         return self.program.folder
-
-    @property
-    def home(self) -> Path:
-        return self.folder / ".keyrelay"
 
     def apply(
         self,
@@ -90,10 +87,16 @@ class Ground:
 
 @contextmanager
 def prepared(
-    lab: Lab, folder: Path, *, skew: str = "1s", environment: Mapping[str, str] | None = None
+    lab: Lab,
+    folder: Path,
+    *,
+    home: Path | None = None,
+    skew: str = "1s",
+    environment: Mapping[str, str] | None = None,
 ) -> Iterator[Ground]:
-    """A founded fleet in ``folder``, with nothing applied yet."""
+    """A founded fleet in ``folder``, its home there or elsewhere, with nothing applied yet."""
     folder.mkdir(mode=0o700)
+    home = folder / ".keyrelay" if home is None else home
     for name in ("vault.passphrase", "root.passphrase"):
         (folder / name).write_text(f"the {name} of these tests\n", encoding="ascii")
         (folder / name).chmod(0o600)
@@ -103,11 +106,11 @@ def prepared(
         (folder / name).write_text(text, encoding="ascii")
     always = {
         "KEYRELAY_PASSPHRASE_FILE": str(folder / "vault.passphrase"),
-        "KEYRELAY_HOME": str(folder / ".keyrelay"),
+        "KEYRELAY_HOME": str(home),
     }
     with Program(folder, {**always, **(environment or {})}) as program:
-        program("init", folder / ".keyrelay", "--root-passphrase-file", "root.passphrase").exited(0)
-        yield Ground(lab=lab, program=program)
+        program("init", home, "--root-passphrase-file", "root.passphrase").exited(0)
+        yield Ground(lab=lab, program=program, home=home)
 
 
 @contextmanager

@@ -94,6 +94,9 @@ class Proxy:
         )
         try:
             await asyncio.gather(*(self._pump(pipe, wound) for pipe in pipes))
+        except asyncio.CancelledError:
+            # The end of the thread ends its connections; nobody is left to be told.
+            pass
         finally:
             for end in (writer, ours):
                 self._writers.discard(end)

@@ -11,8 +11,8 @@ from typing import Self
 from orchestrator.lab import HostOptions
 from orchestrator.lab.processes import wait_until
 
-WRITERS = ("dd", "ln", "mkdir", "mv", "rm", "sync")
-"""What a host's visits write with, apart from the shell itself and openssl."""
+WRITERS = ("ln", "mkdir", "mv", "sync")
+"""What a host's visits write with, apart from the shell itself, ``dd`` and openssl."""
 _PATIENCE_S = 60.0
 _SHIM = """\
 #!/bin/sh

@@ -1,6 +1,7 @@
 """Visits straight to a host of the lab, under as many names as a test wants: each has a base of its own."""
 
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from time import monotonic
 
@@ -73,12 +74,26 @@ def visit(at: Endpoint, order: Order, *, fence: int) -> Visit:
     return Visit(endpoint=at, orders=(order,), fence=Fence(generation=1, counter=fence))
 
 
-def timed(fleet: SshFleet, visits: Sequence[Visit]) -> dict[str, Timed]:
-    """Makes the visits; by host, how each ended and when."""
+def timed(
+    fleet: SshFleet, visits: Sequence[Visit], *, until: int | None = None, without: str = ""
+) -> dict[str, Timed]:
+    """Makes the visits; by host, how each ended and when.
+
+    Args:
+        fleet: makes them.
+        visits: to different hosts.
+        until: the run is ended when so many have ended; None: all.
+        without: a host that is not counted.
+    """
     began = monotonic()
-    return {
-        outcome.host: Timed(outcome=outcome, after_s=monotonic() - began) for outcome in fleet.run(visits)
-    }
+    ended: dict[str, Timed] = {}
+    with closing(fleet.run(visits)) as outcomes:  # type: ignore[type-var]  # it is a generator
+        for outcome in outcomes:
+            if outcome.host != without:
+                ended[outcome.host] = Timed(outcome=outcome, after_s=monotonic() - began)
+            if len(ended) == until:
+                break
+    return ended
 
 
 CLOCK, ENTROPY = SystemClock(), system_entropy
