@@ -1,7 +1,7 @@
 # What one does with keyrelay's sources. `make` alone lists it.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo bench test lint check docs format clean
+.PHONY: help setup demo bench test faults-long lint check docs format clean
 MAKEFLAGS += --no-print-directory
 
 BIN := .venv/bin
@@ -9,7 +9,7 @@ BIN := .venv/bin
 ARGS ?=
 
 help:  ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup:  ## .venv with keyrelay and its tools, and the system's missing parts
 	@.ci/setup
@@ -24,6 +24,9 @@ bench:  ## how fast 64 hosts are visited, beside ssh, Ansible and pyinfra; a tab
 
 test: setup  ## all tests, with branch coverage
 	@$(BIN)/pytest -n 2 --cov --cov-report=term $(ARGS)
+
+faults-long: setup  ## hours of faults: 2,000 random kills, every write denied, connections cut at more bytes
+	@FAULTS_LONG=1 $(BIN)/pytest -n 2 tests/faults $(ARGS)
 
 lint: setup  ## format, lint, types and the layers of the house
 	$(BIN)/ruff format --check .
