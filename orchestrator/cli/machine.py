@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 _LONGEST_NAP_S = 1.0
+_ENDED = "ZX"
 
 
 class SystemClock:
@@ -50,12 +51,16 @@ def _namespace() -> str:
 
 
 def _start_ticks(pid: int) -> str:
-    """When a process was started (proc(5), stat, field 22); empty: there is none."""
+    """When a process was started (proc(5), stat, field 22); empty: there is none, or it has ended.
+
+    One that was killed stays as a zombie for as long as its parent does not ask for its end.
+    """
     try:
         stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
     except OSError:
         return ""
-    return stat.rpartition(")")[2].split()[19]
+    fields = stat.rpartition(")")[2].split()
+    return "" if fields[0] in _ENDED else fields[19]
 
 
 def system_entropy(size_bytes: int) -> bytes:
