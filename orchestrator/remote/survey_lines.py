@@ -1,7 +1,9 @@
 """The lines of a survey as a ``HostSurvey``.
 
 The host sends what it found as it is, PEM included, and everything that can be computed from it is computed
-here: digests of keys, a certificate's end. What does not fit is a ``Problem``, never an error.
+here: digests of keys, a certificate's end. What does not fit is a ``Problem``. A survey that is larger than
+any honest one is an error: one host must not hold up the run, nor fill the ledger. Of problems the first are
+kept, since one wrong ``chmod`` may make thousands of them.
 """
 
 import base64
@@ -17,9 +19,20 @@ from orchestrator.inventory.model import HostName
 from orchestrator.keys.bundle import Position
 from orchestrator.keys.certificate import parse_certificate
 from orchestrator.keys.material import PublicKey, SpkiDigest
-from orchestrator.remote.answer_lines import plain
+from orchestrator.remote.answer_lines import GarbledError, plain
 from orchestrator.rotation.observed import HeldBundle, HeldCredential, HeldEdge, HostSurvey, Problem
 
+MOST_PROBLEMS = 100
+MOST_CREDENTIALS = 400
+MOST_EDGES = 20_000
+"""An agent is given at most 10,000 keys; a key may serve for several servers."""
+MOST_KEYS = 20_000
+LARGEST_CREDENTIAL = 32_768
+"""Characters of a certificate and a public key together; what is longer is neither."""
+LARGEST_REST = 200_000
+"""Characters of all other lines."""
+
+_KEY_BEGIN = "-----BEGIN PUBLIC KEY-----"
 _FENCE = re.compile(r"(0|[1-9][0-9]{0,15}) (0|[1-9][0-9]{0,15})")
 _CURRENT = re.compile(r"credentials/([A-Za-z0-9._-]{1,200})")
 _FOLDER = re.compile(r"server/(credentials|disarmed)/([A-Za-z0-9._-]{1,200})")
@@ -37,6 +50,15 @@ class _Folder:
     hash: str | None = None
     certificate: list[str] = field(default_factory=list)
     key: list[str] = field(default_factory=list)
+    room: int = LARGEST_CREDENTIAL
+
+    def take(self, word: str, rest: str) -> None:
+        if word == "hash":
+            self.hash = rest if _DIGEST.fullmatch(rest) else None
+            return
+        self.room -= len(rest) + 1
+        if self.room >= 0:
+            (self.certificate if word == "certificate" else self.key).append(rest)
 
 
 class _Notes:
@@ -48,25 +70,35 @@ class _Notes:
         self.folders: list[_Folder] = []
         self.edges: list[str] = []
         self.public: list[str] = []
+        self.keys = 0
         self.problems: dict[str, Problem] = {}
+        self.passed_over = 0
+        self._rest = 0
 
     def take(self, word: str, rest: str) -> None:
+        """Notes a line; raises ``GarbledError`` for one too many."""
         match word:
-            case "held":
-                if found := _FOLDER.fullmatch(rest):
-                    self.folders.append(_Folder(name=found[2], disarmed=found[1] == "disarmed"))
-            case "hash" | "certificate" | "key":
-                if self.folders:
-                    self._of_folder(self.folders[-1], word, rest)
+            case "held" if found := _FOLDER.fullmatch(rest):
+                self.folders.append(_Folder(name=found[2], disarmed=found[1] == "disarmed"))
+                _bounded(len(self.folders), MOST_CREDENTIALS, "credentials")
+            case "hash" | "certificate" | "key" if self.folders:
+                self.folders[-1].take(word, rest)
             case "edge":
                 self.edges.append(rest)
+                _bounded(len(self.edges), MOST_EDGES, "edges")
             case "public":
                 self.public.append(rest)
+                self.keys += rest == _KEY_BEGIN
+                _bounded(self.keys, MOST_KEYS, "keys")
+            case "problem" if len(self.problems) >= MOST_PROBLEMS:
+                self.passed_over += 1
             case "problem":
                 found_here, _, tail = rest.partition(";")
                 wanted, _, path = tail.partition(";")
                 self.problem(path, found=found_here, wanted=wanted)
             case _:
+                self._rest += len(word) + len(rest) + 1
+                _bounded(self._rest, LARGEST_REST, "characters in its other lines")
                 self.single.setdefault(word, rest)
 
     def problem(self, path: str, *, found: str, wanted: str) -> None:
@@ -75,15 +107,10 @@ class _Notes:
         shown = plain(whole, limit=1000)
         self.problems.setdefault(shown, Problem(path=shown, found=plain(found), wanted=plain(wanted)))
 
-    @staticmethod
-    def _of_folder(folder: _Folder, word: str, rest: str) -> None:
-        match word:
-            case "hash":
-                folder.hash = rest if _DIGEST.fullmatch(rest) else None
-            case "certificate":
-                folder.certificate.append(rest)
-            case _:
-                folder.key.append(rest)
+
+def _bounded(number: int, most: int, what: str) -> None:
+    if number > most:
+        raise GarbledError(f"the answer is garbled: a survey has more than {most} {what}")
 
 
 def read_survey(said: Sequence[str], *, base: str) -> HostSurvey:
@@ -92,6 +119,9 @@ def read_survey(said: Sequence[str], *, base: str) -> HostSurvey:
     Args:
         said: the lines of the report.
         base: the base's path, for the paths of problems.
+
+    Raises:
+        GarbledError: the survey is larger than any honest one.
     """
     notes = _Notes(base)
     for line in said:
@@ -100,6 +130,8 @@ def read_survey(said: Sequence[str], *, base: str) -> HostSurvey:
     credentials = tuple(sorted(map(_credential, notes.folders), key=lambda held: (held.name, held.disarmed)))
     # These may note problems, so they come before the problems are counted.
     current, fence, bundle = _current(notes, credentials), _fence(notes), _bundle(notes)
+    if notes.passed_over:
+        notes.problem("*", found=f"{notes.passed_over} more problems", wanted="none")
     return HostSurvey(
         user=plain(notes.single.get("user", "")),
         openssl=plain(notes.single.get("openssl", "")),
@@ -175,14 +207,16 @@ def _bundle(notes: _Notes) -> HeldBundle | None:
 
 
 def _edges(notes: _Notes) -> Iterator[HeldEdge]:
+    damaged = False
     for number, line in enumerate(notes.edges, start=1):
         found = _EDGE.fullmatch(line)
-        if found is None:
+        if found is not None:
+            expires = None if found[3] == "-" else int(found[3])
+            yield HeldEdge(server=HostName(found[1]), key=SpkiDigest(found[2]), expires=expires)
+        elif not damaged:
+            damaged = True
             text = f"line {number}: {plain(line)}"
             notes.problem("agent/current/edges", found=text, wanted="<server> <spki-sha256> <exp>")
-            continue
-        expires = None if found[3] == "-" else int(found[3])
-        yield HeldEdge(server=HostName(found[1]), key=SpkiDigest(found[2]), expires=expires)
 
 
 def _keys(notes: _Notes) -> Iterator[SpkiDigest]:

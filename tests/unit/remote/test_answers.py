@@ -10,6 +10,7 @@ from orchestrator.inventory.model import Endpoint, HostName
 from orchestrator.keys.bundle import Position, TrustBundle, TrustedKey
 from orchestrator.keys.material import Algorithm, generate
 from orchestrator.remote.answers import ANSWER_LIMIT_BYTES, decode
+from orchestrator.remote.survey_lines import MOST_CREDENTIALS, MOST_EDGES, MOST_KEYS, MOST_PROBLEMS
 from orchestrator.rotation.observed import HeldEdge, Problem
 from orchestrator.rotation.visits import (
     Challenge,
@@ -296,6 +297,50 @@ def test_of_one_path_the_first_problem_is_kept() -> None:
     problems = read_survey("problem a;b;server", "problem c;d;server").survey.problems
 
     assert problems == (Problem(path="/base/server", found="a", wanted="b"),)
+
+
+@pytest.mark.parametrize(
+    ("line", "most", "what"),
+    [
+        ("held server/credentials/x", MOST_CREDENTIALS, "credentials"),
+        ("edge x", MOST_EDGES, "edges"),
+        ("public -----BEGIN PUBLIC KEY-----", MOST_KEYS, "keys"),
+        ("certificate x", 200_000 // 13, "characters"),
+        ("", 200_000, "characters"),
+    ],
+)
+def test_a_survey_larger_than_any_honest_one_is_garbled(line: str, most: int, what: str) -> None:
+    def outcome(number: int) -> Outcome:
+        lines = [TIME, "order 1 survey", *[line] * number, "done unchanged", "finished"]
+        return read(Survey(), stdout=answer(*lines))
+
+    assert isinstance(outcome(most), Unchanged)
+    failed = outcome(most + 1)
+    assert isinstance(failed, Failed)
+    assert failed.reason.startswith("the answer is garbled: a survey has more than ")
+    assert what in failed.reason
+
+
+def test_of_many_problems_the_first_are_kept_and_the_others_counted() -> None:
+    lines = [f"problem mode 666;mode 600;server/{number:04}" for number in range(1000)]
+    problems = read_survey(*lines).survey.problems
+
+    assert len(problems) == MOST_PROBLEMS + 1
+    assert problems[0] == Problem(path="/base/*", found="900 more problems", wanted="none")
+    assert problems[-1].path == "/base/server/0099"
+
+
+def test_of_many_damaged_edges_the_first_is_told() -> None:
+    problems = read_survey("bundle bundles/1.2", f"digest {KEY}", "edge a", "edge b").survey.problems
+
+    assert [problem.found for problem in problems] == ["line 1: a"]
+
+
+def test_a_certificate_longer_than_any_is_none() -> None:
+    long = ["certificate " + "A" * 64] * 100_000
+    (held,) = read_survey("held server/credentials/x", *long, f"hash {KEY}").survey.credentials
+
+    assert (held.certificate_key, held.certificate_digest) == (None, KEY)
 
 
 def test_a_key_of_a_kind_unknown_here_is_known_by_its_encoding() -> None:
