@@ -72,7 +72,7 @@ class _Notes:
         self.public: list[str] = []
         self.keys = 0
         self.problems: dict[str, Problem] = {}
-        self.passed_over = 0
+        self.problem_lines = 0
         self._rest = 0
 
     def take(self, word: str, rest: str) -> None:
@@ -90,12 +90,12 @@ class _Notes:
                 self.public.append(rest)
                 self.keys += rest == _KEY_BEGIN
                 _bounded(self.keys, MOST_KEYS, "keys")
-            case "problem" if len(self.problems) >= MOST_PROBLEMS:
-                self.passed_over += 1
             case "problem":
-                found_here, _, tail = rest.partition(";")
-                wanted, _, path = tail.partition(";")
-                self.problem(path, found=found_here, wanted=wanted)
+                self.problem_lines += 1
+                if self.problem_lines <= MOST_PROBLEMS:
+                    found_here, _, tail = rest.partition(";")
+                    wanted, _, path = tail.partition(";")
+                    self.problem(path, found=found_here, wanted=wanted)
             case _:
                 self._rest += len(word) + len(rest) + 1
                 _bounded(self._rest, LARGEST_REST, "characters in its other lines")
@@ -130,8 +130,8 @@ def read_survey(said: Sequence[str], *, base: str) -> HostSurvey:
     credentials = tuple(sorted(map(_credential, notes.folders), key=lambda held: (held.name, held.disarmed)))
     # These may note problems, so they come before the problems are counted.
     current, fence, bundle = _current(notes, credentials), _fence(notes), _bundle(notes)
-    if notes.passed_over:
-        notes.problem("*", found=f"{notes.passed_over} more problems", wanted="none")
+    if (passed_over := notes.problem_lines - MOST_PROBLEMS) > 0:
+        notes.problem("*", found=f"{passed_over} more problems", wanted="none")
     return HostSurvey(
         user=plain(notes.single.get("user", "")),
         openssl=plain(notes.single.get("openssl", "")),
