@@ -1,15 +1,19 @@
 """What an audit and a proof of all edges found."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import groupby
 
 from orchestrator.operations.audit import Audited
 from orchestrator.operations.prove import Edge
-from orchestrator.rotation.drift import MEANINGS, Drift
+from orchestrator.rotation.drift import MEANINGS, Drift, Finding
 from orchestrator.views.screen import Answer, grid
 from orchestrator.views.text import count, instant, stamp
+
+_MOST_A_HOST = 20
+_LONGEST_DETAIL = 1500
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,11 +31,14 @@ class Believed:
 
 
 def audit_answer(audited: Audited, believed: Sequence[Believed] = ()) -> Answer:
-    """Each difference on each host; hosts without any are counted. Also host keys believed on first use."""
+    """The differences on each host; hosts without any are counted. Also host keys believed on first use.
+
+    People are shown the first of a host's, JSON has all.
+    """
     findings = audited.findings
     well = [finding for finding in findings if finding.drift is Drift.OK]
     unwell = [finding for finding in findings if finding.drift is not Drift.OK]
-    rows = [(one.host, one.drift, one.detail or MEANINGS[one.drift]) for one in unwell]
+    rows = [row for _, those in groupby(unwell, lambda one: one.host) for row in _rows(list(those))]
     trusted = [(one.host, one.name, one.key, instant(one.at)) for one in believed]
     kinds = Counter(one.drift for one in unwell)
     counts = [
@@ -58,6 +65,15 @@ def audit_answer(audited: Audited, believed: Sequence[Believed] = ()) -> Answer:
             ", ".join(counts),
         ),
     )
+
+
+def _rows(findings: Sequence[Finding]) -> Iterator[tuple[str, str, str]]:
+    """One host's differences, as many as one can read."""
+    for one in findings[:_MOST_A_HOST]:
+        detail = one.detail or MEANINGS[one.drift]
+        yield one.host, one.drift, detail[:_LONGEST_DETAIL] + "..." * (len(detail) > _LONGEST_DETAIL)
+    if (left := len(findings) - _MOST_A_HOST) > 0:
+        yield findings[0].host, "", f"and {left} more; --json tells all"
 
 
 def edges_answer(edges: Sequence[Edge]) -> Answer:

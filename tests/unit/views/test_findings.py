@@ -38,6 +38,22 @@ def test_hosts_that_are_ok_are_counted_and_the_others_named() -> None:
     assert (answer.data["clean"], answer.data["drifted"], answer.data["unreachable"]) == (False, True, True)
 
 
+def test_of_a_host_with_many_differences_people_are_shown_some_and_programs_all() -> None:
+    found = (
+        *(finding("a", Drift.BAD_PERMISSIONS, str(number)) for number in range(20)),
+        *(finding("b", Drift.BAD_PERMISSIONS, str(number)) for number in range(22)),
+        finding("c", Drift.EXPIRED, "x" * 10_000),
+    )
+    answer = audit_answer(Audited(findings=found, answers=Answers(surveys={}, failures={})))
+    table = answer.body[0]
+
+    assert isinstance(table, Grid)
+    assert [row[0] for row in table.rows] == ["a"] * 20 + ["b"] * 21 + ["c"]
+    assert table.rows[40] == ("b", "", "and 2 more; --json tells all")
+    assert table.rows[41] == ("c", "expired", "x" * 1500 + "...")
+    assert [one["detail"] for one in answer.data["findings"]] == [one.detail for one in found]
+
+
 def test_edges_that_do_not_hold_are_told_apart_from_those_that_were_not_asked() -> None:
     edges = (
         edge("s", "a", "valid", holds=True),
