@@ -15,7 +15,7 @@ from orchestrator.cli.exits import Code, gravest, leave
 from orchestrator.cli.machine import system_entropy
 from orchestrator.cli.options import AsJson, Inventories, PassphraseFile, PlaybookFile, Wait, duration
 from orchestrator.cli.plays import Play, load_plays, passwords_of
-from orchestrator.errors import KeyrelayError, UsageError
+from orchestrator.errors import InputError, KeyrelayError, UsageError
 from orchestrator.inventory.model import HostName
 from orchestrator.operations.apply import Applied, apply
 from orchestrator.operations.planning import Prepared, prepare
@@ -164,10 +164,12 @@ def _conclude(screen: Screen, ended: Sequence[Applied | KeyrelayError], *, as_js
         screen.answer(together("plays", [applied_answer(one) for one in applied]), as_json=as_json)
     for one in failed:
         screen.error(one.message, one.hint)
-    leave(gravest([*(_code(one) for one in applied), *(Code.FAILED for _ in failed)]))
+    leave(gravest(_code(one) for one in ended))
 
 
-def _code(applied: Applied) -> Code:
+def _code(applied: Applied | KeyrelayError) -> Code:
+    if isinstance(applied, KeyrelayError):
+        return Code.WRONG if isinstance(applied, UsageError | InputError) else Code.FAILED
     if not applied.agreed:
         return Code.FAILED
     return Code.DONE if applied.complete else Code.PARTLY

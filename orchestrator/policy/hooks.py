@@ -125,7 +125,7 @@ _PASSWORD = re.compile(r"ansible_\w*pass(word|phrase)?")
 def hook_variables(inventory: Inventory, host: HostName) -> dict[str, Any]:
     """What a hook may name: the host's inventory variables, ``inventory_hostname`` and ``keyrelay_base``.
 
-    Passwords of Ansible's are left out: the rendered command is recorded, and seen by whoever lists processes.
+    Ansible's passwords are left out: the rendered command is recorded, and seen by whoever lists processes.
 
     Raises:
         UsageError: there is no such host.

@@ -145,4 +145,4 @@ def test_an_agent_that_is_waived_keeps_nobody_and_catches_up(make_fleet: MakeFle
     keyrelay(*APPLY).ended(0).line("agent-001", "trusts")
     is_whole(keyrelay, hosts=4)
     assert "nobody holds it" in keyrelay("holders", "--", old[0]).ended(0).out
-    keyrelay(*APPLY, "--waive", "server-01").ended(0).line("nothing to do")
+    keyrelay(*APPLY, "--waive", "agent-001").ended(2).line("nothing waits for an agent")
