@@ -12,6 +12,7 @@ from orchestrator.policy.desired import Desired, PlaybookName
 from orchestrator.ports import Clock, Entropy, Fleet, Ledger, Ports, ProgressSink
 from orchestrator.rotation.events import EndpointsChanged, Event
 from orchestrator.rotation.plan import Plan, make_plan
+from orchestrator.rotation.recognition import refuse_moved_hosts
 from orchestrator.rotation.recorded import Recorded
 from orchestrator.rotation.visits import Fence
 
@@ -114,6 +115,7 @@ def _planned(
     random: Random,
     new_key: bool,
 ) -> Prepared:
+    refuse_moved_hosts(desired, recorded, answers.surveys)
     after = taken_in(recorded, answers, at=now)
     plan = make_plan(desired, after, answers.surveys, now=now, random=random, new_key=new_key)
     return Prepared(plan=plan, recorded=recorded, answers=answers)

@@ -22,6 +22,7 @@ from orchestrator.rotation.evolve import evolve
 from orchestrator.rotation.lifecycle import Step
 from orchestrator.rotation.lookup import name_of
 from orchestrator.rotation.observed import HostSurvey
+from orchestrator.rotation.recognition import refuse_newer_hosts
 from orchestrator.rotation.recorded import Recorded, RolloutId, Standing, TrustLine
 from orchestrator.rotation.rekey import candidate, new_credential, reason_to_rekey
 from orchestrator.rotation.standing import View
@@ -106,7 +107,7 @@ def make_plan(
         RefusedError: the ledger is older than the fleet (S9), a server belongs to another playbook, or what
             is newly asked for is beyond a host's openssl.
     """
-    _refuse_newer_hosts(recorded, surveys)
+    refuse_newer_hosts(recorded, surveys)
     _refuse_foreign_servers(desired, recorded)
     if not _asks_the_same(desired, recorded):
         refuse_unable_hosts(desired, surveys)
@@ -163,21 +164,6 @@ def _waves(
     """The servers that leave a key they may be signing with for another one."""
     switching = [s for s in desired.servers() if recorded.may_sign(s) - {targets[s]}]
     return cut_waves(switching, desired.rollout.waves)
-
-
-def _refuse_newer_hosts(recorded: Recorded, surveys: Mapping[HostName, HostSurvey]) -> None:
-    """A host that has seen a later ledger is a sign that this one is old, or not its own (S8, S9)."""
-    here = (recorded.generation, recorded.version)
-    for host, survey in sorted(surveys.items()):
-        newer = survey.fence is not None and survey.fence > here
-        ahead = survey.bundle is not None and survey.bundle.position > recorded.position
-        if newer or ahead:
-            seen = survey.fence if newer else (survey.bundle.position if survey.bundle else None)
-            raise RefusedError(
-                f"{host} has followed a ledger that is newer than this one: it stands at {seen}, "
-                f"this ledger at {here}, bundle {recorded.position}",
-                hint="Another home manages this host, or this home is an old copy. Use the newest one.",
-            )
 
 
 def _refuse_foreign_servers(desired: Desired, recorded: Recorded) -> None:
