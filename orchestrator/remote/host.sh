@@ -74,6 +74,11 @@ is_number() {
   [ "${#1}" -le 16 ]
 }
 
+# is_position WORD: <number>.<number>, the name of a bundle.
+is_position() {
+  case $1 in *.*) is_number "${1%%.*}" && is_number "${1#*.}" ;; *) return 1 ;; esac
+}
+
 # lower A B C D: whether the pair (A, B) comes before (C, D).
 lower() { [ "$1" -lt "$3" ] || { [ "$1" -eq "$3" ] && [ "$2" -lt "$4" ]; }; }
 
@@ -220,12 +225,32 @@ lock() {
   put lock/owner "$marker $((now + lease))" || cannot_write
 }
 
+# is_lock: whether lock holds what a visit puts there and nothing else; sets $owner and $until. They are empty
+# where the owner was cut off, or is about to write its name.
+is_lock() {
+  owner='' until='' folder=''
+  is_folder lock || return 1
+  for entry in lock/* lock/.[!.]* lock/..?*; do
+    if [ "$entry" = lock/owner ]; then
+      if [ -L "$entry" ] || { [ -e "$entry" ] && [ ! -f "$entry" ]; }; then return 1; fi
+    elif [ -e "$entry" ] || [ -L "$entry" ]; then
+      is_hex "${entry#lock/}" 32 && is_folder "$entry" && [ -z "$folder" ] || return 1
+      folder=$entry
+    fi
+  done
+  text=$(dd if=lock/owner bs=100 count=1 2>/dev/null)
+  [ "$text" ] || return 0
+  owner=${text%% *} until=${text#* }
+  is_hex "$owner" 32 && is_number "$until"
+}
+
 take_over() {
-  owner='' until=''
-  { read -r owner until <lock/owner; } 2>/dev/null
-  if ! is_hex "$owner" 32 || ! is_number "$until"; then
-    # Its owner was cut off, or is about to write its name.
-    owner='' until=$(stat -c %Y lock 2>/dev/null) || stop 'another visit has just held the lock'
+  is_lock || {
+    [ -e lock ] || [ -L lock ] || stop 'another visit has just held the lock'
+    stop "$base/lock is not keyrelay's"
+  }
+  if [ -z "$owner" ]; then
+    until=$(stat -c %Y lock 2>/dev/null) || stop 'another visit has just held the lock'
     until=$((until + 60))
   fi
   if [ "$now" -lt "$until" ]; then
@@ -241,10 +266,13 @@ take_over() {
   fi
   why=$(mkdir lock 2>&1) || stop 'another visit has just taken the lock'
   held=1
-  for key in lock.dead.*/*/*/key.pem; do
-    if [ -f "$key" ]; then wipe "$key"; fi
+  for dead in lock.dead.*; do
+    is_hex "${dead#lock.dead.}" 32 && is_folder "$dead" || continue
+    for key in "$dead"/*/*/key.pem; do
+      if [ -f "$key" ]; then wipe "$key"; fi
+    done
+    rm -rf "$dead"
   done
-  rm -rf lock.dead.*
 }
 
 # The fence: written by settle, or at the end of a visit that changed nothing else.
@@ -585,7 +613,7 @@ order_trust() {
   leads agent bundles
   before=$to
   if [ "$before" ]; then
-    is_number "${before%%.*}" && is_number "${before#*.}" ||
+    is_position "$before" ||
       stop "$base/agent/current leads to $before, which is no bundle"
     ! lower "$epoch" "$sequence" "${before%%.*}" "${before#*.}" ||
       stop "bundle $before is installed, $position would be a step back"
@@ -620,7 +648,8 @@ order_trust() {
   set --
   if [ "$outcome" = changed ]; then
     for folder in agent/bundles/*; do
-      case ${folder##*/} in "$position" | "$before") ;; *) set -- "$@" "$folder" ;; esac
+      case ${folder##*/} in "$position" | "$before") continue ;; esac
+      if is_position "${folder##*/}" && is_folder "$folder"; then set -- "$@" "$folder"; fi
     done
     [ $# -eq 0 ] || rm -rf "$@"
   fi

@@ -3,7 +3,6 @@
 import os
 import subprocess
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -189,61 +188,6 @@ def test_a_damaged_fence_lets_nobody_write(settled: Machine) -> None:
 
     assert isinstance(outcome, Refused)
     assert outcome.reason.endswith("/fence is damaged")
-
-
-def test_a_held_lock_names_its_visit_and_its_end(settled: Machine) -> None:
-    (settled.base / "lock").mkdir(mode=0o700)
-    (settled.base / "lock" / "owner").write_text(f"{'a' * 32} 4102444800\n")
-    before = settled.snapshot()
-    outcome = settled.run(stage(TWO, P256))
-
-    assert isinstance(outcome, Refused)
-    assert outcome.reason == f"visit {'a' * 32} holds the lock until 2100-01-01T00:00:00Z"
-    assert settled.snapshot() == before
-    assert settled.run(Survey()).kind == "unchanged"
-
-
-def test_a_lock_past_its_end_is_taken_over_and_what_it_left_removed(settled: Machine) -> None:
-    left = settled.base / "lock" / ("a" * 32) / "1"
-    left.mkdir(parents=True)
-    (left / "key.pem").write_text("left by a visit that died")
-    (settled.base / "lock" / "owner").write_text(f"{'a' * 32} 1000000000\n")
-    older = settled.base / f"lock.dead.{'b' * 32}"
-    older.mkdir()
-
-    assert settled.run(stage(TWO, P256)).kind == "unchanged"
-    assert not left.exists()
-    assert not (settled.base / "lock").exists()
-    assert not older.exists()
-
-
-def test_a_lock_without_an_owner_is_taken_over_once_it_is_a_minute_old(settled: Machine) -> None:
-    lock = settled.base / "lock"
-    lock.mkdir(mode=0o700)
-    young = settled.run(stage(TWO, P256))
-    os.utime(lock, (1_000_000_000, 1_000_000_000))
-    old = settled.run(stage(TWO, P256))
-
-    assert isinstance(young, Refused)
-    assert young.reason.startswith("visit unknown holds the lock until ")
-    assert old.kind == "unchanged"
-    assert not lock.exists()
-
-
-def test_of_visits_at_the_same_time_one_works_and_the_others_are_told(settled: Machine) -> None:
-    others = [replace(settled) for _ in range(6)]
-    order = Trust(bundle=bundle(6, ED25519, P256))
-    with ThreadPoolExecutor(len(others)) as pool:
-        outcomes = list(
-            pool.map(lambda other: other.run(order, fence=Fence(generation=2, counter=1)), others)
-        )
-
-    refused = [outcome for outcome in outcomes if isinstance(outcome, Refused)]
-    assert "changed" in {outcome.kind for outcome in outcomes}
-    assert all("lock" in outcome.reason for outcome in refused), refused
-    assert {outcome.kind for outcome in outcomes} <= {"changed", "unchanged", "refused"}
-    assert not (settled.base / "lock").exists()
-    assert settled.run(order, fence=Fence(generation=2, counter=1)).kind == "unchanged"
 
 
 def test_a_base_made_for_a_visit_that_is_refused_is_taken_away_again(machine: Machine) -> None:

@@ -1,0 +1,172 @@
+"""The lock that a visit takes on a host, and that nothing is removed there but what visits left."""
+
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from orchestrator.keys.material import Algorithm
+from orchestrator.rotation.visits import Activate, Fence, Refused, Survey, Trust
+from tests.integration.program import (
+    ED25519,
+    ONE,
+    P256,
+    SHELLS,
+    TWO,
+    Machine,
+    bundle,
+    challenge,
+    programs,
+    stage,
+)
+
+
+@pytest.fixture(scope="module", params=SHELLS)
+def path(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return programs(tmp_path_factory.mktemp("programs") / "bin", request.param)
+
+
+@pytest.fixture
+def settled(path: Path, tmp_path: Path) -> Machine:
+    """A machine on which ONE is in use, TWO is staged, and bundle 1.5 is trusted."""
+    machine = Machine(base=tmp_path / "base", path=path)
+    machine.report(stage(ONE), Activate(credential=ONE, challenge=challenge(), algorithm=Algorithm.ED25519))
+    machine.report(stage(TWO, P256))
+    machine.report(Trust(bundle=bundle(5, ED25519)))
+    return machine
+
+
+def refusal(outcome: object) -> str:
+    assert isinstance(outcome, Refused), outcome
+    return outcome.reason
+
+
+def test_a_held_lock_names_its_visit_and_its_end(settled: Machine) -> None:
+    (settled.base / "lock").mkdir(mode=0o700)
+    (settled.base / "lock" / "owner").write_text(f"{'a' * 32} 4102444800\n")
+    before = settled.snapshot()
+    outcome = settled.run(stage(TWO, P256))
+
+    assert isinstance(outcome, Refused)
+    assert outcome.reason == f"visit {'a' * 32} holds the lock until 2100-01-01T00:00:00Z"
+    assert settled.snapshot() == before
+    assert settled.run(Survey()).kind == "unchanged"
+
+
+def test_a_lock_past_its_end_is_taken_over_and_what_it_left_removed(settled: Machine) -> None:
+    left = settled.base / "lock" / ("a" * 32) / "1"
+    left.mkdir(parents=True)
+    (left / "key.pem").write_text("left by a visit that died")
+    (settled.base / "lock" / "owner").write_text(f"{'a' * 32} 1000000000\n")
+    older = settled.base / f"lock.dead.{'b' * 32}"
+    older.mkdir()
+
+    assert settled.run(stage(TWO, P256)).kind == "unchanged"
+    assert not left.exists()
+    assert not (settled.base / "lock").exists()
+    assert not older.exists()
+
+
+def test_a_lock_without_an_owner_is_taken_over_once_it_is_a_minute_old(settled: Machine) -> None:
+    lock = settled.base / "lock"
+    lock.mkdir(mode=0o700)
+    young = settled.run(stage(TWO, P256))
+    os.utime(lock, (1_000_000_000, 1_000_000_000))
+    old = settled.run(stage(TWO, P256))
+
+    assert isinstance(young, Refused)
+    assert young.reason.startswith("visit unknown holds the lock until ")
+    assert old.kind == "unchanged"
+    assert not lock.exists()
+
+
+NO_LOCKS: dict[str, Callable[[Path], object]] = {
+    "something else": lambda lock: (lock / "precious").write_text("mine"),
+    "something hidden": lambda lock: (lock / ".precious").write_text("mine"),
+    "something else beside a visit's name": lambda lock: (
+        (lock / "owner").write_text(f"{'a' * 32} 1000000000\n"),
+        (lock / "precious").write_text("mine"),
+    ),
+    "an owner who is no visit": lambda lock: (lock / "owner").write_text("alice 1000000000\n"),
+    "an owner without an end": lambda lock: (lock / "owner").write_text(f"{'a' * 32}\n"),
+    "a link for an owner": lambda lock: (lock / "owner").symlink_to("precious"),
+    "a folder of another name": lambda lock: (lock / "mine").mkdir(),
+    "two folders": lambda lock: list(map(Path.mkdir, (lock / ("a" * 32), lock / ("b" * 32)))),
+    "a link for a folder": lambda lock: (lock / ("a" * 32)).symlink_to("/"),
+}
+
+
+@pytest.mark.parametrize("fill", NO_LOCKS.values(), ids=NO_LOCKS.keys())
+def test_a_lock_that_is_not_a_visits_is_left_alone(settled: Machine, fill: Callable[[Path], object]) -> None:
+    lock = settled.base / "lock"
+    lock.mkdir()
+    fill(lock)
+    os.utime(lock, (1_000_000_000, 1_000_000_000))
+    before = settled.snapshot()
+
+    assert refusal(settled.run(stage(TWO, P256))) == f"{lock} is not keyrelay's"
+    assert settled.snapshot() == before
+
+
+@pytest.mark.parametrize("kind", ["file", "link"])
+def test_a_lock_that_is_no_folder_is_left_alone(settled: Machine, kind: str) -> None:
+    lock = settled.base / "lock"
+    elsewhere = settled.base.parent / "elsewhere"
+    elsewhere.mkdir()
+    if kind == "file":
+        lock.write_text("mine")
+    else:
+        lock.symlink_to(elsewhere)
+    os.utime(lock, (1_000_000_000, 1_000_000_000))
+    before = settled.snapshot()
+
+    assert refusal(settled.run(stage(TWO, P256))) == f"{lock} is not keyrelay's"
+    assert settled.snapshot() == before
+
+
+@pytest.mark.parametrize("owner", ["", None])
+def test_a_lock_whose_owner_was_cut_off_at_work_is_taken_over(settled: Machine, owner: str | None) -> None:
+    lock = settled.base / "lock"
+    (lock / ("a" * 32) / "1").mkdir(parents=True)
+    if owner is not None:
+        (lock / "owner").write_text(owner)
+    os.utime(lock, (1_000_000_000, 1_000_000_000))
+
+    assert settled.run(stage(TWO, P256)).kind == "unchanged"
+    assert not lock.exists()
+
+
+def test_what_lies_beside_keyrelays_own_folders_is_left_alone(settled: Machine) -> None:
+    names = ("lock.dead.old/a/b/key.pem", f"lock.dead.{'a' * 31}/x", "agent/bundles/mine/data")
+    others = [settled.base / name for name in (*names, "agent/bundles/5/data", "agent/bundles/1.2.3/data")]
+    for other in others:
+        other.parent.mkdir(parents=True)
+        other.write_text("mine")
+    (settled.base / "agent" / "bundles" / "1.4").mkdir()
+    dead = settled.base / "lock"
+    dead.mkdir()
+    os.utime(dead, (1_000_000_000, 1_000_000_000))
+
+    assert settled.run(Trust(bundle=bundle(6, ED25519, P256))).kind == "changed"
+    assert [other.read_text() for other in others] == ["mine"] * len(others)
+    assert not (settled.base / "agent" / "bundles" / "1.4").exists()
+    assert not dead.exists()
+
+
+def test_of_visits_at_the_same_time_one_works_and_the_others_are_told(settled: Machine) -> None:
+    others = [replace(settled) for _ in range(6)]
+    order = Trust(bundle=bundle(6, ED25519, P256))
+    with ThreadPoolExecutor(len(others)) as pool:
+        outcomes = list(
+            pool.map(lambda other: other.run(order, fence=Fence(generation=2, counter=1)), others)
+        )
+
+    refused = [outcome for outcome in outcomes if isinstance(outcome, Refused)]
+    assert "changed" in {outcome.kind for outcome in outcomes}
+    assert all("lock" in outcome.reason for outcome in refused), refused
+    assert {outcome.kind for outcome in outcomes} <= {"changed", "unchanged", "refused"}
+    assert not (settled.base / "lock").exists()
+    assert settled.run(order, fence=Fence(generation=2, counter=1)).kind == "unchanged"
