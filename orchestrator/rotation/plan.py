@@ -163,7 +163,7 @@ def _waves(
 ) -> tuple[tuple[HostName, ...], ...]:
     """The servers that leave a key they may be signing with for another one."""
     switching = [s for s in desired.servers() if recorded.may_sign(s) - {targets[s]}]
-    return cut_waves(switching, desired.rollout.waves)
+    return cut_waves(switching, desired.rollout)
 
 
 def _refuse_foreign_servers(desired: Desired, recorded: Recorded) -> None:

@@ -7,21 +7,14 @@ of one, then nine, then thirty. Servers that keep their key are in no wave.
 from collections.abc import Sequence
 
 from orchestrator.inventory.model import HostName
-from orchestrator.policy.desired import Share
+from orchestrator.policy.desired import RolloutSpec
 
 
-def cut_waves(servers: Sequence[HostName], bounds: Sequence[Share]) -> tuple[tuple[HostName, ...], ...]:
-    """``servers``, in their order, cut at the bounds; every server is in exactly one wave.
-
-    Args:
-        servers: those that are to switch.
-        bounds: how many have switched after each wave. One that is not beyond the one before makes no
-            wave; servers beyond the last make one more.
-    """
+def cut_waves(servers: Sequence[HostName], spec: RolloutSpec) -> tuple[tuple[HostName, ...], ...]:
+    """``servers``, in their order, cut into the waves that the playbook asks for; each is in exactly one."""
+    left = list(servers)
     waves: list[tuple[HostName, ...]] = []
-    done = 0
-    for bound in (*(share.of(len(servers)) for share in bounds), len(servers)):
-        if bound > done:
-            waves.append(tuple(servers[done:bound]))
-            done = bound
+    for size in spec.wave_sizes(len(servers)):
+        waves.append(tuple(left[:size]))
+        del left[:size]
     return tuple(waves)

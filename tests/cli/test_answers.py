@@ -64,6 +64,7 @@ def test_every_answer_has_its_documented_shape_as_json(make_fleet: MakeFleet) ->
         "drifted": False,
         "unreachable": False,
         "counts": {"ok": 3},
+        "first_use": [],
         "findings": [
             {"host": host, "drift": "ok", "meaning": MEANINGS[Drift.OK], "detail": MEANINGS[Drift.OK]}
             for host in ("agent-001", "server-01", "server-02")

@@ -41,7 +41,7 @@ class Walk:
         agents = sorted(agent for agent, heard in listens.items() if heard & set(servers))
         batches = [servers] if generate else []
         batches += [servers, agents]
-        waves = cut_waves([HostName(server) for server in servers], spec.waves)
+        waves = cut_waves([HostName(server) for server in servers], spec)
         for number, wave in enumerate(waves):
             verify = number == 0 or spec.prove is Prove.DIRECT
             confirming = [agent for agent in agents if listens[agent] & set(wave)] if verify else []
