@@ -233,13 +233,12 @@ class Dialer:
 
 def _read_known_hosts(files: tuple[str, ...], *, required: bool) -> KnownHosts | NotReachedError:
     """The lines of those of the files that exist."""
-    present = [path for path in (Path(file).expanduser() for file in files) if path.exists()]
-    if required and not present:
-        return NotReachedError(f"known_hosts file {files[0]} does not exist")
     try:
-        return KnownHosts.read(present)
+        return KnownHosts.read(map(Path, files), missing_ok=not required)
     except InputError as error:
         return NotReachedError(error.message)
+    except FileNotFoundError as error:
+        return NotReachedError(f"known_hosts file {error.filename} does not exist")
     except OSError as error:
         return NotReachedError(f"known_hosts file {error.filename} cannot be read: {error.strerror}")
 

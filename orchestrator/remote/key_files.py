@@ -27,8 +27,9 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from orchestrator.keys.secret import Secret
+from orchestrator.remote import user_files
 
-_LARGEST_BYTES = 64 * 1024
+LARGEST_BYTES = 64 * 1024
 _PUBLIC = re.compile(
     rb"(?:sk-)?(?:ssh|ecdsa)[-@.a-z0-9]{1,60}[ \t]+([A-Za-z0-9+/]{16,16384}={0,2})(?:\s.*)?", re.DOTALL
 )
@@ -80,11 +81,7 @@ KeyFile = Private | Locked | Public | Unusable
 def read_key_file(path: Path) -> KeyFile:
     """What a file holds; never raises on its account."""
     try:
-        status = path.stat()
-        if not stat.S_ISREG(status.st_mode):
-            return Unusable(reason=f"login key {path} is not a regular file")
-        with path.open("rb") as stream:
-            data = stream.read(_LARGEST_BYTES)
+        data, status = user_files.read_with_status(path, limit_bytes=LARGEST_BYTES)
     except FileNotFoundError:
         return Unusable(reason=f"login key {path} does not exist")
     except OSError as error:
@@ -109,7 +106,7 @@ def read_key_file(path: Path) -> KeyFile:
 def unlock(path: Path, passphrase: Secret) -> Private | Unusable:
     """The key in an encrypted file; ``Unusable`` when the passphrase is wrong."""
     try:
-        return Private(key=_opened(path.read_bytes(), passphrase.reveal()))
+        return Private(key=_opened(user_files.read(path, limit_bytes=LARGEST_BYTES), passphrase.reveal()))
     except (OSError, ValueError, TypeError, UnsupportedAlgorithm, paramiko.SSHException):
         return Unusable(reason=f"the passphrase for login key {path} is wrong")
 
@@ -155,7 +152,7 @@ def _blob_of_locked(path: Path, data: bytes) -> bytes:
             message.get_int()
             return message.get_binary()
     try:
-        beside = path.with_name(f"{path.name}.pub").read_bytes()
+        beside = user_files.read(path.with_name(f"{path.name}.pub"), limit_bytes=LARGEST_BYTES)
     except OSError:
         return b""
     return _public_blob(beside) or b""

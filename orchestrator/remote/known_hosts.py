@@ -20,6 +20,7 @@ from itertools import chain
 from pathlib import Path
 
 from orchestrator.errors import InputError, Place
+from orchestrator.remote import user_files
 
 _DEFAULT_PORT = 22
 _HASH_MAGIC = "|1|"
@@ -120,8 +121,8 @@ class KnownHosts:
     )
 
     @classmethod
-    def read(cls, files: Iterable[Path]) -> "KnownHosts":
-        """Reads the files, each once, a ``~`` expanded.
+    def read(cls, files: Iterable[Path], *, missing_ok: bool = False) -> "KnownHosts":
+        """Reads the files, each once, a ``~`` expanded; with ``missing_ok`` those that exist.
 
         Raises:
             FileNotFoundError: one of them does not exist.
@@ -130,8 +131,14 @@ class KnownHosts:
         """
         hosts = cls()
         for file in files:
-            path = file.expanduser()
-            hosts._add(path.read_text(encoding="utf-8", errors="surrogateescape"), str(path))
+            path = user_files.expanded(str(file))
+            try:
+                text = user_files.read(path).decode(errors="surrogateescape")
+            except (FileNotFoundError, NotADirectoryError):
+                if not missing_ok:
+                    raise
+                continue
+            hosts._add(text, str(path))
         return hosts
 
     @classmethod

@@ -22,8 +22,18 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from paramiko.agent import AgentKey
 
 from orchestrator.keys.secret import Secret
+from orchestrator.remote import user_files
 from orchestrator.remote.host_certificates import CertificateError, Validity, parse
-from orchestrator.remote.key_files import KeyFile, Locked, Private, Public, Unusable, read_key_file, unlock
+from orchestrator.remote.key_files import (
+    LARGEST_BYTES,
+    KeyFile,
+    Locked,
+    Private,
+    Public,
+    Unusable,
+    read_key_file,
+    unlock,
+)
 from orchestrator.remote.known_hosts import fingerprint
 from orchestrator.remote.routes import Hop
 from orchestrator.remote.ssh_agent import AgentError, SshAgent, is_certificate
@@ -122,9 +132,7 @@ class LoginKeys:
 
     def _choose(self, hop: Hop) -> Choice:
         named = bool(hop.identities)
-        files = hop.identities or tuple(
-            str(path) for path in (Path(name).expanduser() for name in DEFAULT_FILES) if path.exists()
-        )
+        files = hop.identities or _usual_files()
         agent = self._agent(hop)
         drawer = _Drawer(hop, {key.blob: key for key in agent} if agent else {}, self._now())
         if isinstance(self._agents.get(hop.agent or ""), AgentError):
@@ -211,9 +219,13 @@ class _Drawer:
         """The certificate beside a key, and those that are named apart from keys."""
         for name in (f"{file.removesuffix('.pub')}{_CERTIFICATE_SUFFIX}", *self._hop.certificates):
             try:
-                if Path(name).exists():
-                    yield name, paramiko.pkey.PublicBlob.from_file(name).key_blob
-            except (OSError, ValueError):
+                text = user_files.read(Path(name), limit_bytes=LARGEST_BYTES).decode()
+                yield name, paramiko.pkey.PublicBlob.from_string(text).key_blob
+            except (FileNotFoundError, NotADirectoryError):
+                continue
+            except OSError as error:
+                self.notes.append(f"certificate {name} cannot be read: {error.strerror}")
+            except ValueError:
                 self.notes.append(f"certificate {name} is damaged or cannot be read")
 
     def _add_certificate(self, blob: bytes, key: paramiko.PKey, name: str) -> None:
@@ -228,6 +240,15 @@ class _Drawer:
         if blob not in self._seen:
             self._seen.add(blob)
             self._ready.append(LoginKey(key=key, name=name))
+
+
+def _usual_files() -> tuple[str, ...]:
+    """OpenSSH's own files of keys, as far as they exist."""
+    try:
+        paths = [user_files.expanded(name) for name in DEFAULT_FILES]
+    except OSError:
+        return ()
+    return tuple(str(path) for path in paths if user_files.exists(path))
 
 
 def _certified(blob: bytes) -> bytes:

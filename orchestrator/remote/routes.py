@@ -12,7 +12,6 @@ import re
 import socket
 import threading
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from orchestrator.inventory.endpoints import DEFAULT_PORT, Endpoint
 from orchestrator.inventory.ssh_options import (
@@ -22,6 +21,7 @@ from orchestrator.inventory.ssh_options import (
     parse_destination,
     parse_proxy_command,
 )
+from orchestrator.remote import user_files
 from orchestrator.remote.ssh_config import SshConfig, SshConfigError
 
 USER_KNOWN_HOSTS = ("~/.ssh/known_hosts", "~/.ssh/known_hosts2")
@@ -227,7 +227,14 @@ def _path(written: str, hop: Hop, name: str) -> str:
             raise RouteError(f"{written!r} names the environment variable {found[1]}, which is not set")
         return os.environ[found[1]]
 
-    return str(Path(_expanded(_VARIABLE.sub(variable, written), hop, name)).expanduser())
+    return _home(_expanded(_VARIABLE.sub(variable, written), hop, name))
+
+
+def _home(path: str) -> str:
+    try:
+        return str(user_files.expanded(path))
+    except OSError as error:
+        raise RouteError(f"the path {path} leads nowhere: {error.strerror}") from error
 
 
 def _expanded(text: str, hop: Hop, name: str) -> str:
@@ -240,7 +247,7 @@ def _expanded(text: str, hop: Hop, name: str) -> str:
             case "%":
                 return "%"
             case "d":
-                return str(Path.home())
+                return _home("~")
             case "h":
                 return hop.address
             case "i":

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from orchestrator.errors import Place
 from orchestrator.inventory.ssh_options import OptionError, SshOptions, with_option
+from orchestrator.remote import user_files
 
 USER_FILE = Path("~/.ssh/config")
 SYSTEM_FILE = Path("/etc/ssh/ssh_config")
@@ -83,13 +84,10 @@ class SshConfig:
         if file == "none":
             return cls(())
         if file is not None:
-            path = Path(file).expanduser()
-            if not path.is_file():
-                raise SshConfigError(f"the ssh configuration {file} does not exist")
-            return cls(tuple(_settings(path, Path("~/.ssh").expanduser())))
+            return cls(tuple(_settings(_expanded(file), _expanded("~/.ssh"))))
         settings: list[_Setting] = []
-        user = USER_FILE.expanduser()
-        if user.exists():
+        user = _expanded(str(USER_FILE))
+        if user_files.exists(user):
             _check_owner(user)
             settings += _settings(user, user.parent)
         if SYSTEM_FILE.exists():
@@ -207,7 +205,7 @@ def _settings(
                 raise SshConfigError(f"{place}: files include each other without end")
             case "include":
                 for pattern in words:
-                    for name in sorted(glob.glob(str(folder / Path(pattern).expanduser()))):  # noqa: PTH207 - any path
+                    for name in sorted(glob.glob(str(folder / _expanded(pattern)))):  # noqa: PTH207 - any path
                         yield from _settings(Path(name), folder, conditions, depth + 1)
             case "proxycommand":
                 yield _Setting(conditions=conditions, keyword=keyword, words=(rest,), place=place)
@@ -215,9 +213,18 @@ def _settings(
                 yield _Setting(conditions=conditions, keyword=keyword, words=words, place=place)
 
 
+def _expanded(name: str) -> Path:
+    try:
+        return user_files.expanded(name)
+    except OSError as error:
+        raise SshConfigError(f"the ssh configuration {name} cannot be read: {error.strerror}") from error
+
+
 def _lines(path: Path) -> Iterator[tuple[str, str, Place]]:
     try:
-        text = path.read_text(encoding="utf-8", errors="surrogateescape")
+        text = user_files.read(path).decode(errors="surrogateescape")
+    except FileNotFoundError as error:
+        raise SshConfigError(f"the ssh configuration {path} does not exist") from error
     except OSError as error:
         raise SshConfigError(f"the ssh configuration {path} cannot be read: {error.strerror}") from error
     for number, row in enumerate(text.split("\n"), start=1):
