@@ -17,6 +17,7 @@ umask 077
 nl='
 '
 blanks=" 	$nl"
+longest=3600
 IFS=$blanks
 base='' here='' work='' scratch='' held='' made='' raise='' touched='' guarded='' writing='' device='' group=''
 server='' nonce='' fleet='' why='' number=0
@@ -253,7 +254,8 @@ take_over() {
     until=$(stat -c %Y lock 2>/dev/null) || stop 'another visit has just held the lock'
     until=$((until + 60))
   fi
-  if [ "$now" -lt "$until" ]; then
+  # An end that no lease reaches is of a clock that was wrong, or of nobody: it would never come.
+  if [ "$now" -lt "$until" ] && [ "$until" -le $((now + longest)) ]; then
     stop "visit ${owner:-unknown} holds the lock until $(date -u -d "@$until" +%Y-%m-%dT%H:%M:%SZ)"
   fi
   dead=lock.dead.$marker
@@ -973,6 +975,7 @@ main() {
     work=$scratch
   else
     is_number "$generation" && is_number "$counter" || stop 'the visit is garbled'
+    [ "$lease" -le "$longest" ] || stop "a lock for ${lease}s is too long: at most ${longest}s"
     writing=1
     guard
     enter || stop "$base cannot be entered"

@@ -4,10 +4,12 @@ import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
+from orchestrator.cli.machine import SystemClock
 from orchestrator.keys.material import Algorithm
 from orchestrator.rotation.visits import Activate, Fence, Refused, Survey, Trust
 from tests.integration.program import (
@@ -19,6 +21,7 @@ from tests.integration.program import (
     Machine,
     bundle,
     challenge,
+    hook,
     programs,
     stage,
 )
@@ -46,12 +49,13 @@ def refusal(outcome: object) -> str:
 
 def test_a_held_lock_names_its_visit_and_its_end(settled: Machine) -> None:
     (settled.base / "lock").mkdir(mode=0o700)
-    (settled.base / "lock" / "owner").write_text(f"{'a' * 32} 4102444800\n")
+    end = SystemClock().now() + timedelta(minutes=55)
+    (settled.base / "lock" / "owner").write_text(f"{'a' * 32} {int(end.timestamp())}\n")
     before = settled.snapshot()
-    outcome = settled.run(stage(TWO, P256))
 
-    assert isinstance(outcome, Refused)
-    assert outcome.reason == f"visit {'a' * 32} holds the lock until 2100-01-01T00:00:00Z"
+    assert refusal(settled.run(stage(TWO, P256))) == (
+        f"visit {'a' * 32} holds the lock until {end:%Y-%m-%dT%H:%M:%SZ}"
+    )
     assert settled.snapshot() == before
     assert settled.run(Survey()).kind == "unchanged"
 
@@ -154,6 +158,35 @@ def test_what_lies_beside_keyrelays_own_folders_is_left_alone(settled: Machine) 
     assert [other.read_text() for other in others] == ["mine"] * len(others)
     assert not (settled.base / "agent" / "bundles" / "1.4").exists()
     assert not dead.exists()
+
+
+@pytest.mark.parametrize("until", [4102444800, 9999999999999, 9999999999999999])
+def test_a_lock_with_an_end_that_no_lease_reaches_is_over(settled: Machine, until: int) -> None:
+    lock = settled.base / "lock"
+    lock.mkdir()
+    (lock / "owner").write_text(f"{'a' * 32} {until}\n")
+
+    assert settled.run(stage(TWO, P256)).kind == "unchanged"
+    assert not lock.exists()
+
+
+def test_a_lock_without_an_owner_from_a_far_future_is_over(settled: Machine) -> None:
+    lock = settled.base / "lock"
+    lock.mkdir()
+    os.utime(lock, (4_102_444_800, 4_102_444_800))
+
+    assert settled.run(stage(TWO, P256)).kind == "unchanged"
+    assert not lock.exists()
+
+
+def test_a_lease_longer_than_an_hour_is_refused(settled: Machine) -> None:
+    def activate_two(timeout_s: int) -> Activate:
+        waits = hook("true", timeout=timedelta(seconds=timeout_s))
+        return Activate(credential=TWO, challenge=challenge(), algorithm=Algorithm.ECDSA_P256, hook=waits)
+
+    # A visit's lease has room for its hook twice.
+    assert refusal(settled.run(activate_two(1751))) == "a lock for 3602s is too long: at most 3600s"
+    assert settled.run(activate_two(1750)).kind == "changed"
 
 
 def test_of_visits_at_the_same_time_one_works_and_the_others_are_told(settled: Machine) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from orchestrator.cli.machine import SystemClock
 from orchestrator.keys.material import Algorithm
 from orchestrator.rotation.visits import (
     Activate,
@@ -293,7 +294,8 @@ def test_a_survey_behind_a_fence_has_the_last_word(machine: Machine) -> None:
     assert isinstance(late, Refused)
     assert "fenced" in late.reason
     (machine.base / "lock").mkdir()
-    (machine.base / "lock" / "owner").write_text(f"{'ab' * 16} 99999999999\n")
+    soon = int(SystemClock().now().timestamp()) + 600
+    (machine.base / "lock" / "owner").write_text(f"{'ab' * 16} {soon}\n")
     held = machine.run(Survey(), fence=Fence(generation=1, counter=8))
     assert isinstance(held, Refused)
     assert "holds the lock" in held.reason
