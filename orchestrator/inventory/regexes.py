@@ -67,7 +67,7 @@ def _refuse_explosive(text: str) -> None:
 
 @dataclass(slots=True, kw_only=True)
 class _Open:
-    """A group that has not ended: the ways of its earlier branches, of the present one, and of its last part."""
+    """A group that has not ended: the ways of its earlier branches, of the present one, of its last part."""
 
     ended: int = 0
     before: int = 1
