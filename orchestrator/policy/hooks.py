@@ -4,13 +4,14 @@ A hook is the only text that a host is ever asked to run. Its template is a smal
 ``{{ … }}`` with variables, text, ``~``, a few filters and comparisons, and ``{% if %}``. There are no calls,
 loops, assignments or imports, so a template can neither reach into this program nor grow without bound.
 
-Every printed value becomes one word of ``sh`` (``shlex.quote``), whatever filters it went through. That only
-holds where the shell would begin or continue a plain word. So a value inside quotes, after ``\`` or ``$``, or
-in a command with substitutions, comments, here-documents or arithmetic is refused.
+Every printed value stands in single quotes, whatever it is and whatever filters it went through, so that the
+shell reads it as no number of a redirection, assignment, keyword or glob. That only holds where the shell
+would begin or continue a plain word. So a value inside quotes or a glob's brackets, after ``\`` or ``$``, or
+in a command with substitutions, comments, here-documents or arithmetic is refused; what a condition could
+leave out between two characters counts as left out.
 """
 
 import re
-import shlex
 from collections.abc import Iterator, Mapping
 from enum import Enum
 from functools import lru_cache
@@ -50,13 +51,20 @@ _ALLOWED_NODES = (
     nodes.Not,
 )
 _TESTS = ("defined", "undefined")
+_VALUE = "\0"
+_CONDITION = "\1"
+"""Marks, in the text of a template, of a value and of a condition's ends; no template has them."""
 _AMBIGUOUS = {
     "a substitution": re.compile(r"`|\$\(|\$\{"),
-    "a comment": re.compile(r"(?:^|[\s;&|()])#"),
-    "a here-document": re.compile("<<"),
-    "arithmetic": re.compile(r"\(\(|\$\["),
+    "a comment": re.compile(r"(?:^|[\s;&|()\0\1])#"),
+    "a here-document": re.compile(r"<[<\1]"),
+    "arithmetic": re.compile(r"\([(\1]|\$\["),
     "$'": re.compile(r"\$'"),
     '$"': re.compile(r'\$"'),
+    "a $ at the end of a line": re.compile(r"\$\\\n"),
+    "a value in a glob's brackets": re.compile(
+        r"""\[(?:'[^']*'|"[^"]*"|\\.|[^\s;&|<>()'"\\\0\1])*[\0\1]""", re.DOTALL
+    ),
 }
 
 
@@ -161,7 +169,7 @@ def _word(value: Any) -> str:
         raise _Refused(f"found {shown(text)}; allowed: printable characters on one line")
     if "{{" in text or "{%" in text:
         raise _Refused(f"found the template {shown(text)}; variables are not rendered")
-    return shlex.quote(text)
+    return "'" + text.replace("'", "'\"'\"'") + "'"
 
 
 def _prepare(template: str, place: Place) -> tuple[Template, tuple[str, ...]]:
@@ -206,11 +214,12 @@ def _check_node(node: nodes.Node) -> None:
 def _check_places(tree: nodes.Template) -> None:
     """Refuse values that stand where a quoted word is none."""
     parts = list(_parts(tree.body))
-    texts = [part.data for part in parts if isinstance(part, nodes.TemplateData)]
-    if len(texts) == len(parts):
+    if all(isinstance(part, nodes.TemplateData) for part in parts):
         return
+    text = "".join(map(_text_of, parts))
     for meaning, form in _AMBIGUOUS.items():
-        if any(form.search(text) for text in texts):
+        # The shell joins lines at a \, but not after another \ or inside quotes: both readings count.
+        if form.search(text) or form.search(text.replace("\\\n", "")):
             raise _Refused(f"it puts values into a command with {meaning}")
     shell = _Shell.PLAIN
     for part in parts:
@@ -223,15 +232,21 @@ def _check_places(tree: nodes.Template) -> None:
 
 
 def _parts(body: list[nodes.Node]) -> Iterator[nodes.Node]:
-    """Text and what is between, in order; a condition counts as a value at each of its ends."""
+    """Text and what is between, in order; a condition stands at each of its ends and between its branches."""
     for node in body:
         if isinstance(node, nodes.Output):
             yield from node.nodes
         elif isinstance(node, nodes.If):
-            yield node.test
+            yield node
             for branch in (node.body, *(other.body for other in node.elif_), node.else_):
                 yield from _parts(branch)
-                yield node.test
+                yield node
+
+
+def _text_of(part: nodes.Node) -> str:
+    if isinstance(part, nodes.TemplateData):
+        return part.data
+    return _CONDITION if isinstance(part, nodes.If) else _VALUE
 
 
 def _after(text: str, shell: _Shell) -> _Shell:

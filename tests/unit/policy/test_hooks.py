@@ -1,5 +1,6 @@
 import shlex
 import subprocess
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -35,20 +36,39 @@ def test_a_real_shell_sees_the_value_and_nothing_else(value: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("template", "value", "seen"),
+    [
+        ("echo {{ x }}>out; cat out", 2, "2\n"),
+        ("{{ x }} true || echo no", "LD_PRELOAD=/nowhere.so", "no\n"),
+        ("{{ x }} true || echo no", "!", "no\n"),
+        ("echo {{ x }}", "~", "~\n"),
+    ],
+)
+def test_a_value_is_no_part_of_the_shells_own_grammar(
+    template: str, value: Any, seen: str, tmp_path: Path
+) -> None:
+    command = ["sh", "-c", render(template, x=value)]
+    done = subprocess.run(command, capture_output=True, check=True, timeout=20, cwd=tmp_path)
+    assert done.stdout.decode() == seen
+
+
+@pytest.mark.parametrize(
     ("template", "command"),
     [
         ("systemctl reload nginx", "systemctl reload nginx"),
         ("systemctl reload {{ name }}", "systemctl reload 'a b'"),
-        ("reload {{ name | upper }} {{ port }}", "reload 'A B' 8080"),
-        ("reload {{ missing | default('nginx') }}", "reload nginx"),
-        ("reload {{ tls.unit }}-{{ tls['unit'] }}", "reload web-web"),
-        ("reload {{ 'x' ~ port }}", "reload x8080"),
+        ("reload {{ name | upper }} {{ port }}", "reload 'A B' '8080'"),
+        ("reload {{ missing | default('nginx') }}", "reload 'nginx'"),
+        ("reload {{ tls.unit }}-{{ tls['unit'] }}", "reload 'web'-'web'"),
+        ("reload {{ 'x' ~ port }}", "reload 'x8080'"),
         ("reload {% if port == 8080 %}a{% else %}b{% endif %}", "reload a"),
-        ("reload {{ 'a' if missing is defined else 'b' }}", "reload b"),
-        ("  reload {{ port }}\n", "reload 8080"),
-        ("echo 'it is' \"so\" && reload {{ port }}", "echo 'it is' \"so\" && reload 8080"),
+        ("reload {{ 'a' if missing is defined else 'b' }}", "reload 'b'"),
+        ("  reload {{ port }}\n", "reload '8080'"),
+        ("echo 'it is' \"so\" && reload {{ port }}", "echo 'it is' \"so\" && reload '8080'"),
         ("echo $(date) # `no value` ${HERE}", "echo $(date) # `no value` ${HERE}"),
-        ("reload {{ inventory_hostname }}", "reload web1"),
+        ("cat <{{ name }} && [ -e {{ name }} ]", "cat <'a b' && [ -e 'a b' ]"),
+        ("({{ port }}; [[ -e x ]])", "('8080'; [[ -e x ]])"),
+        ("reload {{ inventory_hostname }}", "reload 'web1'"),
     ],
 )
 def test_a_hook_is_rendered_for_its_host(template: str, command: str) -> None:
@@ -69,6 +89,16 @@ def test_a_hook_is_rendered_for_its_host(template: str, command: str) -> None:
         ("reload ${y:{{ x }}}", "a command with a substitution"),
         ("# don't\nreload {{ x }} # 'n", "a command with a comment"),
         ("cat <<END\n{{ x }}\nEND", "a command with a here-document"),
+        ("cat <{% if a %}<{% endif %}E {{ x }}", "a command with a here-document"),
+        ("cat <{% if a %}x{% else %}<{% endif %}E {{ x }}", "a command with a here-document"),
+        ("cat <{% if a %}{% if b %}<{% endif %}{% endif %}E {{ x }}", "a command with a here-document"),
+        ("cat <\\\n<E {{ x }}", "a command with a here-document"),
+        ("({% if a %}({% endif %} {{ x }} ))", "a command with arithmetic"),
+        ("reload $\\\n{{ x }}", "a command with a $ at the end of a line"),
+        ("ls [{{ x }}]", "a value in a glob's brackets"),
+        ("ls a[b'c d'{{ x }}]", "a value in a glob's brackets"),
+        ("ls [{% if a %} {% else %}b{% endif %}{{ x }}]", "a value in a glob's brackets"),
+        ("{{ y }}# don't {{ x }}", "a command with a comment"),
         ("echo $(( {{ x }} ))", "a command with"),
         ("echo $[ {{ x }} ]", "a command with arithmetic"),
         ("echo $'a' {{ x }}", "a command with $'"),
@@ -150,7 +180,7 @@ def test_an_empty_command_is_refused() -> None:
 
 
 def test_a_command_that_grows_too_long_is_refused() -> None:
-    with pytest.raises(InputError, match="is 6003 characters long; allowed: 1 to 4000"):
+    with pytest.raises(InputError, match="is 6009 characters long; allowed: 1 to 4000"):
         render("a {{ x }}{{ x }}{{ x }}b", x="y" * 2000)
 
 
@@ -160,7 +190,7 @@ def test_a_hook_may_name_the_hosts_variables_its_name_and_its_base() -> None:
     commands = [
         render_hook(template, hook_variables(inventory, HostName(name)), place=PLACE) for name in ("s1", "s2")
     ]
-    assert commands == ["reload s1 /opt/k web", "reload s2 /etc/keyrelay none"]
+    assert commands == ["reload 's1' '/opt/k' 'web'", "reload 's2' '/etc/keyrelay' 'none'"]
 
 
 @pytest.mark.parametrize("name", ["ansible_become_password", "ansible_become_pass", "ansible_ssh_pass"])
