@@ -190,16 +190,20 @@ inspect() {
 
 refuse_place() { stop "$1 has $found, expected $wanted"; }
 
+# guard: refuses unsafe places. A base that was there must be judged once it has been entered: before, somebody
+# else might still have made or replaced it.
 guard() {
   [ -z "$guarded" ] || return 0
   inspect refuse_place
   [ ! -e "$base" ] || [ "$device" ] || stop "$base cannot be examined"
+  [ -z "$here" ] || [ "$base" -ef . ] || stop "$base was replaced during the visit"
   guarded=1
 }
 
 enter() {
   if [ ! -e "$base" ] && [ ! -L "$base" ]; then
     [ "$writing" ] || return 1
+    guard
     [ -d "${base%/*}/" ] || stop "${base%/*} does not exist"
     why=$(mkdir -m 755 "$base" 2>&1) || {
       cause
@@ -977,8 +981,10 @@ main() {
     is_number "$generation" && is_number "$counter" || stop 'the visit is garbled'
     [ "$lease" -le "$longest" ] || stop "a lock for ${lease}s is too long: at most ${longest}s"
     writing=1
+    entered=1
+    enter || entered=''
     guard
-    enter || stop "$base cannot be entered"
+    [ "$entered" ] || stop "$base cannot be entered"
     lock
     check_fence
   fi

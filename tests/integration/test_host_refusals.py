@@ -266,6 +266,45 @@ def test_a_base_of_somebody_else_is_refused(machine: Machine) -> None:
     )
 
 
+def meddle(machine: Machine, folder: Path, program: str, script: str) -> None:
+    """Lets somebody else's ``script`` run whenever the machine is about to run ``program``."""
+    folder.mkdir()
+    for kept in machine.path.iterdir():
+        (folder / kept.name).symlink_to(kept.readlink())
+    between = folder / program
+    between.unlink()
+    between.write_text(
+        f'#!/bin/sh\n( PATH=/usr/bin:/bin; {script} ) >&2\nexec {machine.path}/{program} "$@"\n'
+    )
+    between.chmod(0o755)
+    machine.path = folder
+
+
+@as_root
+def test_a_base_that_somebody_else_makes_during_the_visit_is_refused(
+    machine: Machine, tmp_path: Path
+) -> None:
+    machine.base.parent.chmod(0o1777)
+    meddle(machine, tmp_path / "bin", "mkdir", f"mkdir {machine.base} && chown 12345 {machine.base}")
+
+    assert unsafe(machine.run(stage())) == f"cannot make {machine.base}: File exists"
+    assert not list(machine.base.iterdir())
+
+
+@as_root
+def test_a_base_that_is_replaced_once_it_has_been_entered_is_refused(
+    machine: Machine, tmp_path: Path
+) -> None:
+    machine.base.mkdir()
+    os.chown(machine.base, 12345, 12345)
+    theirs = tmp_path / "theirs"
+    swap = f"[ -e {theirs} ] || {{ mv {machine.base} {theirs}; mkdir {machine.base}; }}"
+    meddle(machine, tmp_path / "bin", "stat", swap)
+
+    assert unsafe(machine.run(stage())) == f"{machine.base} was replaced during the visit"
+    assert not list(theirs.iterdir())
+
+
 def test_a_server_folder_that_others_may_read_is_refused_for_signing_too(settled: Machine) -> None:
     (settled.base / "server").chmod(0o755)
     wanted = f"{settled.base}/server has mode 755, expected mode 700"
