@@ -103,7 +103,11 @@ def _resolve(hop: Hop, timeout_s: float, watch: Watch) -> list[_Address]:
 
 
 def _look_up(hop: Hop, flags: int) -> list[_Address]:
-    rows = socket.getaddrinfo(hop.address, hop.port, type=socket.SOCK_STREAM, flags=flags)
+    try:
+        rows = socket.getaddrinfo(hop.address, hop.port, type=socket.SOCK_STREAM, flags=flags)
+    except UnicodeError as error:
+        # Python encodes names by itself before it asks the resolver (RFC 3490).
+        raise socket.gaierror(socket.EAI_NONAME, "no host has such a name") from error
     return [(family, address) for family, _, _, _, address in rows]
 
 

@@ -3,8 +3,12 @@ from contextlib import suppress
 
 import pytest
 
+from orchestrator.inventory.model import Endpoint, HostName
 from orchestrator.remote import addresses
 from orchestrator.remote.addresses import ImpatientSocket
+from orchestrator.remote.deadlines import Watchdog
+from orchestrator.remote.handshake import NotReachedError
+from orchestrator.remote.routes import Router
 
 
 def test_a_socket_whose_other_side_takes_nothing_breaks_after_some_time_outs(
@@ -28,3 +32,11 @@ def test_a_socket_whose_other_side_takes_nothing_breaks_after_some_time_outs(
             fill()
 
     assert late == 2
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "a..b", "a\0b", "\udcff"])
+def test_a_name_that_no_host_can_have_does_not_resolve(name: str) -> None:
+    (hop,) = Router().route(Endpoint(host=HostName("host"), address=name))
+
+    with Watchdog() as watchdog, pytest.raises(NotReachedError, match="does not resolve"):
+        addresses._resolve(hop, 10, watchdog.watch(60))
