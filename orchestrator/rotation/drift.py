@@ -233,8 +233,9 @@ def _agent(audit: _Audit, agent: HostName, bundle: HeldBundle | None) -> Iterato
             yield Drift.UNKNOWN_KEY, f"it trusts {server} with key {key[:12]}, which is not in the ledger"
         else:
             yield Drift.EXTRA_TRUST, f"it trusts {server} with {_short(known)}, and should not"
+    heard = {server for server, _ in edges}
     for server, key in sorted(wanted - edges):
-        earlier = any(s == server for s, _ in edges)
+        earlier = server in heard
         drift = Drift.PREVIOUS if earlier else Drift.MISSING
         yield drift, f"it does not trust {server} with {_short(audit.by_key[key])}"
     ended = sorted(
