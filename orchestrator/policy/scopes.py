@@ -4,14 +4,15 @@ Pure, and linear in hosts and trust sets: what a pattern selects is worked out o
 have it, and agents that listen to the same servers share one trust set.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import assert_never
 
 from orchestrator.errors import InputError, RefusedError, UsageError
-from orchestrator.inventory.model import HostName, Inventory, did_you_mean
+from orchestrator.inventory.model import DEFAULT_PORT, Endpoint, HostName, Inventory, did_you_mean
 from orchestrator.inventory.names import GroupName, shown
 from orchestrator.inventory.patterns import select, select_servers_of
+from orchestrator.inventory.ssh_options import SshOptions
 from orchestrator.policy.desired import Desired, Origin, Policy, Scope, ScopeName, TrustSet
 from orchestrator.policy.playbook import Playbook
 
@@ -30,7 +31,8 @@ def cut(playbook: Playbook, inventory: Inventory, *, digest: str) -> Desired:
         InputError: a pattern names what does not exist or selects nobody; a server is in none or in several
             of the groups of ``group_by``; an agent's ``keyrelay_servers`` selects no server of the playbook;
             ``origin: server`` for servers that would share a key; a variable that says how a host is
-            reached is wrong. Names the line that is to be changed.
+            reached is wrong; two hosts have the same address, port and base. Names the line that is to be
+            changed.
     """
     servers = select_servers(playbook, inventory)
     scopes = cut_scopes(playbook, inventory, servers, playbook.policy)
@@ -38,6 +40,8 @@ def cut(playbook: Playbook, inventory: Inventory, *, digest: str) -> Desired:
         _refuse_shared_server_keys(playbook, scopes)
     trust_sets = find_trust_sets(playbook, inventory, servers)
     names = dict.fromkeys((*servers, *(agent for found in trust_sets for agent in found.agents)))
+    endpoints = {name: inventory.endpoint(name) for name in names}
+    _refuse_one_machine_twice(inventory, endpoints)
     return Desired(
         playbook=playbook.playbook_name,
         digest=digest,
@@ -48,7 +52,7 @@ def cut(playbook: Playbook, inventory: Inventory, *, digest: str) -> Desired:
         rollout=playbook.rollout.spec(),
         scopes=scopes,
         trust_sets=trust_sets,
-        endpoints=MappingProxyType({name: inventory.endpoint(name) for name in names}),
+        endpoints=MappingProxyType(endpoints),
     )
 
 
@@ -195,6 +199,25 @@ def _refuse_shared_server_keys(playbook: Playbook, scopes: Sequence[Scope]) -> N
             place=playbook.place("key", "origin"),
             hint="use policy per-server, or origin: controller",
         )
+
+
+def _refuse_one_machine_twice(inventory: Inventory, endpoints: Mapping[HostName, Endpoint]) -> None:
+    """Two names for one folder of one machine would undo each other's work."""
+    first: dict[tuple[str | int | None, ...], HostName] = {}
+    for name, endpoint in endpoints.items():
+        ssh = endpoint.ssh or SshOptions()
+        port = endpoint.port or ssh.port or DEFAULT_PORT
+        # One address can be two machines, where one goes to it by other ways.
+        route = (ssh.hostname, ssh.config_file, ssh.proxy_jump, ssh.proxy_command)
+        other = first.setdefault((endpoint.address.lower(), port, endpoint.base, *route), name)
+        if other != name:
+            raise InputError(
+                f"host {name} is at {endpoint.address}, port {port}, with keyrelay_base {endpoint.base}, "
+                f"and so is host {other} ({inventory.host(other).place}); allowed: one name for each "
+                "machine, or a keyrelay_base for each",
+                place=inventory.host(name).place,
+                hint="give one of them another ansible_host, ansible_port or keyrelay_base, or take it out",
+            )
 
 
 def _some(names: Sequence[HostName]) -> str:

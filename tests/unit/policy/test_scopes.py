@@ -197,6 +197,35 @@ def test_a_host_that_cannot_be_reached_as_written_is_refused() -> None:
     assert refusal(inventory=fleet).message.startswith("hosts.yml:9:2: ansible_port of host s1 is 0")
 
 
+@pytest.mark.parametrize(
+    "other", [{"ansible_host": "192.0.2.1"}, {"ansible_host": "192.0.2.1", "ansible_port": 22}]
+)
+def test_two_names_for_one_machine_are_refused_with_the_lines_of_both(other: dict[str, Any]) -> None:
+    fleet = inventory_of(
+        {"servers": ["s1"], "agents": ["a1"]}, {"s1": {"ansible_host": "192.0.2.1"}, "a1": other}
+    )
+    assert refusal(inventory=fleet).message == (
+        "hosts.yml:1: host a1 is at 192.0.2.1, port 22, with keyrelay_base /etc/keyrelay, and so is host s1 "
+        "(hosts.yml:1); allowed: one name for each machine, or a keyrelay_base for each"
+    )
+
+
+@pytest.mark.parametrize(
+    "apart",
+    [
+        {"ansible_port": 2222},
+        {"keyrelay_base": "/opt/keyrelay"},
+        {"ansible_ssh_common_args": "-o ProxyJump=gate.example"},
+    ],
+)
+def test_one_address_may_have_several_hosts_that_can_be_told_apart(apart: dict[str, Any]) -> None:
+    fleet = inventory_of(
+        {"servers": ["s1"], "agents": ["a1"]},
+        {"s1": {"ansible_host": "192.0.2.1"}, "a1": {"ansible_host": "192.0.2.1", **apart}},
+    )
+    assert sorted(cut(written(), fleet, digest="d").endpoints) == ["a1", "s1"]
+
+
 def test_a_server_of_two_plays_is_refused() -> None:
     one = cut(playbook_of(name="One"), FLEET, digest="d")
     two = cut(playbook_of(name="Two", servers="s2", agents="a1"), FLEET, digest="d")
