@@ -4,6 +4,7 @@ Whatever goes wrong becomes a line ``error: …``, a line ``hint: …`` where th
 a fault of this program itself is told otherwise, and its traceback only with ``--debug``.
 """
 
+import resource
 import sys
 import traceback
 from importlib.metadata import PackageNotFoundError, version
@@ -90,7 +91,8 @@ app.add_typer(lab.app)
 
 
 def run() -> None:
-    """The program ``keyrelay``; ends the process."""
+    """The program ``keyrelay``; ends the process. No core is dumped, for that would hold opened keys."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     sys.exit(int(end_of(sys.argv[1:])))
 
 

@@ -23,8 +23,8 @@ def obtain(file: Path | None, *, what: str, option: str, twice: bool = False) ->
         twice: ask again, since a slip of the hand would lock everything away.
 
     Raises:
-        UsageError: there is neither a file nor a terminal, the file is missing or open to others, or the
-            passphrase is empty or too long.
+        UsageError: there is neither a file nor a terminal, the file is missing, another user's or open to
+            others, or the passphrase is empty or too long.
     """
     if file is not None:
         return _checked(_from_file(file), str(file))
@@ -51,6 +51,12 @@ def _from_file(file: Path) -> bytes:
     try:
         with file.open("rb") as stream:
             status = os.fstat(stream.fileno())
+            if stat.S_ISREG(status.st_mode) and status.st_uid not in {0, os.geteuid()}:
+                raise UsageError(
+                    f"{file}: the passphrase belongs to user {status.st_uid}; "
+                    f"allowed: root and the user who runs keyrelay ({os.geteuid()})",
+                    hint="copy it into a file of your own that only you can read",
+                )
             if stat.S_ISREG(status.st_mode) and stat.S_IMODE(status.st_mode) & 0o077:
                 raise UsageError(
                     f"{file}: others have access to the passphrase (mode {stat.S_IMODE(status.st_mode):04o})",

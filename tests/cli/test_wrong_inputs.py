@@ -210,6 +210,15 @@ def test_passphrases_are_never_taken_from_where_others_could_read_them(
     assert "a passphrase for the vault" not in wrong.out + wrong.err
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file to another user")
+def test_a_passphrase_in_another_users_file_is_not_taken(terminal: Terminal, with_home: Typed) -> None:
+    given = terminal.write("given", "a passphrase for the vault\n", mode=0o600)
+    os.chown(given, 12345, -1)
+    with_home(f"{APPLY} --yes --passphrase-file given").ended(2).line(
+        "given: the passphrase belongs to user 12345"
+    )
+
+
 def test_vault_and_root_need_passphrases_of_their_own(typed: Typed, terminal: Terminal) -> None:
     typed("init --root-passphrase-file vault.passphrase").ended(2).line("the same passphrase")
     typed("init").ended(2).line("the passphrase of the root key is needed", "no terminal")
@@ -264,6 +273,21 @@ def test_the_program_itself_ends_with_the_code(terminal: Terminal) -> None:
             check=False,
         )
         assert done.returncode == code, done
+
+
+def test_the_program_dumps_no_core(terminal: Terminal) -> None:
+    program = (
+        "import atexit, resource; from orchestrator.cli.main import run; "
+        "atexit.register(lambda: print(resource.getrlimit(resource.RLIMIT_CORE))); run()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, "--version"],
+        cwd=terminal.folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        check=True,
+    )
+    assert done.stdout.splitlines()[-1] == b"(0, 0)"
 
 
 def test_examples_are_found_in_a_source_tree_and_in_a_wheel(
