@@ -4,6 +4,7 @@ They have one home in the source tree, the top-level folders ``inventory/`` and 
 carries them below ``orchestrator/examples/``.
 """
 
+import os
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import orchestrator
 from orchestrator.errors import UsageError
+from orchestrator.records.home import make_folders
 
 FOLDERS = ("inventory", "playbooks")
 
@@ -48,8 +50,11 @@ def lay_out(directory: Path) -> LaidOut:
     for relative in _files(source):
         target = directory / relative
         try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            with target.open("xb") as file, (source / relative).open("rb") as shipped:
+            make_folders(target.parent)
+            with (
+                target.open("xb", opener=_owners_to_write) as file,
+                (source / relative).open("rb") as shipped,
+            ):
                 shutil.copyfileobj(shipped, file)
             written.append(target)
         except FileExistsError:
@@ -57,6 +62,10 @@ def lay_out(directory: Path) -> LaidOut:
         except OSError as error:
             raise UsageError(f"{target}: {error.strerror}") from error
     return LaidOut(written=tuple(written), kept=tuple(kept))
+
+
+def _owners_to_write(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o644)
 
 
 def _files(source: Path) -> Iterator[Path]:

@@ -12,6 +12,12 @@ _DATABASE = "keyrelay.db"
 _ROOT_KEY = "root.key"
 
 
+def make_folders(path: Path) -> None:
+    """The folders of ``path`` that are missing, at most 0755 each whatever the umask; raises ``OSError``."""
+    for folder in reversed([folder for folder in (path, *path.parents) if not folder.exists()]):
+        folder.mkdir(mode=0o755, exist_ok=True)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Home:
     """One home is one fleet.
@@ -45,7 +51,7 @@ class Home:
             if home.path.exists():
                 home._require_empty()
             else:
-                home.path.parent.mkdir(parents=True, exist_ok=True)
+                make_folders(home.path.parent)
                 make_folder(home.path)
         except OSError as error:
             raise UsageError(f"{home.path}: {error.strerror}") from error

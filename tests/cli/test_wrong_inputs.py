@@ -172,6 +172,11 @@ def test_the_home_is_private_whatever_the_umask(terminal: Terminal, typed: Typed
         typed("--home far/away init --root-passphrase-file root.passphrase").ended(0)
     finally:
         os.umask(old)
+    made = [
+        path for name in ("far", "inventory", "playbooks") for path in (terminal.folder / name).rglob("*")
+    ]
+    folders = [terminal.folder / name for name in ("far", "inventory", "playbooks")]
+    assert not [path for path in (*folders, *made) if path.stat().st_mode & 0o022]
     home = terminal.folder / "far" / "away"
     assert home.stat().st_mode & 0o777 == 0o700
     assert {path.stat().st_mode & 0o777 for path in home.iterdir()} == {0o600}
