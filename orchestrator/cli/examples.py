@@ -52,7 +52,7 @@ def lay_out(directory: Path) -> LaidOut:
         try:
             make_folders(target.parent)
             with (
-                target.open("xb", opener=_owners_to_write) as file,
+                open(target, "xb", opener=_owners_to_write) as file,
                 (source / relative).open("rb") as shipped,
             ):
                 shutil.copyfileobj(shipped, file)
