@@ -78,7 +78,12 @@ def test_every_answer_has_its_documented_shape_as_json(make_fleet: MakeFleet) ->
     assert compared["measured"] is True
     status = keyrelay.json("lab", "status", "lab")
     assert [host["running"] for host in status["hosts"]] == [True, True, True]
-    assert keyrelay.json("inventory", "check", *INVENTORY) == {"hosts": 3, "groups": 6, "problems": []}
+    assert keyrelay.json("inventory", "check", *INVENTORY) == {
+        "hosts": 3,
+        "groups": 6,
+        "problems": [],
+        "notes": [],
+    }
     assert [host["name"] for host in keyrelay.json("inventory", "list", *INVENTORY)["hosts"]] == [
         "server-01", "server-02", "agent-001",
     ]  # fmt: skip
