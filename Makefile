@@ -1,7 +1,7 @@
 # What one does with keyrelay's sources. `make` alone lists it.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo bench test faults-long lint check docs format clean
+.PHONY: help setup demo bench test faults faults-long lint check docs format clean
 MAKEFLAGS += --no-print-directory
 
 BIN := .venv/bin
@@ -23,7 +23,10 @@ bench:  ## how fast 64 hosts are visited, beside ssh, Ansible and pyinfra; a tab
 	@$(BIN)/python benchmarks/push.py --peers $(ARGS)
 
 test: setup  ## all tests, with branch coverage
-	@$(BIN)/pytest -n 2 --cov --cov-report=term $(ARGS)
+	@$(BIN)/pytest -n 2 --cov --cov-report=term --ignore=tests/faults $(ARGS)
+
+faults: setup  ## the program killed, cut off and starved at every step, on real sshds
+	@$(BIN)/pytest -n 2 tests/faults $(ARGS)
 
 faults-long: setup  ## hours of faults: 2,000 random kills, every write denied, connections cut at more bytes
 	@FAULTS_LONG=1 $(BIN)/pytest -n 2 tests/faults $(ARGS)

@@ -95,7 +95,7 @@ def test_one_host_that_does_not_get_on_holds_up_none_of_nineteen_others(
         lab.hosts[0].port,
         Wound(fault=fault, way=Way.TO_CONTROLLER, after_bytes=100),
     )
-    deadline = timedelta(seconds=20)
+    deadline = timedelta(seconds=12)
     endpoints = [endpoint(lab, f"host-{n}") for n in range(19)]
     visits = [
         Visit(endpoint=at, orders=(Survey(),))
@@ -130,7 +130,7 @@ def test_a_handover_through_each_fault_names_the_host_and_the_next_one_ends_it(
                 # A survey says little, and a visit that brings something is told more than this.
                 wound = Wound(fault=fault, way=Way.TO_HOST, after_bytes=between[name].most[Way.TO_HOST] - 700)
                 proxies.hurt(between[name], wound)
-                hurt = ground.apply(SHARED, "--new-key", deadline_s=8.0)
+                hurt = ground.apply(SHARED, "--new-key", deadline_s=5.0)
                 hurt.exited(3).named(name)
                 proxies.heal(between[name])
                 ground.converges(SHARED)

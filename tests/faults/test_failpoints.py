@@ -142,6 +142,6 @@ def test_killed_before_and_after_each_step_the_next_run_ends_it_and_no_agent_is_
 ) -> None:
     with lanes(make_lab, tmp_path, LANES) as grounds:
         passed = traced(grounds[0], renewal=renewal)
-        deaths = Deaths(renewal=renewal, passed=passed, in_pairs=renewal and not LONG)
+        deaths = Deaths(renewal=renewal, passed=passed, in_pairs=not LONG)
         in_each(grounds, lambda ground: die_at_each(ground, deaths))
         assert not deaths.left

@@ -15,6 +15,7 @@ from orchestrator.cli.machine import SystemClock
 from orchestrator.lab import Lab
 from orchestrator.lab.processes import wait_until
 from tests.faults.ground import PER_SERVER, SHARED, Ground, prepared, watched
+from tests.faults.lanes import LONG
 from tests.faults.program import Ended
 from tests.faults.shims import Shims
 
@@ -22,6 +23,8 @@ MakeLab = Callable[..., Lab]
 DEADLINE_S = 6.0
 SLACK_S = 2.0
 SERVER, AGENT = "server-01", "agent-001"
+HELD = [(SERVER, "ln"), (AGENT, "mv")]
+"""In the middle of a switch to a key, and of a switch to a bundle."""
 NAMED_INSTANT = re.compile(r"holds the lock until (\S+Z)")
 
 
@@ -71,7 +74,7 @@ def test_a_switch_that_outlives_its_controller_finds_its_agents_still_trusting_i
         ground.converges(PER_SERVER)
 
 
-@pytest.mark.parametrize(("host", "program"), [(SERVER, "ln"), (AGENT, "mv")])
+@pytest.mark.parametrize(("host", "program"), HELD)
 def test_a_host_that_is_stopped_in_the_middle_of_a_visit_is_named_in_time_and_goes_on_later(
     make_lab: MakeLab, lab_folder: Path, tmp_path: Path, host: str, program: str
 ) -> None:
@@ -91,7 +94,7 @@ def test_a_host_that_is_stopped_in_the_middle_of_a_visit_is_named_in_time_and_go
         ground.converges(SHARED)
 
 
-@pytest.mark.parametrize(("host", "program"), [(SERVER, "ln"), (AGENT, "mv")])
+@pytest.mark.parametrize(("host", "program"), HELD if LONG else HELD[:1])
 def test_a_host_that_is_killed_in_the_middle_of_a_visit_is_named_and_its_lock_ends_when_it_says(
     make_lab: MakeLab, lab_folder: Path, tmp_path: Path, host: str, program: str
 ) -> None:
