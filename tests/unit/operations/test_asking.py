@@ -52,14 +52,16 @@ def test_a_host_that_changed_is_news() -> None:
 
 
 def test_a_host_with_a_visit_whose_end_is_not_known_is_asked_behind_a_fence() -> None:
-    world = applied()
-    world.fleet.trouble(SERVERS[0], breaks_after=0)
-    world.apply(WANTED, new_key=True)
+    wanted = desired(servers=SERVERS[:1], agents=AGENTS[:1], hooks={SERVERS[0]: "systemctl reload it"})
+    world = World()
+    world.fleet.trouble(SERVERS[0], breaks_at_hook=True)
+    world.apply(wanted)
+    assert list(world.recorded.pending) == [SERVERS[0]]
     world.fleet.heal(SERVERS[0])
     world.fleet.visits.clear()
-    world.apply(WANTED, wait=timedelta(0))
-    asked_behind = {v.endpoint.host for v in world.fleet.visits if v.orders == (vs.Survey(),) and v.fence}
-    assert asked_behind == {SERVERS[0]}
+    assert world.apply(wanted).complete
+    asked_behind = [v.endpoint.host for v in world.fleet.visits if v.orders == (vs.Survey(),) and v.fence]
+    assert asked_behind == [SERVERS[0]]
 
 
 def test_a_first_failure_is_news_and_the_same_again_is_not() -> None:
