@@ -95,7 +95,7 @@ def test_a_state_of_another_ledger_is_refused(ledger: Ledger) -> None:
 
 
 def test_nothing_is_written_of_events_one_of_which_cannot_follow(ledger: Ledger) -> None:
-    with pytest.raises(LookupError):
+    with pytest.raises(ValueError, match="which is not known"):
         ledger.append([FOUNDED, KeyDestroyed(credential=CredentialId("0" * 32))], onto=ledger.read(), at=NOON)
 
     assert ledger.read() == Recorded()
