@@ -184,6 +184,7 @@ class _Teller:
             pending,
             self._host(server, state.hosts[server]),
             sorted(name[c] for s, c in state.used if s == server),
+            sorted(name[c] for s, c in state.strange if s == server and c in name),
             sorted(name[c] for (s, c), until in state.cooling.items() if s == server and until > self.now),
             [self._credential(c, name[c.id]) for c in self.of[server]],
             [server in c.certificates for c in (*self.of[server], *self.of_several)],

@@ -5,7 +5,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 from orchestrator.inventory.model import HostName
-from orchestrator.policy.desired import Desired, MessageSpec, Policy, RolloutSpec
+from orchestrator.policy.desired import Desired, MessageSpec, Policy, RolloutSpec, Share
 from tests.model.canonical import Symmetry
 from tests.model.state import TICK, Left
 from tests.model.world import Configuration
@@ -29,15 +29,53 @@ def playbook(
     return replace(wanted, digest=variant, messages=messages)
 
 
-def small(
-    agents: int = 1, servers: int = 1, policy: Policy = Policy.PER_SERVER, **left: int
+def fleet(
+    agents: int,
+    servers: int,
+    policy: Policy = Policy.PER_SERVER,
+    *,
+    joining: bool = False,
+    most: int = 0,
+    rollout: RolloutSpec | None = None,
+    **left: int,
 ) -> Configuration:
-    names = SERVERS[:servers]
-    listening = AGENTS[:agents]
-    first = playbook("a", policy, names, listening)
+    """One playbook, all of whose agents listen to all of its servers.
+
+    Args:
+        joining: the last of the agents comes with an edit of the playbook.
+        most, left: as in ``Configuration``.
+    """
+    names, listening = SERVERS[:servers], AGENTS[:agents]
+    before = listening[:-1] if joining else listening
+    groups = (before, listening[-1:]) if joining else (listening,)
+    waves = rollout is not None and len(rollout.waves) > 1
+    rare = [f"{name.replace('_', ' ')} {count}" for name, count in left.items()]
+    told = ", ".join([*rare, *["joining"] * joining, *["waves"] * waves])
     return Configuration(
-        name=f"{agents} agents, {servers} servers, {policy}",
-        first=(first,),
-        left=Left(**left),
-        symmetry=Symmetry.of(names, [listening], alike=True),
+        name=f"{agents} agents, {servers} servers, {policy}: {told}",
+        first=(playbook("a", policy, names, before, rollout=rollout),),
+        edits=(playbook("b", policy, names, listening, rollout=rollout),) if joining else (),
+        left=Left(edits=int(joining), **left),
+        symmetry=Symmetry.of(names, groups, alike=not waves),
+        most=most,
     )
+
+
+def sharing(agents: int, *, most: int = 0, **left: int) -> Configuration:
+    """Two playbooks with a server each, and the same agents."""
+    listening = AGENTS[:agents]
+    rare = ", ".join(f"{name.replace('_', ' ')} {count}" for name, count in left.items())
+    return Configuration(
+        name=f"{agents} agents shared by 2 playbooks: {rare}",
+        first=(
+            playbook("a", Policy.PER_SERVER, SERVERS[:1], listening),
+            playbook("o", Policy.PER_SERVER, SERVERS[1:2], listening, name="other"),
+        ),
+        left=Left(**left),
+        symmetry=Symmetry.of(SERVERS[:2], [listening], alike=False),
+        most=most,
+    )
+
+
+CANARY = RolloutSpec(soak=TICK, waves=(Share(number=1),))
+"""One server first, then the others."""

@@ -3,8 +3,7 @@
 The hosts are believed, the ledger is not: what it says is only ever compared with what they hold.
 """
 
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Iterable, Iterator
 
 from orchestrator.inventory.model import HostName
 from orchestrator.rotation.lifecycle import KeyState
@@ -52,6 +51,16 @@ def trusts(state: State, agent: HostName, server: HostName, credential: str) -> 
 
 def observed(before: State, after: State) -> State:
     """``after`` with what the observer remembers brought up to date."""
+    left = {
+        s
+        for s in after.recorded.servers
+        if (was := live(before, s)) in after.leaked and live(after, s) != was
+    }
+    strange = _strange(after, (before.meddled - after.meddled) | left)
+    if strange or after.strange:
+        after = after.changed(
+            strange=frozenset(u for u in after.strange | strange if not _is_known(after, *u))
+        )
     armed = _armed(after)
     cooling = {
         used: until for used, until in before.cooling.items() if until > after.now and used not in armed
@@ -60,24 +69,33 @@ def observed(before: State, after: State) -> State:
         known = after.recorded.credentials[credential]  # type: ignore[index]
         cooling[server, credential] = after.now + known.in_flight
     now = set(edges(after.recorded))
-    held = {edge for edge in before.held if edge in now}
+    held = {edge for edge in after.held if edge in now}
     for agent, server in now - held:
         using = live(after, server)
-        if using is not None and agent not in after.adrift and trusts(after, agent, server, using):
+        certain = agent not in after.adrift and server not in after.meddled
+        if using is not None and certain and trusts(after, agent, server, using):
             held.add((agent, server))
-    for server in after.recorded.servers:
-        was = live(before, server)
-        if was in after.leaked and live(after, server) != was:
-            held = {(a, s) for a, s in held if s != server or trusts(after, a, s, str(live(after, server)))}
-    return replace(after, used=armed, cooling=cooling, held=frozenset(held))
+    held = {(a, s) for a, s in held if s not in left or trusts(after, a, s, str(live(after, s)))}
+    return after.changed(used=armed, cooling=cooling, held=frozenset(held))
+
+
+def _strange(state: State, servers: Iterable[HostName]) -> frozenset[Used]:
+    """Keys in use on some of these servers that not all of their agents trust."""
+    using = ((server, live(state, server)) for server in servers if server in state.recorded.servers)
+    return frozenset((s, key) for s, key in using if key is not None and not _is_known(state, s, key))
+
+
+def _is_known(state: State, server: HostName, credential: str) -> bool:
+    """Whether all agents of the server trust it with this key."""
+    return all(trusts(state, a, s, credential) for a, s in edges(state.recorded) if s == server)
 
 
 def _armed(state: State) -> frozenset[Used]:
     """Credentials within reach on a server that it uses or has used."""
-    found: set[Used] = {used for used in state.used if used[1] in state.hosts[used[0]].credentials}
+    found = {used for used in state.used if used[1] in state.hosts[used[0]].credentials}
     for server in state.hosts:
         using = live(state, server)
-        if using is not None and (server not in state.meddled or (server, using) in state.used):
+        if using is not None and server not in state.meddled and (server, using) not in state.strange:
             found.add((server, using))
     return frozenset(found)
 
@@ -113,7 +131,7 @@ def _check_switch(before: State, after: State, server: HostName, was: HostState)
         return
     if using in before.leaked:
         raise BrokenError("S6", f"{server} switched to a key that leaked")
-    excused = before.meddled | before.adrift | before.waived
+    excused = before.meddled | before.waived
     for agent, heard in edges(after.recorded):
         if heard == server and agent not in excused and not trusts(before, agent, server, using):
             raise BrokenError("S6", f"{server} switched before {agent} trusts its key")
@@ -172,7 +190,8 @@ def _check_ledger(state: State) -> None:
             if (server, by_key.get(key)) not in lines:
                 which = "S10" if host in state.waived else "S3"
                 raise BrokenError(which, f"{host} trusts a key of {server} unknown to the ledger")
-        if there.bundle.digest not in {bundle.digest for bundle in listed}:
+        left = host not in recorded.agents and not edges_of(there.bundle)
+        if not left and there.bundle.digest not in {bundle.digest for bundle in listed}:
             raise BrokenError("S5", f"the bundle of {host} is none that it was ever given")
         for trusted in there.bundle.keys:
             if trusted.signs:

@@ -3,8 +3,10 @@
 ``python -m tests.model.search`` prints what was found for each configuration.
 """
 
+import gc
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from time import process_time
 from typing import Any
@@ -16,6 +18,9 @@ from tests.model.invariants import BrokenError, check_move, check_state, observe
 from tests.model.material import cheap
 from tests.model.state import State
 from tests.model.world import Configuration, Label, Move, Moves
+
+LONGEST_BEGINNING = 200
+"""So many moves are more than any first handover takes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,21 +54,29 @@ class Found:
     stuck: int = 0
 
 
-def search(configuration: Configuration, *, first_only: bool = True) -> Found:
-    """Look at every state of a configuration.
+def search(
+    configuration: Configuration,
+    *,
+    seeded: Callable[[], AbstractContextManager[object]] = nullcontext,
+) -> Found:
+    """Look at every state of a configuration, until an invariant is broken; the way there is a shortest one.
 
     Args:
         configuration: what to explore.
-        first_only: stop at the first violation, which is one with a shortest trace.
+        seeded: within this the engine is explored, after a first handover without it.
     """
-    with cheap():
-        return _Search(configuration, first_only=first_only).run()
+    gc.collect()
+    gc.disable()  # states hold no cycles, and there are many of them to go through
+    try:
+        with cheap():
+            return _Search(configuration).run(seeded)
+    finally:
+        gc.enable()
 
 
 class _Search:
-    def __init__(self, configuration: Configuration, *, first_only: bool) -> None:
+    def __init__(self, configuration: Configuration) -> None:
         self.configuration = configuration
-        self.first_only = first_only
         self.moves = Moves(configuration)
         self.number: dict[bytes, int] = {}
         self.parent: list[int] = []
@@ -71,12 +84,15 @@ class _Search:
         self.depth: list[int] = []
         self.next_good: list[int] = []
         self.queue: deque[tuple[int, State, Mapping[HostName, Any]]] = deque()
+        self.last: tuple[int, Label] = (-1, ("begin",))
         self.found = Found(name=configuration.name)
 
-    def run(self) -> Found:
+    def run(self, seeded: Callable[[], AbstractContextManager[object]]) -> Found:
         began = process_time()
         try:
-            self._explore()
+            first = self._begin()
+            with seeded():
+                self._explore(first)
         except BrokenError as error:
             self.found.violations.append(Violation(which=error.which, why=str(error), trace=self._trace()))
         found = self.found
@@ -87,20 +103,20 @@ class _Search:
         found.seconds = process_time() - began
         return found
 
-    def _explore(self) -> None:
+    def _explore(self, first: State) -> None:
         found, most = self.found, self.configuration.most
-        state = self._begin()
-        self._admit(state, state, -1, ("begin",))
+        self._admit(first, first, -1, ("begin",))
         while self.queue:
             if most and len(self.parent) >= most:
                 return
             number, state, alike = self.queue.popleft()
-            self.moves.alike = alike
-            self.at = number
+            self.moves.runs.alike = alike
             good = -1
+            here = self.last = (self.parent[number], self.label[number])
             for move in self._moves(state):
                 found.moves += 1
                 then = self._admit(state, move.after, number, move.label)
+                self.last = here
                 if move.good and good < 0:
                     good = then
             if good < 0:
@@ -118,9 +134,16 @@ class _Search:
     def _begin(self) -> State:
         """The fleet with its first keys, handed over without any fault."""
         state = self.moves.first()
-        while (move := self.moves.good(state)) is not None:
-            state = observed(state, move.after)
-        return state
+        for _ in range(LONGEST_BEGINNING):
+            move = next((move for move in self.moves.good(state) if move.good), None)
+            if move is None:
+                return state
+            self.last = (-1, move.label)
+            after = observed(state, move.after)
+            check_move(state, after)
+            check_state(after)
+            state = after
+        raise BrokenError("L2", "without any fault the first handover never ends")
 
     def _admit(self, before: State, after: State, parent: int, label: Label) -> int:
         if after is not before:
@@ -142,7 +165,7 @@ class _Search:
         return number
 
     def _trace(self) -> tuple[Label, ...]:
-        parent, label = getattr(self, "last", (-1, ("begin",)))
+        parent, label = self.last
         labels = [label, *self._labels(parent)]
         return tuple(reversed(labels))
 

@@ -3,7 +3,7 @@
 import pytest
 
 from orchestrator.policy.desired import Policy
-from tests.model.configurations import small
+from tests.model.configurations import fleet
 from tests.model.search import search, show
 
 
@@ -12,13 +12,13 @@ from tests.model.search import search, show
     [(1, 1, Policy.PER_SERVER), (2, 1, Policy.PER_SERVER), (1, 2, Policy.SHARED)],
 )
 def test_a_new_key_is_handed_over_whatever_is_lost(agents: int, servers: int, policy: Policy) -> None:
-    found = search(small(agents, servers, policy, new_keys=1))
+    found = search(fleet(agents, servers, policy, new_keys=1))
     assert found.complete
     assert found.violations == [], show(found)
     assert found.states > 50
 
 
 def test_a_rollout_can_be_taken_back_at_any_point_before_retirement() -> None:
-    found = search(small(1, 1, Policy.PER_SERVER, new_keys=1, reverts=1))
+    found = search(fleet(1, 1, Policy.PER_SERVER, new_keys=1, reverts=1))
     assert found.complete
     assert found.violations == [], show(found)

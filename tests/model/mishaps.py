@@ -1,0 +1,79 @@
+"""What befalls hosts, ledger and visits without anybody wanting it."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from datetime import timedelta
+
+from orchestrator.errors import RefusedError
+from orchestrator.inventory.model import HostName
+from orchestrator.rotation.plan import make_plan
+from tests import fake_host
+from tests.fake_state import HostState, survey
+from tests.model.invariants import BrokenError
+from tests.model.moves import Move, costing, settled
+from tests.model.stage import Stage
+from tests.model.state import Backup, Late, State
+
+
+class Mishaps:
+    """Images that are put back, copies that are restored, visits that come late, proofs that age."""
+
+    def __init__(self, stage: Stage, hosts: Sequence[HostName]) -> None:
+        self.stage = stage
+        self.every_host = tuple(hosts)
+
+    def moves(self, state: State) -> Iterator[Move]:
+        left = state.left
+        if left.ageing:
+            after = state.changed(now=state.now + self._old_age(state))
+            yield costing(Move(label=("age",), after=after), ageing=left.ageing - 1)
+        if state.late is not None:
+            yield self._arrived(state, state.late)
+        if left.snapshots and state.snapshot is None:
+            for host in self.every_host:
+                yield Move(label=("snapshot", host), after=state.changed(snapshot=(host, state.hosts[host])))
+        if left.snapshots and state.snapshot is not None:
+            yield self._rolled_back(state, *state.snapshot)
+        if left.backups and state.backup is None:
+            kept = Backup(recorded=state.recorded, vault=state.vault)
+            yield Move(label=("backup",), after=state.changed(backup=kept))
+        if left.backups and state.backup is not None:
+            yield from self._restored(state, state.backup)
+
+    def _old_age(self, state: State) -> timedelta:
+        return max(d.rollout.proof_age for d in state.asked.values())
+
+    def _arrived(self, state: State, late: Late) -> Move:
+        host = late.visit.endpoint.host
+        there, _ = fake_host.obey(state.hosts[host], late.visit, now=state.now, random=self.stage.numbers)
+        after = state.changed(hosts={**state.hosts, host: there}, late=None)
+        return settled(state, after, ("arrives", host), {host: there})
+
+    def _rolled_back(self, state: State, host: HostName, then: HostState) -> Move:
+        """Someone puts an earlier image of a host back."""
+        hosts = {**state.hosts, host: then}
+        held = frozenset(edge for edge in state.held if host not in edge)
+        after = state.changed(
+            hosts=hosts,
+            held=held,
+            used=frozenset(u for u in state.used if u[0] != host),
+            meddled=state.meddled | {host},
+            adrift=state.adrift | {host},
+            snapshot=None,
+        )
+        return costing(Move(label=("rollback", host), after=after), snapshots=state.left.snapshots - 1)
+
+    def _restored(self, state: State, backup: Backup) -> Iterator[Move]:
+        """An older ledger and vault are put back: no harm, or refused (S9)."""
+        if not backup.passed:
+            after = state.changed(recorded=backup.recorded, vault=backup.vault, backup=None)
+            yield costing(Move(label=("restore",), after=after), backups=state.left.backups - 1)
+            return
+        for host in sorted(backup.passed):
+            surveys = {host: survey(state.hosts[host])}
+            for asked in state.asked.values():
+                if host not in asked.endpoints:
+                    continue
+                with suppress(RefusedError):
+                    make_plan(asked, backup.recorded, surveys, now=state.now, random=self.stage.numbers)
+                    raise BrokenError("S9", f"a restored ledger goes on, though {host} has seen a later one")

@@ -1,0 +1,78 @@
+"""What a move is, and what a configuration allows."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from orchestrator.inventory.model import HostName
+from orchestrator.policy.desired import Desired
+from orchestrator.rotation import visits as vs
+from tests.fake_state import HostState
+from tests.model.canonical import Symmetry
+from tests.model.state import Left, State
+
+Label = tuple[Any, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Configuration:
+    """A fleet and what may happen to it.
+
+    Attributes:
+        first: what is applied, without faults, before the search begins.
+        edits: what a playbook may be edited to.
+        left: how often rare things may happen.
+        ticks: whether time passes other than when nothing else is left to do.
+        most: so many states are looked at; 0: all.
+    """
+
+    name: str
+    first: tuple[Desired, ...]
+    edits: tuple[Desired, ...] = ()
+    left: Left = field(default_factory=Left)
+    symmetry: Symmetry
+    ticks: bool = True
+    most: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Move:
+    """One thing that happened.
+
+    Attributes:
+        label: what, for ``tell``.
+        after: the state after it.
+        good: whether it is what goes on without faults.
+        fault: whether it counts as a fault (``Left.faults``).
+    """
+
+    label: Label
+    after: State
+    good: bool = False
+    fault: bool = False
+
+
+def settled(before: State, after: State, label: Label, there: Mapping[HostName, HostState]) -> Move:
+    """Marks what visits do to the memory of the observer."""
+    given = {h for h, s in there.items() if s.bundle is not before.hosts[h].bundle}
+    backup = after.backup
+    if backup is not None:
+        fence = vs.Fence(generation=backup.recorded.generation, counter=backup.recorded.version)
+        later = {h for h, host in there.items() if host.fence is not None and host.fence > fence}
+        if later - backup.passed:
+            backup = replace(backup, passed=backup.passed | later)
+    if given & after.adrift or backup is not after.backup:
+        after = after.changed(adrift=after.adrift - given, backup=backup)
+    return Move(label=label, after=after)
+
+
+def counted(move: Move) -> Move:
+    """The move, its fault taken from those that are left."""
+    left = move.after.left
+    if not move.fault or left.faults is None:
+        return move
+    return replace(move, after=move.after.changed(left=replace(left, faults=left.faults - 1)))
+
+
+def costing(move: Move, **left: int) -> Move:
+    return replace(move, after=move.after.changed(left=replace(move.after.left, **left)))

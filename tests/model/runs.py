@@ -1,0 +1,312 @@
+"""What a controller may do next, and every way in which that can end.
+
+A round is ``decide`` and what the loop of ``operations/handover.py`` makes of the decision. Every visit of it
+may be answered, may lose its answer, or may never arrive; and the controller may be killed at any of it.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from itertools import combinations_with_replacement, product
+from typing import Any
+
+from orchestrator.inventory.model import HostName
+from orchestrator.operations.asking import survey
+from orchestrator.operations.handover import _Run
+from orchestrator.operations.lease import take
+from orchestrator.policy.desired import PlaybookName
+from orchestrator.rotation import engine
+from orchestrator.rotation import events as ev
+from orchestrator.rotation import visits as vs
+from orchestrator.rotation.engine import Decision
+from orchestrator.rotation.outcomes import failing
+from orchestrator.rotation.recorded import Recorded, Standing
+from tests import fake_host
+from tests.fake_state import Faults, HostState
+from tests.model.invariants import BrokenError
+from tests.model.moves import Label, Move, settled
+from tests.model.stage import AWAY, Stage
+from tests.model.state import Late, State
+from tests.world import Silent
+
+
+class KilledError(Exception):
+    """The controller was killed."""
+
+
+class Runs:
+    """The rounds of runs.
+
+    Attributes:
+        alike: what there is to tell of agents; those of which the same is told are not told apart.
+        last: the decision of the last question.
+    """
+
+    def __init__(self, stage: Stage, hosts: Sequence[HostName]) -> None:
+        self.stage = stage
+        self.every_host = tuple(hosts)
+        self.alike: Mapping[HostName, Any] = {}
+        self.last = Decision()
+
+    def decide(self, state: State, playbook: PlaybookName, away: frozenset[HostName]) -> Decision:
+        recorded = state.recorded
+        for host in away:
+            recorded = failing(recorded, host, AWAY, state.now)
+        self.stage.put_on(state, recorded)
+        return engine.decide(
+            recorded,
+            playbook,
+            now=state.now,
+            random=self.stage.numbers,
+            aside=dict.fromkeys(sorted(away), AWAY),
+        )
+
+    def rounds(self, state: State, playbook: PlaybookName, *, faults: bool = True) -> Iterator[Move]:
+        unsure = frozenset(state.recorded.pending)
+        seen: set[Any] = set()
+        decision = self.last = self.decide(state, playbook, unsure)
+        for away in self._absences(state, playbook, decision, unsure) if faults else [unsure]:
+            if away != unsure:
+                decision = self.decide(state, playbook, away)
+            gist = (
+                decision.make,
+                decision.certify,
+                decision.destroy,
+                decision.ended,
+                decision.halt,
+                tuple((e.host, tuple(o.kind for o in e.orders), _lines(e)) for e in decision.errands),
+            )
+            if gist in seen:
+                continue
+            seen.add(gist)
+            drawn = self.stage.numbers.drawn
+            home = list(self._at_home(state, playbook, decision))
+            gone = away != unsure
+            yield from (_as_if_away(move, away, gone=gone) for move in home)
+            if not home and decision.errands:
+                self.stage.numbers.drawn = drawn
+                for move in self._round(state, playbook, decision, away, faults=faults):
+                    yield _as_if_away(move, away, gone=gone)
+
+    def _absences(
+        self, state: State, playbook: PlaybookName, decision: Decision, unsure: frozenset[HostName]
+    ) -> Iterator[frozenset[HostName]]:
+        """Which hosts may not answer this run, as far as that matters to what the others are sent."""
+        yield unsure
+        early = [e.host for e in decision.errands if any(o.kind in {"stage", "generate"} for o in e.orders)]
+        for chosen in product((False, True), repeat=len(early)):
+            gone = {host for host, out in zip(early, chosen, strict=True) if out}
+            if gone:
+                yield unsure | gone
+        rollout = state.recorded.running(playbook)
+        if rollout is not None and self._someone_soaked(state, playbook):
+            for host in self.every_host:
+                if host not in unsure:
+                    yield unsure | {host}
+
+    def _someone_soaked(self, state: State, playbook: PlaybookName) -> bool:
+        soak = state.recorded.playbooks[playbook].rollout.soak
+        done = [
+            target is not None
+            and (placement := record.placements.get(target)) is not None
+            and placement.standing is Standing.ACTIVE
+            and placement.since + soak <= state.now
+            for record in state.recorded.servers.values()
+            if record.playbook == playbook and (target := record.target) is not None
+        ]
+        return any(done) and not all(done)
+
+    def _run(self, playbook: PlaybookName, away: frozenset[HostName]) -> _Run:
+        aside = dict.fromkeys(sorted(away), AWAY)
+        return _Run(self.stage.ports, self.stage.ledger.recorded, playbook, aside=aside)
+
+    def _at_home(self, state: State, playbook: PlaybookName, decision: Decision) -> Iterator[Move]:
+        stage = self.stage
+        run = self._run(playbook, frozenset())
+        before = stage.ledger.marks
+        vaults = stage.ledger.vault.changed
+        run._at_home(decision)
+        if not before and not vaults:
+            return
+        # The vault changes between two appends: each of its changes is a point of its own.
+        points: list[tuple[Recorded, Mapping[str, int]]] = []
+        last, kept = state.recorded, dict(state.vault)
+        told = list(vaults)
+        for recorded, vault in before:
+            while kept != vault and told:
+                kept = told.pop(0)
+                points.append((last, kept))
+            last = recorded
+            points.append((last, kept))
+        points += [(last, rest) for rest in told]
+        for number, (recorded, vault) in enumerate(points):
+            whole = number == len(points) - 1
+            after = stage.taken_off(state, recorded=recorded, vault=vault)
+            what = _home_words(decision)
+            label = ("home", playbook, what, whole, number)
+            yield Move(label=label, after=after, good=whole, fault=not whole)
+
+    def _round(
+        self,
+        state: State,
+        playbook: PlaybookName,
+        decision: Decision,
+        away: frozenset[HostName],
+        *,
+        faults: bool,
+    ) -> Iterator[Move]:
+        """The errands of one decision, and every way in which they can end."""
+        stage = self.stage
+        drawn = stage.numbers.drawn
+        begin = stage.ledger.recorded
+        stage.ledger.known.clear()
+        hosts = [errand.host for errand in decision.errands]
+        lengths = {errand.host: len(errand.orders) for errand in decision.errands}
+        results: dict[tuple[HostName, int], tuple[HostState, vs.Outcome]] = {}
+
+        def visited(visit: vs.Visit, done: int) -> tuple[HostState, vs.Outcome]:
+            host = visit.endpoint.host
+            if (host, done) not in results:
+                broken = Faults() if done == lengths[host] else Faults(breaks_after=done)
+                results[host, done] = fake_host.obey(
+                    state.hosts[host], visit, now=state.now, random=stage.numbers, faults=broken
+                )
+            return results[host, done]
+
+        def killed(_: vs.Visit) -> vs.Outcome:
+            raise KilledError
+
+        words = tuple((e.host, tuple(o.kind for o in e.orders)) for e in decision.errands)
+        if faults:
+            stage.fate = killed
+            run = self._run(playbook, away)
+            with suppress(KilledError):
+                run._run_errands(decision)
+            intended, sent = stage.ledger.recorded, {v.endpoint.host: v for v in stage.made}
+            for fates in self._fates(hosts, lengths, answered=False):
+                there = {h: visited(sent[h], done)[0] for h, (_, done) in fates.items() if h in sent}
+                stage.numbers.drawn = drawn
+                after = stage.taken_off(state, recorded=intended, hosts={**state.hosts, **there})
+                label: Label = ("round", playbook, words, _told(fates), away)
+                yield replace(settled(state, after, label, there), fault=True)
+                yield from self._sent_late(state, after, sent, fates, playbook, words)
+        for fates in (
+            self._fates(hosts, lengths, answered=True) if faults else [{h: (True, lengths[h]) for h in hosts}]
+        ):
+            stage.ledger.recorded = begin
+            stage.numbers.drawn = drawn
+            there = {}
+
+            def fate(visit: vs.Visit, fates: Any = fates, there: Any = there) -> vs.Outcome:
+                host = visit.endpoint.host
+                answered, done = fates[host]
+                outcome: vs.Outcome = vs.Failed(host=host, reason="its answer is lost")
+                there[host], real = visited(visit, done)
+                return real if answered else outcome
+
+            stage.fate = fate
+            run = self._run(playbook, away)
+            run._run_errands(decision)
+            whole = all(answered for answered, _ in fates.values())
+            after = stage.taken_off(state, hosts={**state.hosts, **there})
+            if whole and len(there) < len(hosts):
+                raise BrokenError("L1", f"nothing moves {sorted(set(hosts) - there.keys())}")
+            label = ("round", playbook, words, _told(fates), away)
+            yield replace(settled(state, after, label, there), good=whole, fault=not whole)
+
+    def _fates(
+        self, hosts: Sequence[HostName], lengths: Mapping[HostName, int], *, answered: bool
+    ) -> Iterator[dict[HostName, tuple[bool, int]]]:
+        """For each host whether its answer is known, and how many of its orders were done.
+
+        Args:
+            answered: those in which some answer is known, or could have been; otherwise the controller is
+                killed before any is.
+        """
+        groups: dict[Any, list[HostName]] = {}
+        for host in hosts:
+            groups.setdefault(self.alike.get(host, host), []).append(host)
+        choices = []
+        for group in groups.values():
+            most = lengths[group[0]]
+            ends = [(False, done) for done in range(most + 1)]
+            if answered:
+                ends.append((True, most))
+            choices.append(
+                [tuple(zip(group, c, strict=True)) for c in combinations_with_replacement(ends, len(group))]
+            )
+        for chosen in product(*choices):
+            fates = {host: end for part in chosen for host, end in part}
+            alone = len(hosts) == 1
+            if not answered or alone or any(known for known, _ in fates.values()):
+                yield fates
+
+    def _sent_late(
+        self,
+        state: State,
+        after: State,
+        sent: Mapping[HostName, vs.Visit],
+        fates: Mapping[HostName, tuple[bool, int]],
+        playbook: PlaybookName,
+        words: Any,
+    ) -> Iterator[Move]:
+        """One of the visits that were not made is still on its way."""
+        if not state.left.late:
+            return
+        for host, (_, done) in fates.items():
+            if host in sent and not done:
+                left = replace(state.left, late=state.left.late - 1)
+                yield Move(
+                    label=("delayed", playbook, words, _told(fates), host),
+                    after=after.changed(late=Late(visit=sent[host]), left=left),
+                    fault=True,
+                )
+
+    def surveyed(self, state: State, host: HostName, *, good: bool = False) -> Move:
+        """A run begins, and asks the host; behind a fence, where an earlier visit may still be at work."""
+        stage = self.stage
+        stage.put_on(state)
+        recorded, fences = state.recorded, {}
+        if host in recorded.pending:
+            recorded = take(recorded, stage.ports)
+            fences[host] = vs.Fence(generation=recorded.generation, counter=recorded.version)
+        answers = survey(stage, [recorded.endpoints[host]], Silent(), fences)
+        stage.ledger.append([answers.event()], onto=recorded, at=state.now)
+        there = {host: stage.hosts[host]} if fences else {}
+        after = stage.taken_off(state, meddled=state.meddled - {host}, hosts={**state.hosts, **there})
+        return replace(settled(state, after, ("survey", host), there), good=good)
+
+    def resumed(self, state: State, playbook: PlaybookName) -> Iterator[Move]:
+        rollout = state.recorded.running(playbook)
+        if rollout is None:
+            return
+        self.stage.put_on(state)
+        event = ev.RolloutResumed(rollout=rollout.id)
+        self.stage.ledger.append([event], onto=state.recorded, at=state.now)
+        yield Move(label=("resume", playbook), after=self.stage.taken_off(state), good=True)
+
+
+def _as_if_away(move: Move, away: frozenset[HostName], *, gone: bool) -> Move:
+    """The move; it is no good one when hosts were away, and a fault when one was away that was not before."""
+    return replace(move, good=move.good and not away, fault=move.fault or gone)
+
+
+def _lines(errand: engine.Errand) -> Any:
+    bundle = errand.intent.bundle
+    return bundle.lines if bundle is not None else tuple(p.line for p in errand.intent.proves)
+
+
+def _told(fates: Mapping[HostName, tuple[bool, int]]) -> tuple[tuple[str, bool, int], ...]:
+    return tuple((host, known, done) for host, (known, done) in fates.items())
+
+
+def _home_words(decision: Decision) -> tuple[str, ...]:
+    words = {
+        "make": decision.make,
+        "certify": decision.certify,
+        "destroy": decision.destroy,
+        "end": decision.ended,
+        "halt": decision.halt,
+        "waive": decision.waive,
+    }
+    return tuple(word for word, what in words.items() if what)

@@ -1,0 +1,126 @@
+"""The ports of one controller over any state: a ledger that can fork, and hosts that are values."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
+
+from orchestrator.errors import ConflictError
+from orchestrator.inventory.model import HostName
+from orchestrator.ports import Ports
+from orchestrator.rotation import events as ev
+from orchestrator.rotation import visits as vs
+from orchestrator.rotation.evolve import fold
+from orchestrator.rotation.recorded import Recorded
+from tests import fake_host
+from tests.fake_state import HostState
+from tests.fakes import NOON, FakeController
+from tests.model import material
+from tests.model.state import State
+from tests.world import Silent
+
+AWAY = "it is away"
+
+
+class ModelLedger:
+    """A ledger that is one value, which remembers what it was after each append."""
+
+    def __init__(self) -> None:
+        self.recorded = Recorded()
+        self.marks: list[tuple[Recorded, Mapping[str, int]]] = []
+        self.vault = material.SetVault()
+        self.known: dict[Any, Recorded] = {}
+
+    def read(self) -> Recorded:
+        return self.recorded
+
+    def append(self, events: Sequence[ev.Event], *, onto: Recorded, at: datetime) -> Recorded:
+        if onto.version != self.recorded.version:
+            raise ConflictError(f"the ledger stands at entry {self.recorded.version}, not at {onto.version}")
+        name = id(events[0].intents[0]) if isinstance(events[0], ev.VisitsIntended) else None
+        if name is not None and name in self.known:
+            self.recorded = self.known[name]
+        else:
+            self.recorded = fold(onto, entries_of(events, onto, at))
+            if name is not None:
+                self.known[name] = self.recorded
+        self.marks.append((self.recorded, self.vault.kept))
+        return self.recorded
+
+    def entries(self, *, after: int = 0) -> Iterator[ev.Entry]:
+        raise NotImplementedError
+
+    def verify(self) -> int:
+        raise NotImplementedError
+
+
+class Stage:
+    """The ports of one controller, over whatever state is put on."""
+
+    def __init__(self) -> None:
+        self.ledger = ModelLedger()
+        self.numbers = material.Numbers()
+        self.hosts: dict[HostName, HostState] = {}
+        self.time = NOON
+        self.away: frozenset[HostName] = frozenset()
+        self.fate: Callable[[vs.Visit], vs.Outcome] = self._obeyed
+        self.made: list[vs.Visit] = []
+        self.ports = Ports(
+            clock=self,
+            entropy=self.numbers,
+            fleet=self,
+            ledger=self.ledger,
+            vault=self.ledger.vault,
+            issuer=material.CannedIssuer(),
+            controller=FakeController(),
+            progress=Silent(),
+        )
+
+    def put_on(self, state: State, recorded: Recorded | None = None) -> None:
+        self.ledger.recorded = state.recorded if recorded is None else recorded
+        self.ledger.marks = []
+        self.ledger.vault.kept = dict(state.vault)
+        self.ledger.vault.changed = []
+        self.numbers.drawn, self.numbers.keys = state.drawn, state.keys
+        self.hosts = dict(state.hosts)
+        self.time = state.now
+        self.away = frozenset()
+        self.fate = self._obeyed
+        self.made = []
+
+    def now(self) -> datetime:
+        return self.time
+
+    def wait_until(self, instant: datetime) -> None:
+        raise NotImplementedError
+
+    def run(self, visits: Sequence[vs.Visit]) -> Iterator[vs.Outcome]:
+        self.made = list(visits)
+        for visit in visits:
+            yield self.fate(visit)
+
+    def _obeyed(self, visit: vs.Visit) -> vs.Outcome:
+        host = visit.endpoint.host
+        if host in self.away:
+            return vs.Unreachable(host=host, reason=AWAY)
+        self.hosts[host], outcome = fake_host.obey(
+            self.hosts[host], visit, now=self.time, random=self.numbers
+        )
+        return outcome
+
+    def taken_off(self, state: State, **changes: Any) -> State:
+        recorded = changes.pop("recorded", self.ledger.recorded)
+        return state.changed(
+            recorded=replace(recorded, contacts={}) if recorded.contacts else recorded,
+            vault=changes.pop("vault", self.ledger.vault.kept),
+            drawn=self.numbers.drawn,
+            keys=self.numbers.keys,
+            **changes,
+        )
+
+
+def entries_of(events: Sequence[ev.Event], onto: Recorded, at: datetime) -> Iterator[ev.Entry]:
+    previous = onto.head
+    for number, event in enumerate(events, start=onto.version + 1):
+        yield ev.Entry(number=number, at=at, event=event, previous=previous, digest=str(number))
+        previous = str(number)
