@@ -1,6 +1,6 @@
 """One host in memory: what it holds is a value, and a visit makes another one of it.
 
-``obey`` follows the rules of ``rotation/visits.py`` as ``remote/host.sh`` follows them: fence, lock, the
+``obey`` follows the rules of ``rotation/visits.py`` as ``remote/host/`` follows them: fence, lock, the
 order of bundles (S2), what may be activated, disarmed and erased. Keys, requests and signatures are real.
 """
 

@@ -1,1 +1,1 @@
-"""How hosts are reached and what they run there: SSH, the wire, ``host.sh``."""
+"""How hosts are reached and what they run there: SSH, the wire, ``host/``."""

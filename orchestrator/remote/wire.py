@@ -1,6 +1,6 @@
 """What goes to a host in one exec, and what comes back: a ``Visit`` as bytes, the answer as an ``Outcome``.
 
-The exec string is the constant ``BOOTSTRAP``. Standard input carries ``host.sh`` first and then the frames
+The exec string is the constant ``BOOTSTRAP``. Standard input carries ``PROGRAM`` first and then the frames
 that ``encode`` makes: lines of plain words, and counted bytes. Values are data there: none of them becomes
 part of the program's text. ``docs/reference/host-protocol.md`` tells the grammar.
 """
@@ -11,12 +11,12 @@ import re
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
-from importlib import resources
 from typing import assert_never
 
 from orchestrator.keys.material import Algorithm
 from orchestrator.keys.secret import Secret
 from orchestrator.remote.answers import ANSWER_LIMIT_BYTES, decode
+from orchestrator.remote.program import BOOTSTRAP, PROGRAM
 from orchestrator.rotation.visits import (
     PROOFS_A_VISIT,
     READING,
@@ -50,18 +50,6 @@ _BY_LINES_BYTES = 4096
 
 _MARKER = re.compile(r"[0-9a-f]{32}")
 _SIGNATURE = re.compile(r"([0-9a-f]{2}){1,512}")
-
-
-def _program() -> bytes:
-    """``host.sh`` without indentation and whole-line comments; none of its texts has any."""
-    text = resources.files(__package__).joinpath("host.sh").read_bytes()
-    return re.sub(rb"(?m)^[ \t]*(#.*\n)?", b"", text)
-
-
-_PROGRAM = _program()
-
-BOOTSTRAP = f"exec sh -c 'eval \"$(dd bs={len(_PROGRAM)} count=1 iflag=fullblock 2>/dev/null)\"'"
-"""What a host is asked to execute, always; works under every usual login shell."""
 
 
 def time_needed(visit: Visit) -> timedelta:
@@ -101,7 +89,7 @@ def encode(visit: Visit, *, marker: str, lease: timedelta | None = None) -> Secr
         raise ValueError("a visit that changes something shows a fence")
     if visit.fence is not None:
         fence = f"{seconds} {visit.fence.generation} {visit.fence.counter}"
-    frames = [_PROGRAM, _line(f"keyrelay 1 {marker}"), _line(visit.endpoint.base), _line(fence)]
+    frames = [PROGRAM, _line(f"keyrelay 1 {marker}"), _line(visit.endpoint.base), _line(fence)]
     for order in visit.orders:
         frames += _order(order)
         frames.append(_line("."))

@@ -1,4 +1,4 @@
-"""Every verb of ``host.sh``, done and done again, under each shell that may be a host's ``sh``."""
+"""Every verb of the host program, done and done again, under each shell that may be a host's ``sh``."""
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path

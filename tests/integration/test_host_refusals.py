@@ -1,4 +1,4 @@
-"""What ``host.sh`` refuses, and that it then leaves everything as it was."""
+"""What the host program refuses, and that it then leaves everything as it was."""
 
 import os
 import subprocess

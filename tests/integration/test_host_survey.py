@@ -1,4 +1,4 @@
-"""What ``host.sh`` tells of a host in a survey, in order or not."""
+"""What the host program tells of a host in a survey, in order or not."""
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path

@@ -1,0 +1,108 @@
+# The lock: a folder that holds its owner's name, its end and the owner's work, all removed together. The fence,
+# and how an order's changes become durable.
+
+lock() {
+  why=$(mkdir lock 2>&1) || {
+    case $why in
+      *'File exists'*) take_over ;;
+      *) cannot_write ;;
+    esac
+  }
+  held=1
+  work=$here/lock/$marker
+  why=$(mkdir "$work" "$work/1" 2>&1) || cannot_write
+  put lock/owner "$marker $((now + lease))" || cannot_write
+}
+
+# is_lock: whether lock holds what a visit puts there and nothing else; sets $owner and $until. They are empty
+# where the owner was cut off, or is about to write its name.
+is_lock() {
+  owner='' until='' folder=''
+  is_folder lock || return 1
+  for entry in lock/* lock/.[!.]* lock/..?*; do
+    if [ "$entry" = lock/owner ]; then
+      if [ -L "$entry" ] || { [ -e "$entry" ] && [ ! -f "$entry" ]; }; then return 1; fi
+    elif [ -e "$entry" ] || [ -L "$entry" ]; then
+      is_hex "${entry#lock/}" 32 && is_folder "$entry" && [ -z "$folder" ] || return 1
+      folder=$entry
+    fi
+  done
+  text=$(dd if=lock/owner bs=100 count=1 2>/dev/null)
+  [ "$text" ] || return 0
+  owner=${text%% *} until=${text#* }
+  is_hex "$owner" 32 && is_number "$until"
+}
+
+take_over() {
+  is_lock || {
+    [ -e lock ] || [ -L lock ] || stop 'another visit has just held the lock'
+    stop "$base/lock is not keyrelay's"
+  }
+  if [ -z "$owner" ]; then
+    until=$(stat -c %Y lock 2>/dev/null) || stop 'another visit has just held the lock'
+    until=$((until + 60))
+  fi
+  # An end that no lease reaches is of a clock that was wrong, or of nobody: it would never come.
+  if [ "$now" -lt "$until" ] && [ "$until" -le $((now + longest)) ]; then
+    stop "visit ${owner:-unknown} holds the lock until $(date -u -d "@$until" +%Y-%m-%dT%H:%M:%SZ)"
+  fi
+  dead=lock.dead.$marker
+  why=$(mv -T lock "$dead" 2>&1) || stop 'another visit has just taken the lock'
+  moved=''
+  { read -r moved _ <"$dead/owner"; } 2>/dev/null
+  if [ "$moved" != "$owner" ]; then
+    mv -T "$dead" lock 2>/dev/null
+    stop 'another visit has just taken the lock'
+  fi
+  why=$(mkdir lock 2>&1) || stop 'another visit has just taken the lock'
+  held=1
+  for dead in lock.dead.*; do
+    is_hex "${dead#lock.dead.}" 32 && is_folder "$dead" || continue
+    for key in "$dead"/*/*/key.pem; do
+      if [ -f "$key" ]; then wipe "$key"; fi
+    done
+    rm -rf "$dead"
+  done
+}
+
+# The fence: written by settle, or at the end of a visit that changed nothing else.
+
+check_fence() {
+  if [ -e fence ] || [ -L fence ]; then
+    held_generation='' held_counter=''
+    { read -r held_generation held_counter <fence; } 2>/dev/null
+    is_number "$held_generation" && is_number "$held_counter" || stop "$base/fence is damaged"
+    lower "$held_generation" "$held_counter" "$generation" "$counter" || {
+      [ "$held_generation $held_counter" = "$generation $counter" ] ||
+        stop "fenced: a controller at $held_generation.$held_counter was here, this one is at $generation.$counter"
+      return 0
+    }
+  fi
+  put "$work/fence" "$generation $counter" || cannot_write
+  raise=1
+}
+
+# settle FILE…: makes durable what an order has prepared, and the fence, before the order's first change.
+settle() {
+  if [ "$raise" ]; then set -- "$@" "$work/fence"; fi
+  if [ $# -gt 0 ]; then why=$(sync "$@" 2>&1) || cannot_write; fi
+  [ -d "$work" ] || stop 'the lock was lost: the visit took longer than its lease'
+  if [ "$raise" ]; then
+    why=$(mv -T "$work/fence" fence 2>&1) || cannot_write
+    raise=''
+  fi
+  touched=1 made=''
+}
+
+# move FROM TO: one rename, while the lock is still ours.
+move() {
+  [ -d "$work" ] || stop 'the lock was lost: the visit took longer than its lease'
+  why=$(mv -T "$1" "$2" 2>&1) || cannot_write
+}
+
+durable() { why=$(sync "$@" 2>&1) || cannot_write; }
+
+done_with() {
+  touched=''
+  say "done $1"
+}

@@ -1,0 +1,100 @@
+# The survey: what is there, in order or not.
+
+say_place() { say "problem $found;$wanted;$1"; }
+
+# say_problems FILE…: those whose kind, mode or owner is not as it must be.
+say_problems() {
+  listing=$(stat -c '%f %a %u %n' "$@" 2>/dev/null)
+  IFS=$nl
+  set -f
+  for row in $listing; do
+    kind=${row%% *} row=${row#* }
+    mode=${row%% *} row=${row#* }
+    uid=${row%% *} path=${row#* }
+    case $kind in 4???) kind=folder ;; 8???) kind=file ;; a???) kind=link ;; *) kind='special file' ;; esac
+    case $path in
+      .) wanted_kind=folder wanted_mode='7[0145][0145]' ;;
+      server/current | agent/current) wanted_kind=link wanted_mode=777 ;;
+      fence | server/hook-pending | server/*/*/*) wanted_kind=file wanted_mode=600 ;;
+      server | server/*) wanted_kind=folder wanted_mode=700 ;;
+      agent/*/*/keys/*) wanted_kind=file wanted_mode=644 ;;
+      agent/*/*/keys) wanted_kind=folder wanted_mode=755 ;;
+      agent/*/*/*) wanted_kind=file wanted_mode=644 ;;
+      *) wanted_kind=folder wanted_mode=755 ;;
+    esac
+    found=''
+    if [ "$kind" != "$wanted_kind" ]; then
+      found="a $kind" wanted="a $wanted_kind"
+    elif [ "$uid" != "$me" ]; then
+      found="owner $uid" wanted="owner $me"
+    elif [ "$kind" != link ]; then
+      case $mode in $wanted_mode) ;; *) found="mode $mode" wanted="mode $wanted_mode" ;; esac
+    fi
+    [ -z "$found" ] || say_place "$path"
+  done
+  set +f
+  IFS=$blanks
+}
+
+say_credential() {
+  folder=$1
+  case ${folder##*/} in
+    *[!A-Za-z0-9._-]*)
+      found='a folder of another name' wanted='credential ids'
+      say_place "${folder%/*}"
+      return
+      ;;
+  esac
+  say "held $folder"
+  if [ -f "$folder/cert.pem" ] && why=$(sha256sum "$folder/cert.pem" 2>/dev/null); then
+    say "hash ${why%% *}"
+    say_file certificate "$folder/cert.pem"
+  fi
+  if [ -f "$folder/key.pem" ] && [ "$version" ]; then
+    openssl pkey -in "$folder/key.pem" -passin pass: -pubout -out "$work/public" 2>/dev/null &&
+      say_file key "$work/public"
+  fi
+}
+
+order_survey() {
+  frames_end
+  me=$(id -u)
+  user=$(id -un 2>/dev/null) || user=$me
+  say "user $user"
+  version=$(openssl version 2>/dev/null) || version=''
+  say "openssl $version"
+  inspect say_place
+  if [ -z "$here" ]; then
+    if [ -e "$base" ] || [ -L "$base" ]; then
+      found='no access' wanted='access'
+      say_place "$base"
+    fi
+    done_with unchanged
+    return
+  fi
+  say_problems . fence server server/current server/hook-pending server/credentials server/disarmed \
+    server/credentials/* server/credentials/*/* server/disarmed/* server/disarmed/*/* \
+    agent agent/current agent/bundles agent/bundles/* agent/bundles/*/*
+  if [ -f fence ]; then say_file fence fence; fi
+  if [ -L server/current ]; then say "current $(readlink server/current)"; fi
+  for folder in server/credentials/* server/disarmed/*; do
+    if is_folder "$folder"; then say_credential "$folder"; fi
+  done
+  for folder in agent/bundles/*; do
+    if is_folder "$folder/keys"; then say_problems "$folder"/keys/*; fi
+  done
+  if [ -L agent/current ]; then
+    to=$(readlink agent/current)
+    say "bundle $to"
+    folder=agent/$to
+    if [ -d "$folder" ]; then
+      digest "$folder" || :
+      say "digest $digest"
+      say_file edge "$folder/edges"
+      for file in "$folder"/keys/*.pem; do
+        if [ -f "$file" ]; then say_file public "$file"; fi
+      done
+    fi
+  fi
+  done_with unchanged
+}

@@ -1,0 +1,104 @@
+# Trust bundles on an agent: installed, and checked by.
+
+# digest FOLDER: sets $digest to the digest of the bundle's files as they are; fails when one is missing.
+digest() {
+  digest='' complete=1
+  cd "$1" 2>/dev/null || return 1
+  set -- keys/*.pem
+  [ -e "$1" ] || set --
+  sha256sum edges "$@" trust.jwks trust.pem >"$work/manifest" 2>/dev/null || complete=''
+  cd "$here" || exit 1
+  digest=$(sha256sum "$work/manifest" 2>/dev/null) || return 1
+  digest=${digest%% *}
+  [ "$complete" ]
+}
+
+order_trust() {
+  epoch=$1 sequence=$2 sent=$3 keys=$7 position=$1.$2 place=agent/bundles/$1.$2
+  is_number "$epoch" && is_number "$sequence" && is_hex "$sent" 64 && is_number "$keys" ||
+    stop 'the visit is garbled'
+  # Their names must fit the arguments of one sha256sum.
+  [ "$keys" -le 10000 ] || stop "a bundle of $keys keys is too large: at most 10000"
+  umask 022
+  why=$(mkdir "$new/bundle" "$new/bundle/keys" 2>&1) || cannot_write
+  fetch "$4" "$new/bundle/edges"
+  fetch "$5" "$new/bundle/trust.jwks"
+  fetch "$6" "$new/bundle/trust.pem"
+  exec 5<"$new/bundle/trust.pem"
+  while [ "$keys" -gt 0 ]; do
+    line key
+    is_hex "$key" 64 || stop 'the visit is garbled'
+    pem='' row=''
+    while IFS= read -r row <&5; do
+      pem=$pem$nl$row
+      case $row in '-----END '*) break ;; esac
+    done
+    put "$new/bundle/keys/$key.pem" "${pem#"$nl"}" || cannot_write
+    keys=$((keys - 1))
+  done
+  exec 5<&-
+  umask 077
+  fetch_claims "$8"
+  frames_end
+  [ "$claims" -eq 0 ] || need_openssl
+  digest "$new/bundle" && [ "$digest" = "$sent" ] || stop "what was written in $base is not what was sent"
+  leads agent bundles
+  before=$to
+  if [ "$before" ]; then
+    is_position "$before" ||
+      stop "$base/agent/current leads to $before, which is no bundle"
+    ! lower "$epoch" "$sequence" "${before%%.*}" "${before#*.}" ||
+      stop "bundle $before is installed, $position would be a step back"
+  fi
+  if [ "$before" = "$position" ]; then
+    digest agent/current && [ "$digest" = "$sent" ] || stop "another bundle is installed under the number $position"
+    outcome=unchanged
+  else
+    make_folders 755 agent agent/bundles
+    if [ "$7" -gt 200 ]; then
+      # One flush of the filesystem is quicker than one for each file.
+      set -- -f "$new/bundle"
+    else
+      set -- "$new/bundle/keys"/*
+      [ -e "$1" ] || set --
+      set -- "$@" "$new"/bundle/* "$new/bundle"
+    fi
+    settle "$@"
+    if [ -e "$place" ] || [ -L "$place" ]; then move "$place" "$new/left"; fi
+    move "$new/bundle" "$place"
+    point agent "bundles/$position"
+    durable agent/bundles agent .
+    leads agent bundles
+    [ "$to" = "$position" ] || stop "$base/agent/current leads to $to after the switch to $position"
+    digest agent/current && [ "$digest" = "$sent" ] || stop "bundle $position changed while it was installed"
+    outcome=changed
+  fi
+  say "position $position"
+  say "digest $digest"
+  say_verdicts "$place"
+  # A reader that resolved `current` before the switch may still be in the bundle before this one.
+  set --
+  if [ "$outcome" = changed ]; then
+    for folder in agent/bundles/*; do
+      case ${folder##*/} in "$position" | "$before") continue ;; esac
+      if is_position "${folder##*/}" && is_folder "$folder"; then set -- "$@" "$folder"; fi
+    done
+    [ $# -eq 0 ] || rm -rf "$@"
+  fi
+  done_with "$outcome"
+}
+
+order_check() {
+  fetch_claims "$1"
+  frames_end
+  [ "$here" ] || stop "$base does not exist, or cannot be entered"
+  guard
+  need_openssl
+  leads agent bundles
+  [ "$to" ] || stop 'no bundle is in use'
+  # No lock is held: a switch must not mix two bundles, so the link is followed once.
+  digest "agent/bundles/$to" || [ "$digest" ] || stop "$base/agent/bundles/$to cannot be read"
+  say "digest $digest"
+  say_verdicts "agent/bundles/$to"
+  done_with unchanged
+}
