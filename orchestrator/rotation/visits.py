@@ -1,8 +1,8 @@
 """What one visit asks of a host, and how it ends.
 
 A visit is one connection and one exec of the program in ``remote/host/``; it carries one or more orders
-for the same host, done in turn until one fails. These values are all that the engine, the fleet and the ledger say
-to each other about hosts, so nothing here knows of SSH, files or shells.
+for the same host, done in turn until one fails. These values are all that the engine, the fleet and the
+ledger say to each other about hosts, so nothing here knows of SSH, files or shells.
 
 A failing host is a value, never an exception. Which value says what is known afterwards:
 ``Unreachable`` and ``Refused`` promise that nothing on the host changed (``Refused`` keeps the reports

@@ -1,4 +1,4 @@
-"""Runs the host program on this machine, as sshd would and without one: bootstrap, frames on standard input."""
+"""Runs the host program here, as sshd would and without one: bootstrap, frames on standard input."""
 
 import shutil
 import subprocess
