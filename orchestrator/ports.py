@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Protocol
 
+from orchestrator.keys.kinds import Signer
 from orchestrator.keys.secret import Secret
 from orchestrator.rotation.events import Entry, Event
 from orchestrator.rotation.recorded import Recorded
@@ -106,6 +107,26 @@ class Vault(Protocol):
 
     def destroy(self, record: str) -> None:
         """Remove what is kept under ``record`` beyond recovery from the vault's files; idempotent."""
+        ...
+
+
+class Keyring(Protocol):
+    """Where the authority's private keys are kept: the home, or a hardware security module."""
+
+    def make(self, name: str) -> Signer:
+        """Make a key under ``name`` and keep it durably, before anything is certified with it.
+
+        Raises:
+            VaultError: it cannot be made or kept.
+        """
+        ...
+
+    def open(self, name: str) -> Signer:
+        """The key kept under ``name``, ready to sign.
+
+        Raises:
+            VaultError: there is none, or it cannot be used.
+        """
         ...
 
 

@@ -42,7 +42,7 @@ def assert_settled(world: World, *wanted: Desired) -> None:
     assert states <= {KeyState.ACTIVE, KeyState.REMOVED}
     targets = {record.target for record in recorded.servers.values()}
     server_made = {c.id for c in recorded.credentials.values() if not c.in_vault}
-    assert {name for name in world.vault.kept if name != "issuer"} == targets - server_made
+    assert set(world.vault.kept) == targets - server_made
     for server in recorded.servers:
         host = world.fleet.hosts[server]
         assert (set(host.credentials), dict(host.disarmed)) == ({recorded.servers[server].target}, {})

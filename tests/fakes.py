@@ -10,7 +10,11 @@ from datetime import UTC, datetime
 from itertools import count
 
 from orchestrator.errors import ConflictError, LedgerError, VaultError
+from orchestrator.keys.authority import AUTHORITY_ALGORITHM
+from orchestrator.keys.kinds import Signer
+from orchestrator.keys.material import Random, generate, open_signer
 from orchestrator.keys.secret import Secret
+from orchestrator.ports import Vault
 from orchestrator.records import codec
 from orchestrator.rotation.events import Entry, Event
 from orchestrator.rotation.evolve import fold
@@ -135,3 +139,20 @@ class FakeVault:
 
     def destroy(self, record: str) -> None:
         self.kept.pop(record, None)
+
+
+class FakeKeyring:
+    """The authority's keys, all of them in one vault."""
+
+    def __init__(self, vault: Vault, random: Random) -> None:
+        self._vault = vault
+        self._random = random
+
+    def make(self, name: str) -> Signer:
+        private = generate(AUTHORITY_ALGORITHM, random=self._random).private
+        self._vault.destroy(name)
+        self._vault.put(name, name, private)
+        return open_signer(private)
+
+    def open(self, name: str) -> Signer:
+        return open_signer(self._vault.open(name, name))

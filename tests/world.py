@@ -12,11 +12,11 @@ from fractions import Fraction
 
 from orchestrator.inventory.model import Endpoint, HostName
 from orchestrator.issuers.embedded import EmbeddedIssuer
-from orchestrator.keys.authority import Authority
+from orchestrator.keys.authority import ISSUER_KEY, Authority
 from orchestrator.keys.certificate import parse_certificate
 from orchestrator.keys.material import Algorithm
 from orchestrator.operations.apply import Applied, apply
-from orchestrator.operations.found import ISSUER_RECORD, found
+from orchestrator.operations.found import found
 from orchestrator.policy.desired import (
     CertificateSpec,
     Desired,
@@ -36,7 +36,7 @@ from orchestrator.rotation.visits import Outcome, Survey, Visit
 from tests.eye import Eye
 from tests.fake_fleet import FakeFleet
 from tests.fake_state import HostState
-from tests.fakes import FakeClock, FakeController, FakeLedger, FakeVault, SeededEntropy
+from tests.fakes import FakeClock, FakeController, FakeKeyring, FakeLedger, FakeVault, SeededEntropy
 from tests.mortal import KilledError, Life, MortalLedger, MortalVault
 
 AGENTS = tuple(HostName(f"agent-{n}") for n in range(1, 4))
@@ -148,12 +148,13 @@ class World:
     ports: Ports = field(init=False)
 
     def __post_init__(self) -> None:
-        found(self.ledger, self.vault, clock=self.clock, entropy=self.entropy)
+        keys = FakeKeyring(FakeVault(), self.entropy)
+        found(self.ledger, keys, fleet="0123456789abcdef", clock=self.clock, entropy=self.entropy)
         self.fleet = FakeFleet(now=self.clock.now)
         self.eye = Eye(fleet=self.fleet, ledger=self.ledger, vault=self.vault, clock=self.clock)
         issuer = Authority(
             certificate=parse_certificate(self.ledger.read().issuer),
-            private=self.vault.open(ISSUER_RECORD, ISSUER_RECORD),
+            signer=keys.open(ISSUER_KEY),
         )
         self.ports = Ports(
             clock=self.clock,

@@ -19,15 +19,15 @@ from orchestrator.cli.machine import SystemClock, SystemController, system_entro
 from orchestrator.errors import UsageError
 from orchestrator.inventory.model import HostName
 from orchestrator.issuers.embedded import EmbeddedIssuer
-from orchestrator.keys.authority import Authority
+from orchestrator.keys.authority import ISSUER_KEY, Authority
 from orchestrator.keys.certificate import parse_certificate
 from orchestrator.keys.secret import Secret
-from orchestrator.operations.found import ISSUER_RECORD, found
+from orchestrator.operations.found import found
 from orchestrator.ports import Ports
 from orchestrator.records.database import Database
 from orchestrator.records.home import Home
+from orchestrator.records.home_keys import HomeKeys
 from orchestrator.records.ledger import SqlLedger
-from orchestrator.records.sealed_file import seal_file
 from orchestrator.records.vault import SqlVault
 from orchestrator.remote.fleet import SshFleet
 from orchestrator.remote.questions import Question
@@ -35,8 +35,6 @@ from orchestrator.views.progress import Bars
 from orchestrator.views.screen import Screen
 
 LOCAL_HOME = Path(".keyrelay")
-ROOT_PURPOSE = "root"
-"""What the root's sealed file is for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,12 +136,14 @@ class Context:
             VaultError: the passphrase is wrong.
         """
         with ExitStack() as stack:
-            database = stack.enter_context(closing(Database.open(Home.open(self.home).database_url)))
+            home = Home.open(self.home)
+            database = stack.enter_context(closing(Database.open(home.database_url)))
             ledger = SqlLedger(database)
             passphrase = passphrases.obtain(passphrase_file, what="the vault", option="--passphrase-file")
             vault = SqlVault.unlock(database, passphrase, random=system_entropy)
+            keys = home_keys(home.root_key, vault, None)
             certificate = parse_certificate(ledger.read().issuer)
-            authority = Authority(certificate=certificate, private=vault.open(ISSUER_RECORD, ISSUER_RECORD))
+            authority = Authority(certificate=certificate, signer=keys.open(ISSUER_KEY))
             progress = stack.enter_context(self.progress())
             fleet = stack.enter_context(self.fleet(progress, passwords))
             yield (
@@ -159,6 +159,15 @@ class Context:
                 ),
                 progress,
             )
+
+
+def home_keys(root_file: Path, vault: SqlVault, passphrase_file: Path | None) -> HomeKeys:
+    """The authority's keys in a home; asks for the root's passphrase when its key is used."""
+
+    def ask_root() -> Secret:
+        return passphrases.obtain(passphrase_file, what="the root key", option="--root-passphrase-file")
+
+    return HomeKeys(vault=vault, root_file=root_file, ask_root=ask_root, random=system_entropy)
 
 
 def found_home(path: Path, *, passphrase: Secret, root_passphrase: Secret, clock: SystemClock) -> str:
@@ -178,9 +187,11 @@ def found_home(path: Path, *, passphrase: Secret, root_passphrase: Secret, clock
         with closing(Database.create(home.database_url)) as database:
             vault = SqlVault.create(database, passphrase, random=system_entropy)
             ledger = SqlLedger(database)
-            root = found(ledger, vault, clock=clock, entropy=system_entropy)
-            seal_file(home.root_key, root, root_passphrase, purpose=ROOT_PURPOSE, random=system_entropy)
-            fleet = ledger.read().fleet
+            keys = HomeKeys(
+                vault=vault, root_file=home.root_key, ask_root=lambda: root_passphrase, random=system_entropy
+            )
+            fleet = system_entropy(8).hex()
+            found(ledger, keys, fleet=fleet, clock=clock, entropy=system_entropy)
         _put_in_place(home.path, target)
     except BaseException:
         shutil.rmtree(home.path, ignore_errors=True)

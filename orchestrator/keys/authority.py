@@ -22,11 +22,14 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from orchestrator.errors import IssuerError, KeyMaterialError
 from orchestrator.keys.certificate import UNREADABLE, Certificate
 from orchestrator.keys.kinds import Signer
-from orchestrator.keys.material import Algorithm, KeyPair, PublicKey, Random, generate, open_signer
-from orchestrator.keys.secret import Secret
+from orchestrator.keys.material import Algorithm, KeyPair, PublicKey, Random, open_signer
 
 AUTHORITY_ALGORITHM = Algorithm.ECDSA_P256
 """The kind of the root's and the issuer's keys."""
+
+ROOT_KEY = "root"
+ISSUER_KEY = "issuer"
+"""What the keys are called where they are kept (``ports.Keyring``)."""
 
 AUTHORITY_BACKDATE = timedelta(hours=1)
 """How long before its making a root or an issuer is valid, so that hosts whose clocks run late accept it."""
@@ -38,50 +41,60 @@ _SERIAL_BYTES = 20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Authority:
-    """Something that certifies: a CA certificate and the private key that belongs to it."""
+    """Something that certifies.
+
+    Attributes:
+        certificate: a CA's.
+        signer: the private key that belongs to it, wherever it is kept.
+    """
 
     certificate: Certificate
-    private: Secret
+    signer: Signer
 
 
-def make_root(*, fleet: str, now: datetime, lifetime: timedelta, random: Random) -> Authority:
-    """Makes the fleet's root: it certifies issuers, and nothing else stands above it.
+def make_root(signer: Signer, *, fleet: str, now: datetime, lifetime: timedelta, random: Random) -> Authority:
+    """Makes a key the fleet's root: it certifies issuers, and nothing else stands above it.
+
+    Called again with the same key, it renews the root: what hangs below stays valid.
 
     Args:
+        signer: the root's private key.
         fleet: the fleet's name, 1 to 64 characters; the organisation in the certificate.
         now: aware; the certificate begins ``AUTHORITY_BACKDATE`` earlier.
         lifetime: how long from ``now`` the certificate is valid.
-        random: gives key and serial number.
+        random: gives the serial number.
     """
-    pair = generate(AUTHORITY_ALGORITHM, random=random)
+    public = PublicKey.of(signer.public_key())
     name = _authority_name(fleet, "keyrelay root")
-    identifier = _key_identifier(pair.public)
-    builder = _builder(name, name, pair.public, random=random)
+    identifier = key_identifier(public)
+    builder = _builder(name, name, public, random=random)
     builder = _dated(builder, now - AUTHORITY_BACKDATE, now + lifetime)
     builder = _as_authority(builder, path_length=1)
     builder = _identified(builder, subject=identifier, issuer=identifier)
-    return Authority(certificate=_signed(builder, open_signer(pair.private)), private=pair.private)
+    return Authority(certificate=_signed(builder, signer), signer=signer)
 
 
 def make_issuer(
-    root: Authority, *, fleet: str, now: datetime, lifetime: timedelta, random: Random
+    root: Authority, signer: Signer, *, fleet: str, now: datetime, lifetime: timedelta, random: Random
 ) -> Authority:
-    """Makes an issuer under ``root``: it certifies servers and no further authority.
+    """Makes a key an issuer under ``root``: it certifies servers and no further authority.
+
+    Called again with the same key, it renews the issuer: what it has certified stays valid.
 
     Raises:
         IssuerError: the root is not valid now, or would expire first.
     """
     end = now + lifetime
     begin = _beginning(root, now=now, end=end, backdate=AUTHORITY_BACKDATE)
-    pair = generate(AUTHORITY_ALGORITHM, random=random)
+    public = PublicKey.of(signer.public_key())
     name = _authority_name(fleet, "keyrelay issuer")
-    builder = _builder(name, root.certificate.opened.subject, pair.public, random=random)
+    builder = _builder(name, root.certificate.opened.subject, public, random=random)
     builder = _dated(builder, begin, end)
     builder = _as_authority(builder, path_length=0)
     builder = _identified(
-        builder, subject=_key_identifier(pair.public), issuer=_subject_identifier(root.certificate)
+        builder, subject=key_identifier(public), issuer=subject_identifier(root.certificate)
     )
-    return Authority(certificate=_signed(builder, open_signer(root.private)), private=pair.private)
+    return Authority(certificate=_signed(builder, root.signer), signer=signer)
 
 
 def make_request(pair: KeyPair, *, names: Sequence[str]) -> str:
@@ -147,10 +160,8 @@ def certify(
             critical=not list(subject),
         )
     )
-    builder = _identified(
-        builder, subject=_key_identifier(key), issuer=_subject_identifier(issuer.certificate)
-    )
-    return _signed(builder, open_signer(issuer.private))
+    builder = _identified(builder, subject=key_identifier(key), issuer=subject_identifier(issuer.certificate))
+    return _signed(builder, issuer.signer)
 
 
 def _requested_key(request_pem: str, names: Sequence[str]) -> PublicKey:
@@ -303,7 +314,8 @@ def _identified(
     )
 
 
-def _key_identifier(key: PublicKey) -> bytes:
+def key_identifier(key: PublicKey) -> bytes:
+    """What certificates call a key (RFC 7093 section 2, method 1)."""
     match key.opened:
         case ed25519.Ed25519PublicKey() as opened:
             bits = opened.public_bytes_raw()
@@ -314,7 +326,8 @@ def _key_identifier(key: PublicKey) -> bytes:
     return hashlib.sha256(bits).digest()[:20]
 
 
-def _subject_identifier(certificate: Certificate) -> bytes:
+def subject_identifier(certificate: Certificate) -> bytes:
+    """What a CA's certificate calls its key."""
     return certificate.opened.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value.digest
 
 

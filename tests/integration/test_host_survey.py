@@ -9,6 +9,7 @@ from orchestrator.keys.authority import certify, make_issuer, make_root
 from orchestrator.keys.material import Algorithm
 from orchestrator.rotation.observed import HeldEdge
 from orchestrator.rotation.visits import Activate, Disarm, Generate, Generated, Stage, Survey, Surveyed, Trust
+from tests.authorities import new_signer
 from tests.integration.program import (
     ED25519,
     FLEET,
@@ -64,8 +65,10 @@ def test_a_survey_of_a_machine_never_visited_finds_nothing(machine: Machine) -> 
 
 def test_a_survey_tells_keys_certificates_and_trust_as_they_are(machine: Machine) -> None:
     noon = datetime(2030, 1, 1, 12, tzinfo=UTC)
-    root = make_root(fleet=FLEET, now=noon, lifetime=timedelta(days=900), random=random)
-    issuer = make_issuer(root, fleet=FLEET, now=noon, lifetime=timedelta(days=800), random=random)
+    root = make_root(new_signer(random), fleet=FLEET, now=noon, lifetime=timedelta(days=900), random=random)
+    issuer = make_issuer(
+        root, new_signer(random), fleet=FLEET, now=noon, lifetime=timedelta(days=800), random=random
+    )
     made = machine.report(Generate(credential=ONE, algorithm=Algorithm.ED25519, names=(SERVER,)))
     assert isinstance(made, Generated)
     certificate = certify(

@@ -13,12 +13,13 @@ from functools import cache
 from unittest.mock import patch
 
 from orchestrator.errors import VaultError
-from orchestrator.keys.authority import Authority, certify, make_issuer, make_request, make_root
+from orchestrator.keys.authority import certify, make_issuer, make_request, make_root
 from orchestrator.keys.bundle import TrustBundle
 from orchestrator.keys.certificate import Certificate, parse_certificate
 from orchestrator.keys.material import Algorithm, KeyPair, PublicKey, Random, generate
 from orchestrator.keys.secret import Secret
 from orchestrator.ports import CertificateOrder, Issued
+from tests.authorities import new_signer
 from tests.fake_fleet import counting_random
 from tests.fakes import NOON
 
@@ -30,8 +31,12 @@ _random = counting_random("model")
 KEYS = tuple(generate(Algorithm.ED25519, random=_random) for _ in range(MOST_KEYS))
 _PUBLIC_OF = {pair.private.reveal(): pair.public for pair in KEYS}
 _PAIR_OF = {pair.private.reveal(): pair for pair in KEYS}
-_ROOT = make_root(fleet=FLEET, now=NOON, lifetime=timedelta(days=20 * 365), random=_random)
-_ISSUER = make_issuer(_ROOT, fleet=FLEET, now=NOON, lifetime=timedelta(days=5 * 365), random=_random)
+_ROOT = make_root(
+    new_signer(_random), fleet=FLEET, now=NOON, lifetime=timedelta(days=20 * 365), random=_random
+)
+_ISSUER = make_issuer(
+    _ROOT, new_signer(_random), fleet=FLEET, now=NOON, lifetime=timedelta(days=5 * 365), random=_random
+)
 ROOT_PEM = _ROOT.certificate.pem
 ISSUER_PEM = _ISSUER.certificate.pem
 _SEPARATOR = "|"
@@ -44,9 +49,8 @@ def _certificate(request: str) -> str:
     """One certificate for each key and server, whatever the time."""
     number, name = request.split(_SEPARATOR)
     real = make_request(KEYS[int(number)], names=(name,))
-    authority = Authority(certificate=_ISSUER.certificate, private=_ISSUER.private)
     return certify(
-        authority,
+        _ISSUER,
         request_pem=real,
         names=(name,),
         now=NOON,

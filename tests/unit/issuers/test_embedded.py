@@ -10,6 +10,7 @@ from orchestrator.keys.authority import Authority, make_issuer, make_request, ma
 from orchestrator.keys.certificate import parse_certificate, parse_chain, verify_chain
 from orchestrator.keys.material import Algorithm, KeyPair, generate
 from orchestrator.ports import CertificateOrder, Issuer
+from tests.authorities import new_signer
 
 NOW = datetime(2030, 1, 1, 12, tzinfo=UTC)
 DAY = timedelta(days=1)
@@ -22,12 +23,14 @@ def random(size: int) -> bytes:
 
 @pytest.fixture
 def root() -> Authority:
-    return make_root(fleet="orchard", now=NOW, lifetime=3650 * DAY, random=random)
+    return make_root(new_signer(random), fleet="orchard", now=NOW, lifetime=3650 * DAY, random=random)
 
 
 @pytest.fixture
 def issuer(root: Authority) -> Issuer:
-    authority = make_issuer(root, fleet="orchard", now=NOW, lifetime=730 * DAY, random=random)
+    authority = make_issuer(
+        root, new_signer(random), fleet="orchard", now=NOW, lifetime=730 * DAY, random=random
+    )
     return EmbeddedIssuer(authority=authority, random=random)
 
 

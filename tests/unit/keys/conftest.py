@@ -12,6 +12,7 @@ import pytest
 
 from orchestrator.keys.authority import Authority, make_issuer, make_root
 from orchestrator.keys.material import Random
+from tests.authorities import new_signer
 
 OpenSSL = Callable[..., subprocess.CompletedProcess[bytes]]
 
@@ -52,9 +53,13 @@ def openssl(tmp_path: Path) -> OpenSSL:
 
 @pytest.fixture
 def root(now: datetime, random: Random) -> Authority:
-    return make_root(fleet="orchard", now=now, lifetime=timedelta(days=3650), random=random)
+    return make_root(
+        new_signer(random), fleet="orchard", now=now, lifetime=timedelta(days=3650), random=random
+    )
 
 
 @pytest.fixture
 def issuer(root: Authority, now: datetime, random: Random) -> Authority:
-    return make_issuer(root, fleet="orchard", now=now, lifetime=timedelta(days=730), random=random)
+    return make_issuer(
+        root, new_signer(random), fleet="orchard", now=now, lifetime=timedelta(days=730), random=random
+    )

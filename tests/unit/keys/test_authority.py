@@ -24,7 +24,8 @@ from orchestrator.keys.authority import (
     make_root,
 )
 from orchestrator.keys.certificate import Certificate, verify_chain
-from orchestrator.keys.material import Algorithm, KeyPair, Random, generate, open_signer
+from orchestrator.keys.material import Algorithm, KeyPair, Random, generate
+from tests.authorities import new_signer
 
 OpenSSL = Callable[..., subprocess.CompletedProcess[bytes]]
 Certify = Callable[..., Certificate]
@@ -314,12 +315,14 @@ def test_a_root_certifies_no_issuer_that_would_outlive_it(
     root: Authority, now: datetime, random: Random
 ) -> None:
     with pytest.raises(IssuerError, match="root,O=orchard' can certify until"):
-        make_issuer(root, fleet="orchard", now=now, lifetime=3651 * DAY, random=random)
+        make_issuer(root, new_signer(random), fleet="orchard", now=now, lifetime=3651 * DAY, random=random)
 
 
 def test_a_time_without_a_zone_is_a_programmers_error(now: datetime, random: Random) -> None:
     with pytest.raises(ValueError, match="no time zone"):
-        make_root(fleet="orchard", now=now.replace(tzinfo=None), lifetime=DAY, random=random)
+        make_root(
+            new_signer(random), fleet="orchard", now=now.replace(tzinfo=None), lifetime=DAY, random=random
+        )
 
 
 @pytest.mark.parametrize("fleet", ["", "x" * 65, "two\nlines"])
@@ -327,12 +330,14 @@ def test_a_fleet_whose_name_cannot_stand_in_a_certificate_is_refused(
     fleet: str, now: datetime, random: Random
 ) -> None:
     with pytest.raises(KeyMaterialError, match="cannot stand in a certificate"):
-        make_root(fleet=fleet, now=now, lifetime=DAY, random=random)
+        make_root(new_signer(random), fleet=fleet, now=now, lifetime=DAY, random=random)
 
 
 def test_the_same_randomness_and_time_make_the_same_certificate(now: datetime) -> None:
+    same: Random = lambda size: b"\x07" * size  # noqa: E731 (a source of one line)
     one, other = (
-        make_root(fleet="orchard", now=now, lifetime=DAY, random=lambda size: b"\x07" * size) for _ in "ab"
+        make_root(new_signer(same), fleet="orchard", now=now, lifetime=DAY, random=same).certificate
+        for _ in "ab"
     )
     assert one == other
 
@@ -358,8 +363,8 @@ def fixed() -> tuple[Authority, str, datetime]:
     now = datetime.fromisoformat("2030-01-01T12:00:00+00:00")
     source = iter(range(1, 250))
     random: Random = lambda size: bytes([next(source)] * size)  # noqa: E731 (a source of one line)
-    root = make_root(fleet="orchard", now=now, lifetime=30 * DAY, random=random)
-    issuer = make_issuer(root, fleet="orchard", now=now, lifetime=20 * DAY, random=random)
+    root = make_root(new_signer(random), fleet="orchard", now=now, lifetime=30 * DAY, random=random)
+    issuer = make_issuer(root, new_signer(random), fleet="orchard", now=now, lifetime=20 * DAY, random=random)
     return issuer, make_request(generate(Algorithm.ED25519, random=random), names=["web-01"]), now
 
 
@@ -367,8 +372,31 @@ FIXED = fixed()
 
 
 def test_the_private_key_of_an_authority_belongs_to_its_certificate_and_is_not_shown(root: Authority) -> None:
-    public = open_signer(root.private).public_key()
-    assert root.certificate.public_key.opened == public
-    assert root.private.reveal().splitlines()[1].decode() not in repr(root)
+    assert root.certificate.public_key.opened == root.signer.public_key()
+    assert isinstance(root.signer, ec.EllipticCurvePrivateKey)
+    number = root.signer.private_numbers().private_value
+    assert str(number) not in repr(root)
+    assert f"{number:x}" not in repr(root)
     with pytest.raises(TypeError):
-        json.dumps(root.private)
+        json.dumps(root.signer)
+
+
+def test_an_issuer_renewed_over_the_same_key_still_vouches_for_what_it_certified(
+    root: Authority, issuer: Authority, now: datetime, random: Random
+) -> None:
+    pair = generate(Algorithm.ED25519, random=random)
+    leaf = certify(
+        issuer,
+        request_pem=make_request(pair, names=["web-01"]),
+        names=["web-01"],
+        now=now,
+        not_after=now + 30 * DAY,
+        backdate=MINUTE,
+        random=random,
+    )
+    later = now + 10 * DAY
+    renewed = make_issuer(root, issuer.signer, fleet="orchard", now=later, lifetime=900 * DAY, random=random)
+    assert renewed.certificate.serial != issuer.certificate.serial
+    verify_chain(leaf, [renewed.certificate], root.certificate, at=later, name="web-01")
+    again = make_root(root.signer, fleet="orchard", now=later, lifetime=7300 * DAY, random=random)
+    verify_chain(leaf, [issuer.certificate], again.certificate, at=later, name="web-01")

@@ -18,7 +18,8 @@ from orchestrator.keys.certificate import (
     parse_chain,
     verify_chain,
 )
-from orchestrator.keys.material import Algorithm, KeyPair, Random, generate
+from orchestrator.keys.material import Algorithm, KeyPair, Random, generate, open_signer
+from tests.authorities import new_signer
 
 DAY = timedelta(days=1)
 
@@ -98,7 +99,7 @@ def test_an_expired_issuer_is_named(
     root: Authority, issuer: Authority, pair: KeyPair, now: datetime, random: Random
 ) -> None:
     leaf = leaf_of(issuer, pair, now, random, "web-01")
-    short = make_issuer(root, fleet="orchard", now=now, lifetime=31 * DAY, random=random)
+    short = make_issuer(root, new_signer(random), fleet="orchard", now=now, lifetime=31 * DAY, random=random)
     other = leaf_of(short, pair, now, random, "web-01")
     at = now + 30 * DAY
     verify_chain(leaf, [issuer.certificate], root.certificate, at=at, name="web-01")
@@ -111,8 +112,10 @@ def test_an_expired_issuer_is_named(
 def test_a_chain_of_another_fleet_or_in_another_order_does_not_hold(
     leaf: Certificate, issuer: Authority, root: Authority, now: datetime, random: Random
 ) -> None:
-    strange_root = make_root(fleet="orchard", now=now, lifetime=900 * DAY, random=random)
-    strange = make_issuer(strange_root, fleet="orchard", now=now, lifetime=800 * DAY, random=random)
+    strange_root = make_root(new_signer(random), fleet="orchard", now=now, lifetime=900 * DAY, random=random)
+    strange = make_issuer(
+        strange_root, new_signer(random), fleet="orchard", now=now, lifetime=800 * DAY, random=random
+    )
     for intermediates, top, words in (
         ([issuer.certificate], strange_root.certificate, "issuer,O=orchard' was not issued by"),
         ([strange.certificate], strange_root.certificate, "'CN=web-01' was not issued by"),
@@ -130,8 +133,8 @@ def test_a_server_cannot_certify(
     issuer: Authority, root: Authority, pair: KeyPair, now: datetime, random: Random
 ) -> None:
     leaf = leaf_of(issuer, pair, now, random, "web-01")
-    pretender = Authority(certificate=leaf, private=pair.private)
-    forged = make_issuer(pretender, fleet="orchard", now=now, lifetime=DAY, random=random)
+    pretender = Authority(certificate=leaf, signer=open_signer(pair.private))
+    forged = make_issuer(pretender, new_signer(random), fleet="orchard", now=now, lifetime=DAY, random=random)
     with pytest.raises(KeyMaterialError, match="'CN=web-01' may not certify others"):
         verify_chain(forged.certificate, [leaf, issuer.certificate], root.certificate, at=now, name="web-01")
 
@@ -144,7 +147,9 @@ def test_an_authority_is_no_server(issuer: Authority, root: Authority, now: date
 def test_an_issuer_below_the_issuer_is_refused_by_its_path_length(
     issuer: Authority, root: Authority, pair: KeyPair, now: datetime, random: Random
 ) -> None:
-    below = make_issuer(issuer, fleet="orchard", now=now, lifetime=90 * DAY, random=random)
+    below = make_issuer(
+        issuer, new_signer(random), fleet="orchard", now=now, lifetime=90 * DAY, random=random
+    )
     leaf = leaf_of(below, pair, now, random, "web-01")
     with pytest.raises(KeyMaterialError, match="allows 0 issuers below it, found 1"):
         verify_chain(leaf, [below.certificate, issuer.certificate], root.certificate, at=now, name="web-01")

@@ -58,7 +58,7 @@ def test_every_policy_can_become_every_other(world: World, before: Policy, after
     live = [c for c in world.recorded.credentials.values() if c.state is KeyState.ACTIVE]
     gone = [c for c in world.recorded.credentials.values() if c.state is KeyState.REMOVED]
     assert len(live) + len(gone) == len(world.recorded.credentials)
-    assert {record for record in world.vault.kept if record != "issuer"} == {c.id for c in live}
+    assert set(world.vault.kept) == {c.id for c in live}
 
 
 def test_agents_trust_only_the_new_key_in_the_end(world: World) -> None:
@@ -106,7 +106,7 @@ def test_without_time_to_wait_it_stops_and_goes_on_later(world: World) -> None:
 def test_a_key_made_on_the_server_never_reaches_the_vault(world: World) -> None:
     applied = world.apply(desired(origin=Origin.SERVER))
     assert applied.complete
-    assert set(world.vault.kept) == {"issuer"}
+    assert not world.vault.kept
     assert len(world.keys_in_use()) == len(SERVERS)
     assert world.apply(desired(origin=Origin.SERVER), new_key=True).complete
 
@@ -334,7 +334,7 @@ def test_a_rollout_that_is_replaced_leaves_nothing_behind(world: World) -> None:
     for server in SERVERS:
         assert len(world.fleet.hosts[server].credentials) == 1
         assert not world.fleet.hosts[server].disarmed
-    assert len(world.vault.kept) == len(SERVERS) + 1
+    assert len(world.vault.kept) == len(SERVERS)
     ended = [r for r in world.recorded.rollouts.values() if r.ended is None]
     assert ended == []
 
