@@ -191,7 +191,7 @@ def test_a_founding_that_is_cut_short_leaves_no_home(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("orchestrator.cli.context.seal_file", cut)
+        patch.setattr("orchestrator.records.home_keys.seal_file", cut)
         typed("init --root-passphrase-file root.passphrase").ended(3).line("error: interrupted")
     assert [path.name for path in terminal.folder.glob(".keyrelay*")] == []
     typed("due").ended(2).line("no home")
