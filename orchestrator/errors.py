@@ -56,6 +56,10 @@ class VaultError(KeyrelayError):
     """The vault cannot be opened, or a record in it cannot be read."""
 
 
+class WrongPassphraseError(VaultError):
+    """The passphrase does not open what it was given for."""
+
+
 class LedgerError(KeyrelayError):
     """The ledger is missing, damaged, or newer than this program."""
 

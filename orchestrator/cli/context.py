@@ -16,7 +16,7 @@ import typer
 
 from orchestrator.cli import passphrases
 from orchestrator.cli.machine import SystemClock, SystemController, system_entropy
-from orchestrator.errors import UsageError
+from orchestrator.errors import UsageError, WrongPassphraseError
 from orchestrator.inventory.model import HostName
 from orchestrator.issuers.embedded import EmbeddedIssuer
 from orchestrator.keys.authority import ISSUER_KEY, Authority
@@ -140,7 +140,7 @@ class Context:
             database = stack.enter_context(closing(Database.open(home.database_url)))
             ledger = SqlLedger(database)
             passphrase = passphrases.obtain(passphrase_file, what="the vault", option="--passphrase-file")
-            vault = SqlVault.unlock(database, passphrase, random=system_entropy)
+            vault = _unlocked(database, passphrase, passphrase_file)
             keys = home_keys(home.root_key, vault, None)
             certificate = parse_certificate(ledger.read().issuer)
             authority = Authority(certificate=certificate, signer=keys.open(ISSUER_KEY))
@@ -168,6 +168,14 @@ def home_keys(root_file: Path, vault: SqlVault, passphrase_file: Path | None) ->
         return passphrases.obtain(passphrase_file, what="the root key", option="--root-passphrase-file")
 
     return HomeKeys(vault=vault, root_file=root_file, ask_root=ask_root, random=system_entropy)
+
+
+def _unlocked(database: Database, passphrase: Secret, file: Path | None) -> SqlVault:
+    try:
+        return SqlVault.unlock(database, passphrase, random=system_entropy)
+    except WrongPassphraseError as error:
+        whose = "type it again" if file is None else f"it was read from {file}: is that this fleet's?"
+        raise WrongPassphraseError(error.message, hint=whose) from error
 
 
 def found_home(path: Path, *, passphrase: Secret, root_passphrase: Secret, clock: SystemClock) -> str:

@@ -7,9 +7,10 @@ import typer
 from orchestrator.cli.context import Context
 from orchestrator.cli.exits import Code, leave
 from orchestrator.cli.options import AsJson, Inventories
-from orchestrator.inventory.model import ALL
+from orchestrator.inventory.model import ALL, Endpoint
 from orchestrator.inventory.yaml_files import load
-from orchestrator.views.inventories import check_answer, graph_answer, list_answer, named_group
+from orchestrator.remote.routes import RouteError, Router
+from orchestrator.views.inventories import Way, check_answer, graph_answer, list_answer, named_group
 
 app = typer.Typer(name="inventory", help="What the inventory files say, as keyrelay reads them.")
 
@@ -18,15 +19,18 @@ app = typer.Typer(name="inventory", help="What the inventory files say, as keyre
 def check(context: typer.Context, *, inventory: Inventories, as_json: AsJson = False) -> None:
     """Read the files and name everything that is wrong in them."""
     loaded = load(inventory)
-    problems = tuple(loaded.problems())
+    problems = loaded.problems()
     Context.of(context).screen.answer(check_answer(loaded, problems), as_json=as_json)
     leave(Code.WRONG if problems else Code.DONE)
 
 
 @app.command(name="list")
 def list_(context: typer.Context, *, inventory: Inventories, as_json: AsJson = False) -> None:
-    """Show how each host is reached."""
-    Context.of(context).screen.answer(list_answer(load(inventory)), as_json=as_json)
+    """Show how each host is reached, and through which jump hosts."""
+    loaded = load(inventory)
+    router = Router()
+    ways = {name: _way(router, loaded.endpoint(name)) for name in loaded.hosts}
+    Context.of(context).screen.answer(list_answer(loaded, ways), as_json=as_json)
 
 
 @app.command()
@@ -44,3 +48,10 @@ def graph(
     loaded = load(inventory)
     answer = graph_answer(loaded, named_group(loaded, group), variables=variables)
     Context.of(context).screen.answer(answer, as_json=as_json)
+
+
+def _way(router: Router, endpoint: Endpoint) -> Way:
+    try:
+        return Way(jumps=tuple(hop.label for hop in router.route(endpoint)[:-1]))
+    except RouteError as error:
+        return Way(problem=str(error))

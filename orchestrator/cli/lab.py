@@ -1,5 +1,6 @@
 """``keyrelay lab``: a fleet of real sshds on this machine, to try keyrelay on."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -7,8 +8,10 @@ import typer
 
 from orchestrator.cli.context import Context
 from orchestrator.cli.options import AsJson
-from orchestrator.lab import MAX_HOSTS, Lab, LabHost
+from orchestrator.errors import UsageError
+from orchestrator.lab import MAX_HOSTS, HostOptions, Lab, LabHost, host_names
 from orchestrator.views.screen import Answer, Grid, grid
+from orchestrator.views.text import count
 
 app = typer.Typer(
     name="lab", help="A fleet of real sshds on this machine, to try keyrelay on.", no_args_is_help=True
@@ -31,17 +34,32 @@ def up(
     jump_sites: Annotated[
         int, typer.Option(min=0, help="How many sites, the last ones, are each behind a jump host.")
     ] = 0,
+    sudo: Annotated[
+        str | None,
+        typer.Option(
+            metavar="USER", help="Log in to every host as this account, which becomes root by sudo; as root."
+        ),
+    ] = None,
+    busybox: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="HOST", help="Give this host busybox and openssl, and nothing else; repeatable."
+        ),
+    ] = None,
     port: Annotated[
         int | None, typer.Option(min=1, max=65535, help="The port of all hosts; a free one by default.")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Start real sshds on loopback addresses, one a host (beyond 64, one for 16), and DIR/inventory.yml."""
-    lab = Lab.up(directory, servers=servers, agents=agents, sites=sites, port=port, jump_sites=jump_sites)
+    lab = Lab.up(
+        directory, servers=servers, agents=agents, sites=sites, port=port, jump_sites=jump_sites,
+        options=_kinds(host_names(servers=servers, agents=agents), sudo, busybox or ()),
+    )  # fmt: skip
     body: tuple[str, ...]
     if lab.started_now:
         body = (
-            f"The lab is up: {lab.size}; {len(lab.started_now)} hosts started.",
+            f"The lab is up: {lab.size}; {count(len(lab.started_now), 'host')} started.",
             f"Inventory: {lab.inventory_file}",
             f"Log in:    ssh -F {lab.ssh_config} {lab.hosts[0].name}",
         )
@@ -55,7 +73,9 @@ def down(context: typer.Context, directory: Directory, *, as_json: AsJson = Fals
     """End the sshds that `up` started, and the sessions on them; files stay."""
     lab = Lab(directory)
     ended = lab.down()
-    body = f"The lab is down: {len(ended)} of {len(lab.hosts + lab.jump_hosts)} hosts were running."
+    all_of_them = count(len(lab.hosts + lab.jump_hosts), "host")
+    were = "was" if len(ended) == 1 else "were"
+    body = f"The lab is down: {len(ended)} of {all_of_them} {were} running."
     answer = Answer(data={"directory": str(lab.directory), "ended": list(ended)}, body=(body,))
     Context.of(context).screen.answer(answer, as_json=as_json)
 
@@ -77,6 +97,14 @@ def status(context: typer.Context, directory: Directory, *, as_json: AsJson = Fa
     ]
     answer = _described(lab, (grid(("host", "state", "pid", "address", "port", "groups"), rows),))
     Context.of(context).screen.answer(answer, as_json=as_json)
+
+
+def _kinds(names: Sequence[str], sudo: str | None, busybox: Sequence[str]) -> dict[str, HostOptions]:
+    if sudo is None:
+        return {name: HostOptions(busybox=True) for name in busybox}
+    if busybox:
+        raise UsageError("a host with busybox alone has no sudo", hint="leave out --sudo, or --busybox")
+    return dict.fromkeys(names, HostOptions(user=sudo, variables={"ansible_become": True}))
 
 
 def _described(lab: Lab, body: tuple[str | Grid, ...]) -> Answer:

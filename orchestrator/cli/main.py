@@ -7,15 +7,29 @@ a fault of this program itself is told otherwise, and its traceback only with ``
 import resource
 import sys
 import traceback
+from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from typer.exceptions import Abort, TyperException
 
-from orchestrator.cli import handovers, hosts, inventory, keys, lab, policy, records, rollouts, start, visits
-from orchestrator.cli.context import new_context
+from orchestrator.cli import (
+    handovers,
+    hosts,
+    inventory,
+    keys,
+    lab,
+    passphrases,
+    policy,
+    records,
+    rollouts,
+    start,
+    visits,
+)
+from orchestrator.cli.anywhere import take_anywhere
+from orchestrator.cli.context import Context, new_context
 from orchestrator.cli.exits import Code
 from orchestrator.errors import InputError, KeyrelayError, UsageError
 from orchestrator.views.screen import Screen
@@ -52,6 +66,15 @@ def keyrelay(
         ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, whatever the command.")] = False,
+    passphrase_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--passphrase-file",
+            metavar="FILE",
+            envvar=passphrases.VARIABLE,
+            help="A file with the vault's passphrase, for commands that need it.",
+        ),
+    ] = None,
     accept_new: Annotated[
         bool,
         typer.Option(
@@ -64,9 +87,12 @@ def keyrelay(
         bool, typer.Option("--version", help="Show the version.", is_eager=True, callback=_show_version)
     ] = False,
 ) -> None:
-    """Hands authentication keys over across a fleet without ever orphaning an agent."""
-    # The flags act elsewhere: options.AsJson looks --json up, end_of looks for --debug.
-    del as_json, debug, version_
+    """Hands authentication keys over across a fleet without ever orphaning an agent.
+
+    These options may stand behind the command too.
+    """
+    # The others act elsewhere: options.py looks --json and --passphrase-file up, end_of looks for --debug.
+    del as_json, passphrase_file, debug, version_
     context.obj = new_context(home, accept_new=accept_new)
 
 
@@ -90,6 +116,33 @@ app.command()(start.schema)
 app.add_typer(lab.app)
 
 
+def program() -> Any:
+    """The whole command line, as typer runs it."""
+    command = typer.main.get_command(app)
+    take_anywhere(
+        command,
+        {
+            "home": _with_home,
+            "accept_new": _with_accept_new,
+            "passphrase_file": _as_it_is,
+            "debug": _as_it_is,
+        },
+    )
+    return command
+
+
+def _with_home(context: Context, home: Path) -> Context:
+    return replace(context, chosen_home=home)
+
+
+def _with_accept_new(context: Context, accept_new: bool) -> Context:  # noqa: FBT001 - as all that are taken
+    return replace(context, accept_new=accept_new)
+
+
+def _as_it_is(context: Context, _: object) -> Context:
+    return context
+
+
 def run() -> None:
     """The program ``keyrelay``; ends the process. No core is dumped, for that would hold opened keys."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
@@ -100,7 +153,7 @@ def end_of(arguments: list[str]) -> Code:
     """Run one command line, tell what went wrong, and say how it ends."""
     screen = Screen(sys.stdout, sys.stderr)
     try:
-        code = app(args=arguments, prog_name="keyrelay", standalone_mode=False) or Code.DONE
+        code = program()(args=arguments, prog_name="keyrelay", standalone_mode=False) or Code.DONE
         return _told_interrupt(screen) if code == _INTERRUPTED else Code(code)
     except TyperException as error:
         return _told_usage(screen, error)
@@ -136,7 +189,7 @@ def _told_fault(screen: Screen, error: Exception, *, debug: bool) -> Code:
         sys.stderr.write("".join(traceback.format_exception(error)))
     screen.error(
         f"this is a fault in keyrelay: {type(error).__name__} at {place}",
-        "" if debug else "what was done is recorded; --debug before the command shows where it happened",
+        "" if debug else "what was done is recorded; --debug shows where it happened",
     )
     return Code.FAILED
 

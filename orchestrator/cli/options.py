@@ -16,6 +16,11 @@ def _here_or_before(context: typer.Context, value: bool) -> bool:  # noqa: FBT00
     return value or bool(context.find_root().params.get("as_json"))
 
 
+def _file_here_or_before(context: typer.Context, value: Path | None) -> Path | None:
+    """What stands before the command counts where nothing stands after it; both before the environment."""
+    return value or context.find_root().params.get("passphrase_file")
+
+
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.", callback=_here_or_before)]
 Inventories = Annotated[
     list[Path],
@@ -27,8 +32,8 @@ PassphraseFile = Annotated[
     typer.Option(
         "--passphrase-file",
         metavar="FILE",
-        envvar=passphrases.VARIABLE,
-        help="A file with the vault's passphrase; without it, the terminal is asked.",
+        help=f"A file with the vault's passphrase, as {passphrases.VARIABLE}; else the terminal is asked.",
+        callback=_file_here_or_before,
     ),
 ]
 Yes = Annotated[bool, typer.Option("--yes", help="Agree beforehand; needed where there is no terminal.")]

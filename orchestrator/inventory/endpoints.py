@@ -33,7 +33,7 @@ _PORT = ("ansible_port", "ansible_ssh_port")
 _USER = ("ansible_user", "ansible_ssh_user")
 _KEY_FILE = ("ansible_private_key_file", "ansible_ssh_private_key_file")
 _SSH_ARGUMENTS = ("ansible_ssh_args", "ansible_ssh_common_args", "ansible_ssh_extra_args")
-_CONNECTIONS = (
+CONNECTIONS = (
     "ssh",
     "smart",
     "paramiko",
@@ -42,6 +42,14 @@ _CONNECTIONS = (
     "ansible.builtin.paramiko_ssh",
 )
 _BECOME_PASSWORD = ("ansible_become_password", "ansible_become_pass")
+
+ANSIBLE_VARIABLES = (
+    *("ansible_connection", *_ADDRESS, *_PORT, *_USER, *_KEY_FILE, *_SSH_ARGUMENTS),
+    *("ansible_become", "ansible_become_method", "ansible_become_exe", "ansible_become_flags"),
+    *("ansible_become_user", *_BECOME_PASSWORD, "ansible_sudo_pass"),
+    *(f"ansible_{method}_{what}" for method in ("sudo", "doas") for what in ("user", "exe", "flags")),
+)
+"""Every variable of Ansible's that is looked at; ``schema.py`` describes each."""
 
 _ADDRESS_FORM = re.compile(
     r"[A-Za-z0-9_:][A-Za-z0-9._:%-]{0,252}|\[[0-9A-Fa-f:.]{2,45}(%[A-Za-z0-9._-]{1,16})?\]"
@@ -63,7 +71,7 @@ _TRUTHS = {
 _ARGUMENTS_HINT = (
     "keyrelay reads these arguments and runs no ssh; docs/how-to/reach-hosts.md lists what it follows"
 )
-_BECOME_FLAGS = frozenset(("-H", "-S", "-n", "-HSn"))
+BECOME_FLAGS = frozenset(("-H", "-S", "-n", "-HSn"))
 
 
 class BecomeMethod(StrEnum):
@@ -124,6 +132,21 @@ class Written:
     value: Any
     place: Place
     text: str = ""
+
+
+class VariableError(InputError):
+    """A host's variable is wrong.
+
+    Attributes:
+        host: whose value it is, perhaps among others that inherit it from the same line.
+        said: what is wrong, as ``{variable} of {who} {said}``.
+    """
+
+    def __init__(self, host: HostName, variable: str, said: str, *, place: Place, hint: str = "") -> None:
+        super().__init__(f"{variable} of host {host} {said}", place=place, hint=hint)
+        self.host = host
+        self.variable = variable
+        self.said = said
 
 
 def check_variable_name(name: str, *, place: Place) -> None:
@@ -208,10 +231,10 @@ class Reading:
         _, value = self._text("keyrelay_servers")
         return value
 
-    def wrong(self, name: str, message: str, *, hint: str = "") -> InputError:
+    def wrong(self, name: str, message: str, *, hint: str = "") -> VariableError:
         """The error for the value of variable ``name``, at its place."""
         place = self.written[name].place if name in self.written else self.place
-        return InputError(f"{name} of host {self.host} {message}", place=place, hint=hint)
+        return VariableError(self.host, name, message, place=place, hint=hint)
 
     def _set(self, names: tuple[str, ...]) -> str | None:
         """The name that counts: the last of ``names`` that has a value; null is no value."""
@@ -262,10 +285,10 @@ class Reading:
 
     def _check_connection(self) -> None:
         name, value = self._text("ansible_connection")
-        if value is not None and value not in _CONNECTIONS:
+        if value is not None and value not in CONNECTIONS:
             raise self.wrong(
                 name,
-                f"is {shown(value)}; allowed: {', '.join(_CONNECTIONS[:3])}",
+                f"is {shown(value)}; allowed: {', '.join(CONNECTIONS[:3])}",
                 hint="keyrelay reaches hosts by SSH alone; leave this host out of the playbook's patterns",
             )
 
@@ -298,7 +321,7 @@ class Reading:
             if self.variables.get(unused) not in (None, "", str(method)):
                 raise self.wrong(unused, f"is set; keyrelay runs {method} as the host's PATH finds it")
         for unused in ("ansible_become_flags", f"ansible_{method}_flags"):
-            if not set(str(self.variables.get(unused) or "").split()) <= _BECOME_FLAGS:
+            if not set(str(self.variables.get(unused) or "").split()) <= BECOME_FLAGS:
                 raise self.wrong(
                     unused, f"has flags that keyrelay does not give to {method}; allowed: -H -S -n"
                 )

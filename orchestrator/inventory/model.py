@@ -11,13 +11,14 @@ from itertools import islice
 from typing import Any
 
 from orchestrator.documents import Encrypted
-from orchestrator.errors import InputError, Place, UsageError
+from orchestrator.errors import Place, UsageError
 from orchestrator.inventory.endpoints import (
     DEFAULT_BASE,
     DEFAULT_PORT,
     OWN_VARIABLES,
     Endpoint,
     Reading,
+    VariableError,
     Written,
 )
 from orchestrator.inventory.names import ALL, UNGROUPED, GroupName, HostName, shown
@@ -35,6 +36,7 @@ __all__ = [
     "HostName",
     "Inventory",
     "Note",
+    "Problem",
     "Written",
     "graph",
 ]
@@ -94,6 +96,28 @@ class Note:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Problem:
+    """A value that keyrelay cannot use.
+
+    Attributes:
+        error: as it is told of the first of the hosts.
+        hosts: all that have it, from one place.
+    """
+
+    error: VariableError
+    hosts: tuple[HostName, ...]
+
+    @property
+    def message(self) -> str:
+        """The error, with the number of hosts where they are several."""
+        if len(self.hosts) == 1:
+            return self.error.message
+        error, more = self.error, len(self.hosts) - 1
+        who = f"host {error.host} and {more} more" if more > 1 else f"hosts {error.host} and {self.hosts[1]}"
+        return f"{error.place}: {error.variable} of {who} {error.said}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Inventory:
     """Every host and group that the sources name; ``all`` and ``ungrouped`` always exist.
 
@@ -123,7 +147,7 @@ class Inventory:
 
         Raises:
             UsageError: there is no such host.
-            InputError: a variable that says how is wrong; names the line on which it was written.
+            VariableError: a variable that says how is wrong; names the line on which it was written.
         """
         return self.reading(name).endpoint()
 
@@ -132,7 +156,7 @@ class Inventory:
 
         Raises:
             UsageError: there is no such host.
-            InputError: the variable is not text, or is a template.
+            VariableError: the variable is not text, or is a template.
         """
         return self.reading(name).servers_pattern()
 
@@ -161,15 +185,18 @@ class Inventory:
         found = {host for group in below for host in self.groups[group].hosts}
         return tuple(host for host in self.hosts if host in found)
 
-    def problems(self) -> Iterator[InputError]:
-        """What is wrong in the variables that keyrelay uses: the first error of each host."""
+    def problems(self) -> tuple["Problem", ...]:
+        """What is wrong in the variables that keyrelay uses: of each host the first, each value once."""
+        found: dict[tuple[Place, str, str], tuple[VariableError, list[HostName]]] = {}
         for name in self.hosts:
             reading = self.reading(name)
             try:
                 reading.endpoint()
                 reading.servers_pattern()
-            except InputError as error:
-                yield error
+            except VariableError as error:
+                key = (error.place, error.variable, error.said)
+                found.setdefault(key, (error, []))[1].append(name)
+        return tuple(Problem(error=error, hosts=tuple(hosts)) for error, hosts in found.values())
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

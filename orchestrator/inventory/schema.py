@@ -6,7 +6,16 @@ that keyrelay itself reads are described, and only these are checked.
 
 from typing import Any
 
-from orchestrator.inventory.endpoints import DEFAULT_BASE, DEFAULT_PORT, MAX_BASE_CHARACTERS, OWN_VARIABLES
+from orchestrator.inventory.endpoints import (
+    BECOME_FLAGS,
+    CONNECTIONS,
+    DEFAULT_BASE,
+    DEFAULT_PORT,
+    MAX_BASE_CHARACTERS,
+    OWN_VARIABLES,
+    BecomeMethod,
+)
+from orchestrator.inventory.ranges import MAX_PORT
 
 _TEXT = {"type": "string", "minLength": 1, "not": {"pattern": "\\{[{%]"}}
 
@@ -28,21 +37,84 @@ _OWN: dict[str, dict[str, Any]] = {
     },
 }
 
+_PORT: dict[str, Any] = {
+    "anyOf": [
+        {"type": "integer", "minimum": 1, "maximum": MAX_PORT},
+        {"type": "string", "pattern": "^[0-9]{1,5}$"},
+    ],
+    "default": DEFAULT_PORT,
+    "description": "The TCP port of the host's sshd.",
+}
+_ADDRESS = {**_TEXT, "description": "DNS name or IP address; without it, the host's name."}
+_USER = {**_TEXT, "description": "Who logs in; without it, the operator's own user name."}
+_KEY_FILE = {**_TEXT, "description": "Path, on the controller, of the private key to log in with."}
+_ARGUMENTS = {
+    "type": "string",
+    "not": {"pattern": "\\{[{%]"},
+    "description": "Arguments for ssh, read and never executed: -J, -F, -i, -l, -p, -o.",
+}
+_ACCOUNT = {
+    **_TEXT,
+    "pattern": "^[A-Za-z_][A-Za-z0-9_.-]{0,30}\\$?$",
+    "default": "root",
+    "description": "Who runs keyrelay's program on the host.",
+}
+_PASSWORD = {
+    "type": "string",
+    "minLength": 1,
+    "not": {"pattern": "\\{[{%]"},
+    "description": "The login user's password for sudo; an encrypted one is asked for instead.",
+}
+_FLAGS = {
+    "type": ["string", "null"],
+    "pattern": f"^ *(({'|'.join(sorted(BECOME_FLAGS))})( +|$))*$",
+    "description": "Flags of Ansible's for the program, which change nothing here.",
+}
+_NO_EXE = "keyrelay runs the program as the host's PATH finds it; no other can be named."
+_EXES = {"type": ["string", "null"], "enum": [None, "", *BecomeMethod], "description": _NO_EXE}
+
 _ANSIBLE: dict[str, dict[str, Any]] = {
-    "ansible_host": {**_TEXT, "description": "DNS name or IP address; without it, the host's name."},
-    "ansible_port": {
+    "ansible_connection": {
+        "enum": list(CONNECTIONS),
+        "description": "keyrelay reaches hosts by SSH alone.",
+    },
+    "ansible_host": _ADDRESS,
+    "ansible_ssh_host": _ADDRESS,
+    "ansible_port": _PORT,
+    "ansible_ssh_port": _PORT,
+    "ansible_user": _USER,
+    "ansible_ssh_user": _USER,
+    "ansible_private_key_file": _KEY_FILE,
+    "ansible_ssh_private_key_file": _KEY_FILE,
+    "ansible_ssh_args": _ARGUMENTS,
+    "ansible_ssh_common_args": _ARGUMENTS,
+    "ansible_ssh_extra_args": _ARGUMENTS,
+    "ansible_become": {
         "anyOf": [
-            {"type": "integer", "minimum": 1, "maximum": 65535},
-            {"type": "string", "pattern": "^[0-9]{1,5}$"},
+            {"type": ["boolean", "null"]},
+            {"enum": [0, 1]},
+            {
+                "type": "string",
+                "pattern": "^([Yy][Ee][Ss]|[Nn][Oo]|[Tt]rue|[Ff]alse|TRUE|FALSE|[Oo]n|[Oo]ff|0|1)$",
+            },
         ],
-        "default": DEFAULT_PORT,
-        "description": "The TCP port of the host's sshd.",
+        "description": "Whether the login user becomes another one on the host.",
     },
-    "ansible_user": {**_TEXT, "description": "Who logs in; without it, the operator's own user name."},
-    "ansible_ssh_private_key_file": {
+    "ansible_become_method": {
         **_TEXT,
-        "description": "Path, on the controller, of the private key to log in with.",
+        "pattern": f"^([^.]+\\.)*({'|'.join(BecomeMethod)})$",
+        "default": BecomeMethod.SUDO,
+        "description": "By which program.",
     },
+    "ansible_become_user": _ACCOUNT,
+    "ansible_become_password": _PASSWORD,
+    "ansible_become_pass": _PASSWORD,
+    "ansible_sudo_pass": _PASSWORD,
+    "ansible_become_exe": _EXES,
+    "ansible_become_flags": _FLAGS,
+    **{f"ansible_{method}_user": _ACCOUNT for method in BecomeMethod},
+    **{f"ansible_{method}_exe": _EXES for method in BecomeMethod},
+    **{f"ansible_{method}_flags": _FLAGS for method in BecomeMethod},
 }
 
 

@@ -7,7 +7,7 @@ another machine in its place while the others go on. Beyond 64 hosts, 16 share a
 """
 
 from orchestrator.lab.fleet import Lab, LabHost
-from orchestrator.lab.layout import MAX_HOSTS
+from orchestrator.lab.layout import MAX_HOSTS, host_names
 from orchestrator.lab.options import HostOptions
 
-__all__ = ["MAX_HOSTS", "HostOptions", "Lab", "LabHost"]
+__all__ = ["MAX_HOSTS", "HostOptions", "Lab", "LabHost", "host_names"]

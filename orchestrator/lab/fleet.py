@@ -101,7 +101,7 @@ class Lab:
             max_startups: ``MaxStartups`` of every sshd.
             jump_hosts: how many jump hosts, ``jump-01`` and so on; ``HostOptions.behind`` names them.
             jump_sites: how many sites, the last ones, are each behind a jump host of its own.
-            options: how single hosts differ, by name; ignored where the lab exists.
+            options: how single hosts differ, by name; in a lab that exists they must be as they are there.
 
         Returns:
             The lab, every host of which answers.
@@ -246,6 +246,12 @@ class Lab:
             raise LabError(
                 f"{self.directory} already holds a lab of {found.size} for {found.user}, "
                 f"not of {wanted.size} for {wanted.user}",
+                hint=f"choose another folder, or: keyrelay lab down {self.directory} and remove the folder",
+            )
+        others = [name for name in wanted.options if wanted.option(name) != found.option(name)]
+        if others:
+            raise LabError(
+                f"{self.directory} already holds a lab, and {others[0]} is another kind of host there",
                 hint=f"choose another folder, or: keyrelay lab down {self.directory} and remove the folder",
             )
         if wanted.port not in (0, found.port) and self._daemons.running():

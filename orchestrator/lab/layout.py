@@ -51,6 +51,14 @@ class Daemon:
         return (*([self.behind] if self.behind else []), *(self.hosts if self.is_jump else ()))
 
 
+def host_names(*, servers: int, agents: int) -> tuple[str, ...]:
+    """What the hosts of a lab are called in its inventory: the servers, then the agents."""
+    return (
+        *(f"server-{number:02}" for number in range(1, servers + 1)),
+        *(f"agent-{number:03}" for number in range(1, agents + 1)),
+    )
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Layout:
     """The hosts of a lab and where they listen.
@@ -82,10 +90,7 @@ class Layout:
     _places: Mapping[str, int] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        names = (
-            *(f"server-{number:02}" for number in range(1, self.servers + 1)),
-            *(f"agent-{number:03}" for number in range(1, self.agents + 1)),
-        )
+        names = host_names(servers=self.servers, agents=self.agents)
         jumps = tuple(f"jump-{number:02}" for number in range(1, self.jump_hosts + 1))
         object.__setattr__(self, "names", names)
         object.__setattr__(self, "jumps", jumps)

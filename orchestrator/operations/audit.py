@@ -50,7 +50,10 @@ def audit(
     """
     recorded = ledger.read()
     if not recorded.playbooks:
-        raise UsageError("nothing was applied yet, so there is nothing to audit", hint="Run: keyrelay apply")
+        raise UsageError(
+            "nothing was applied yet, so there is nothing to audit",
+            hint="keyrelay plan PLAYBOOK shows what would be done, keyrelay apply PLAYBOOK does it",
+        )
     hosts = {host for desired in recorded.playbooks.values() for host in desired.endpoints}
     answers = survey(
         fleet,

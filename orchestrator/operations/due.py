@@ -41,4 +41,6 @@ def due(ledger: Ledger, clock: Clock, *, within: timedelta = timedelta(0)) -> tu
             found.append(
                 DueKey(credential=credential, servers=servers, due_at=at, ends_at=credential.not_after),
             )
-    return tuple(sorted(found, key=lambda d: (d.due_at, d.credential.id)))
+    return tuple(
+        sorted(found, key=lambda d: (d.due_at.replace(microsecond=0), d.credential.scope, d.credential.id))
+    )

@@ -56,7 +56,10 @@ def prove(
     recorded = ledger.read()
     listens = recorded.listens()
     if not listens:
-        raise UsageError("nothing was applied yet, so there is nothing to prove", hint="Run: keyrelay apply")
+        raise UsageError(
+            "nothing was applied yet, so there is nothing to prove",
+            hint="keyrelay plan PLAYBOOK shows what would be done, keyrelay apply PLAYBOOK does it",
+        )
     reach = {**recorded.endpoints, **endpoints}
     servers = sorted({server for heard in listens.values() for server in heard})
     claims, unsigned = _signatures(recorded, [reach[s] for s in servers], fleet, entropy, progress)

@@ -66,7 +66,10 @@ class Home:
         """
         home = cls(path=path.absolute())
         if not (home.path / _DATABASE).exists():
-            raise UsageError(f"no home at {home.path}", hint="run: keyrelay init")
+            raise UsageError(
+                f"no home at {home.path}",
+                hint="if it is elsewhere, name it with --home DIR; a new one is made by: keyrelay init",
+            )
         check_folder(home.path, failing_as=UsageError)
         return home
 

@@ -101,7 +101,7 @@ def open_file(path: Path, passphrase: Secret, *, purpose: str) -> Secret:
     try:
         return _open(data, passphrase, purpose)
     except VaultError as error:
-        raise VaultError(f"{path}: {error.message}", hint=error.hint) from error
+        raise type(error)(f"{path}: {error.message}", hint=error.hint) from error
 
 
 def _open(data: bytes, passphrase: Secret, purpose: str) -> Secret:

@@ -19,7 +19,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
 
-from orchestrator.errors import VaultError
+from orchestrator.errors import VaultError, WrongPassphraseError
 from orchestrator.keys.material import Random
 from orchestrator.keys.secret import Secret
 from orchestrator.records.framing import framed
@@ -142,12 +142,12 @@ class Lock:
         """The lock, opened; takes about a tenth of a second and 64 MiB.
 
         Raises:
-            VaultError: the passphrase is another one.
+            WrongPassphraseError: the passphrase is another one.
         """
         key = _derive(passphrase, header.salt, header.cost)
         lock = cls(vault=header.vault, salt=header.salt, cost=header.cost, key=key)
         if _open(header.proof, key.reveal(), lock._bound_to_cost("proof")) != _PROOF:
-            raise VaultError("the passphrase is wrong")
+            raise WrongPassphraseError("the passphrase is wrong")
         return lock
 
     def seal(self, secret: Secret, *, record: str, purpose: str, random: Random) -> Sealed:

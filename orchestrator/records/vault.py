@@ -62,7 +62,7 @@ class SqlVault:
                 header = _header(connection)
             lock = Lock.open_with(passphrase, header)
         except VaultError as error:
-            raise VaultError(f"vault in {database.path}: {error.message}", hint=error.hint) from error
+            raise type(error)(f"vault in {database.path}: {error.message}", hint=error.hint) from error
         return cls(database=database, lock=lock, random=random)
 
     def put(self, record: str, purpose: str, secret: Secret) -> None:

@@ -178,6 +178,7 @@ class Connection:
             self._wire.close()
 
     def _start(self, command: str, watch: Watch, *, window_bytes: int) -> paramiko.Channel:
+        began = monotonic()
         try:
             # The window takes a whole answer, so that the host never waits for us to read while we write.
             channel = self._transport.open_session(window_size=window_bytes, timeout=watch.left_s)
@@ -188,7 +189,7 @@ class Connection:
         except BROKEN as error:
             lost = "the connection was lost before the visit began"
             raise NotReachedError(
-                _late(watch) or ("the host runs no commands" if self.alive else lost)
+                _late(watch, began) or ("the host runs no commands" if self.alive else lost)
             ) from error
         return channel
 
@@ -214,7 +215,7 @@ def _receive(
     channel: paramiko.Channel, watch: Watch, limit_bytes: int, complete: Callable[[bytearray], bool]
 ) -> Answer:
     stdout, stderr = bytearray(), bytearray()
-    ended = False
+    ended, heard_at = False, monotonic()
     while True:
         try:
             chunk = channel.recv(_CHUNK_BYTES)
@@ -228,7 +229,9 @@ def _receive(
             stderr += channel.recv_stderr(_CHUNK_BYTES)[: STDERR_LIMIT_BYTES - len(stderr)]
         if chunk == b"":
             break
-        stdout += chunk or b""
+        if chunk:
+            stdout += chunk
+            heard_at = monotonic()
         if len(stdout) > limit_bytes:
             return Answer(stdout=bytes(stdout), stderr=bytes(stderr), broken="the answer is too long")
         if not ended and complete(stdout):
@@ -239,13 +242,16 @@ def _receive(
     if not watch.expired:
         channel.status_event.wait(min(_POLL_S, watch.left_s))
     status = channel.exit_status if channel.exit_status >= 0 else None
-    broken = _late(watch)
+    broken = _late(watch, heard_at)
     if broken is None and status is None:
         broken = "the connection was lost before the answer ended"
     return Answer(stdout=bytes(stdout), stderr=bytes(stderr), exit_status=status, broken=broken)
 
 
-def _late(watch: Watch) -> str | None:
+def _late(watch: Watch, heard_at: float) -> str | None:
+    """That the visit is over, and for how long the host had said nothing by then."""
     if not watch.expired:
         return None
-    return "the run was ended" if watch.stopped else "the visit's time ran out"
+    if watch.stopped:
+        return "the run was ended"
+    return f"the visit's time ran out; the host had said nothing for {monotonic() - heard_at:.0f} s"

@@ -146,7 +146,8 @@ def _offered(record: HostRecord) -> tuple[str, ...]:
 
 def shake_hands(transport: paramiko.Transport, peer: Peer, until: float) -> None:
     """Exchanges keys until the monotonic time ``until``; raises ``NotReachedError``."""
-    left = max(0.0, until - monotonic())
+    began = monotonic()
+    left = max(0.0, until - began)
     transport.banner_timeout = left
     try:
         transport.start_client(timeout=left)
@@ -159,7 +160,8 @@ def shake_hands(transport: paramiko.Transport, peer: Peer, until: float) -> None
             raise NotReachedError(f"{peer.where} {what}", passing=True) from error
     if not transport.initial_kex_done:
         what = "during the key exchange" if transport.remote_version else "instead of an SSH greeting"
-        raise NotReachedError(f"{peer.where} said nothing {what} until the time ran out")
+        silent = f"said nothing for {monotonic() - began:.0f} s"
+        raise NotReachedError(f"{peer.where} {silent} {what}, and the time ran out")
 
 
 def authenticate(transport: paramiko.Transport, peer: Peer, until: float) -> None:
@@ -170,6 +172,7 @@ def authenticate(transport: paramiko.Transport, peer: Peer, until: float) -> Non
         NotReachedError: the host does not get that far.
     """
     tried: list[str] = []
+    began = monotonic()
     for key in peer.keys:
         transport.auth_timeout = max(0.0, until - monotonic())
         tried.append(key.name)
@@ -181,9 +184,8 @@ def authenticate(transport: paramiko.Transport, peer: Peer, until: float) -> Non
             ) from error
         except BROKEN as error:
             if monotonic() >= until:
-                raise NotReachedError(
-                    f"{peer.where} said nothing during the login until the time ran out"
-                ) from error
+                silent = f"did not let {peer.user!r} in for {monotonic() - began:.0f} s"
+                raise NotReachedError(f"{peer.where} {silent}, and the time ran out") from error
             if not transport.is_active():
                 _explain_end(peer, tried, error)
             continue

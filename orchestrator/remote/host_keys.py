@@ -4,6 +4,8 @@ Its key or certificate is held against lines that were there before; a key is be
 the operator said so, and is written down then.
 """
 
+from shlex import quote
+
 import paramiko
 
 from orchestrator.remote.handshake import NotReachedError, Peer
@@ -33,7 +35,9 @@ def check_host_key(transport: paramiko.Transport, peer: Peer) -> None:
             return
         case Standing.CHANGED:
             same = [line for line in peer.record.keys if line.kind == key.get_name()] or peer.record.keys
-            reason = f"changed: {found}, expected {same[0].fingerprint} ({same[0].place})"
+            reason = (
+                f"changed: {found}, expected {same[0].fingerprint} ({same[0].place}); {_what_to_do(peer)}"
+            )
         case _ if not peer.record.authorities and peer.accept is not None:
             peer.accept(key.get_name(), blob)
             return
@@ -47,6 +51,16 @@ def check_host_key(transport: paramiko.Transport, peer: Peer) -> None:
             elif peer.unknown:
                 reason += f"; {peer.unknown}"
     raise NotReachedError(f"host key of {peer.host!r} {reason}")
+
+
+def _what_to_do(peer: Peer) -> str:
+    """How a host's new key comes to be believed, once a person knows that it is its own."""
+    files = dict.fromkeys(line.place.file for line in peer.record.keys)
+    forget = " and ".join(f"ssh-keygen -f {quote(file)} -R {quote(peer.record.name)}" for file in files)
+    return (
+        "somebody may be in between: ask the host itself, at its console, for the fingerprint; "
+        f"if the new key is its own, forget the old one with {forget}, and add the new one"
+    )
 
 
 def _refuse_revoked(peer: Peer, blob: bytes, certificate: bytes | None) -> None:

@@ -3,6 +3,8 @@
 from orchestrator.errors import UsageError
 from orchestrator.rotation.recorded import Credential, Recorded, Rollout
 
+_ALL_KEYS = "List the keys with: keyrelay cert list"
+
 
 def credential_named(recorded: Recorded, key: str) -> Credential:
     """The credential whose thumbprint (or id) is or begins with ``key``.
@@ -16,13 +18,12 @@ def credential_named(recorded: Recorded, key: str) -> Credential:
         if credential.id.startswith(key)
         or (credential.public is not None and credential.public.thumbprint.startswith(key))
     ]
-    if len(found) == 1 and key:
+    if not key:
+        raise UsageError("an empty text names no key", hint=_ALL_KEYS)
+    if len(found) == 1:
         return found[0]
     if not found:
-        raise UsageError(
-            f"the ledger knows no key whose thumbprint begins with {key!r}",
-            hint="List the keys with: keyrelay cert list",
-        )
+        raise UsageError(f"the ledger knows no key whose thumbprint begins with {key!r}", hint=_ALL_KEYS)
     raise UsageError(f"{len(found)} keys begin with {key!r}", hint="Give more of the thumbprint.")
 
 
@@ -33,10 +34,13 @@ def rollout_named(recorded: Recorded, name: str) -> Rollout:
         UsageError: none, or several.
     """
     found = [rollout for rollout in recorded.rollouts.values() if rollout.id.startswith(name)]
-    if len(found) == 1 and name:
+    hint = "List them with: keyrelay rollout list"
+    if not name:
+        raise UsageError("an empty text names no rollout", hint=hint)
+    if len(found) == 1:
         return found[0]
     count = "no rollout begins" if not found else f"{len(found)} rollouts begin"
-    raise UsageError(f"{count} with {name!r}", hint="List them with: keyrelay rollout list")
+    raise UsageError(f"{count} with {name!r}", hint=hint)
 
 
 def name_of(credential: Credential) -> str:

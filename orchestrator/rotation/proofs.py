@@ -4,6 +4,8 @@ The controller checks every signature that a server says it made, against the ke
 with, and every verdict and digest that an agent reports, before any of it is recorded.
 """
 
+from datetime import timedelta
+
 from orchestrator.keys.material import PublicKey
 from orchestrator.rotation import visits as vs
 from orchestrator.rotation.recorded import Recorded
@@ -24,29 +26,28 @@ def judge(recorded: Recorded, orders: tuple[vs.Order, ...], outcome: vs.Outcome)
     if isinstance(outcome, vs.Unreachable):
         return outcome
     proven: list[vs.Report] = []
+    allowed = recorded.allowed_skew(outcome.host)
+    clock = "" if abs(outcome.skew) <= allowed else _clock(outcome.skew, allowed)
     for order, report in zip(orders, outcome.reports, strict=False):
         fault = _fault(recorded, order, report)
         if fault:
+            # A wrong clock explains many a verdict, and no verdict explains a wrong clock.
+            fault = f"{clock}; and {fault}" if clock else fault
             return vs.Failed(host=outcome.host, reason=fault, reports=tuple(proven), skew=outcome.skew)
         proven.append(report)
-    allowed = recorded.allowed_skew(outcome.host)
     done = isinstance(outcome, vs.Changed | vs.Unchanged)
     if len(outcome.reports) > len(orders) or (done and len(outcome.reports) < len(orders)):
         reason = f"it reported on {len(outcome.reports)} of {len(orders)} orders"
         return vs.Failed(host=outcome.host, reason=reason, reports=tuple(proven), skew=outcome.skew)
-    if done and abs(outcome.skew) > allowed:
-        return vs.Refused(
-            host=outcome.host,
-            reason=_clock(outcome.skew.total_seconds(), allowed.total_seconds()),
-            reports=outcome.reports,
-            skew=outcome.skew,
-        )
+    if done and clock:
+        return vs.Refused(host=outcome.host, reason=clock, reports=outcome.reports, skew=outcome.skew)
     return outcome
 
 
-def _clock(off_s: float, allowed_s: float) -> str:
-    way = "ahead" if off_s > 0 else "behind"
-    return f"its clock is {abs(off_s):.0f} s {way}; messages.clock_skew allows {allowed_s:.0f} s"
+def _clock(off: timedelta, allowed: timedelta) -> str:
+    way = "ahead" if off > timedelta(0) else "behind"
+    off_s, allowed_s = abs(off).total_seconds(), allowed.total_seconds()
+    return f"its clock is {off_s:.0f} s {way}; messages.clock_skew allows {allowed_s:.0f} s"
 
 
 def _fault(recorded: Recorded, order: vs.Order, report: vs.Report) -> str:

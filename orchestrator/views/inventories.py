@@ -1,17 +1,31 @@
 """An inventory: whether it is sound, whom it names, and how its groups lie in each other."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
-from orchestrator.errors import InputError, UsageError
-from orchestrator.inventory.model import ALL, GroupName, HostName, Inventory, graph
+from orchestrator.errors import UsageError
+from orchestrator.inventory.model import ALL, GroupName, HostName, Inventory, Problem, graph
 from orchestrator.views.screen import Answer, grid
 from orchestrator.views.text import count
 
 
-def check_answer(inventory: Inventory, problems: Sequence[InputError]) -> Answer:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Way:
+    """How one gets to a host.
+
+    Attributes:
+        jumps: the jump hosts on the way, the nearest first, as they are called.
+        problem: why there is no way; empty: there is one.
+    """
+
+    jumps: tuple[str, ...] = ()
+    problem: str = ""
+
+
+def check_answer(inventory: Inventory, problems: Sequence[Problem]) -> Answer:
     """What is wrong in it, and what was left out of it; nothing, if all is well."""
     size = f"{count(len(inventory.hosts), 'host')}, {count(len(inventory.groups), 'group')}"
-    rows = [(problem.message, problem.hint) for problem in problems]
+    rows = [(problem.message, problem.error.hint) for problem in problems]
     notes = [(note.message, str(note.place)) for note in inventory.notes]
     return Answer(
         data={
@@ -19,11 +33,12 @@ def check_answer(inventory: Inventory, problems: Sequence[InputError]) -> Answer
             "groups": len(inventory.groups),
             "problems": [
                 {
-                    "file": problem.place.file,
-                    "line": problem.place.line,
-                    "column": problem.place.column,
+                    "file": problem.error.place.file,
+                    "line": problem.error.place.line,
+                    "column": problem.error.place.column,
                     "message": problem.message,
-                    "hint": problem.hint,
+                    "hint": problem.error.hint,
+                    "hosts": list(problem.hosts),
                 }
                 for problem in problems
             ],
@@ -37,8 +52,9 @@ def check_answer(inventory: Inventory, problems: Sequence[InputError]) -> Answer
     )
 
 
-def list_answer(inventory: Inventory) -> Answer:
+def list_answer(inventory: Inventory, ways: Mapping[HostName, Way]) -> Answer:
     """How each host is reached; of variables only those that keyrelay reads, for others may be secret."""
+    led = any(way.jumps or way.problem for way in ways.values())
     endpoints = {name: inventory.endpoint(name) for name in inventory.hosts}
     listens = {name: inventory.servers_pattern(name) for name in inventory.hosts}
     rows = [
@@ -46,6 +62,7 @@ def list_answer(inventory: Inventory) -> Answer:
             name,
             f"{one.user}@{one.address}" if one.user else one.address,
             one.port or "-",
+            *((" ".join(ways[name].jumps) or ways[name].problem or "-",) if led else ()),
             one.base,
             _groups(inventory, name),
             listens[name] or "-",
@@ -59,6 +76,8 @@ def list_answer(inventory: Inventory) -> Answer:
                     "name": name,
                     "address": one.address,
                     "port": one.port,
+                    "jumps": list(ways[name].jumps),
+                    "no_way": ways[name].problem,
                     "user": one.user,
                     "key_file": one.key_file,
                     "known_hosts": one.known_hosts,
@@ -69,7 +88,16 @@ def list_answer(inventory: Inventory) -> Answer:
                 for name, one in endpoints.items()
             ]
         },
-        body=(grid(("host", "reached at", "port", "base", "groups", "listens to"), rows),),
+        body=(
+            grid(
+                (
+                    *("host", "reached at", "port"),
+                    *(("through",) if led else ()),
+                    *("base", "groups", "listens to"),
+                ),
+                rows,
+            ),
+        ),
     )
 
 

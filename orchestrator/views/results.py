@@ -84,7 +84,7 @@ def removed_answer(removed: Removed) -> Answer:
     left = "nothing is left on it" if removed.clean else "something is left on it: see keyrelay holdings"
     body: list[str | Grid] = [f"{removed.host}: {removed.given_up or left}"]
     for playbook, result in removed.results:
-        body += [f"{playbook}:", *standstill(result), how_it_ended(result)]
+        body += [*standstill(result), f"playbook {playbook}: {how_it_ended(result)}"]
     body.append("now take it out of the inventory, or the next apply brings it back")
     return Answer(
         data={

@@ -55,7 +55,7 @@ WRONG_LINES = {
     "the playbook file is missing": ("plan nothing.yml -i hosts.yml", ["nothing.yml: there is no such file"]),
     "a duration is none": ("due --within soon", ["--within: 'soon' is no duration", "30d, 12h"]),
     "a wait is none": (f"{APPLY} --yes --wait 10", ["--wait: '10' is no duration"]),
-    "there is no home": ("due", ["no home at ", "run: keyrelay init"]),
+    "there is no home": ("due", ["no home at ", "--home DIR", "keyrelay init"]),
     "there is no terminal to ask on": (APPLY, ["no terminal to ask on", "--plan DIGEST, or --yes"]),
     "a digest is none": (f"{APPLY} --plan yes", ["--plan 'yes' is no digest"]),
     "a digest that would fit any plan": (f"{APPLY} --plan 12", ["--plan '12' is no digest"]),
@@ -211,7 +211,8 @@ def test_passphrases_are_never_taken_from_where_others_could_read_them(
     with_home(f"{shown} wrong").ended(3)
     terminal.write("wrong", "a passphrase for the vault\n\n")
     wrong = with_home(f"{shown} wrong").ended(1)
-    wrong.line("error: vault in ", "passphrase")
+    wrong.line("error: vault in ", "the passphrase is wrong")
+    wrong.line("hint: it was read from wrong: is that this fleet's?")
     assert "a passphrase for the vault" not in wrong.out + wrong.err
 
 
@@ -236,8 +237,58 @@ def test_a_key_or_a_host_or_a_rollout_that_nobody_knows(with_home: Typed) -> Non
     with_home("cert show -x").ended(2).line("the ledger knows no key", "'-x'")
     with_home("holdings s9").ended(2).line("the ledger knows no host 's9'")
     with_home("rollout show").ended(2).line("there was no rollout yet")
-    with_home("audit -i hosts.yml").ended(2).line("nothing was applied yet")
-    with_home("prove -i hosts.yml").ended(2).line("nothing was applied yet")
+    assert with_home("rollout show").err.count("keyrelay apply") == 1
+    for command in ("audit", "prove"):
+        said = with_home(f"{command} -i hosts.yml").ended(2)
+        said.line("nothing was applied yet")
+        said.line("hint: keyrelay plan PLAYBOOK", "keyrelay apply PLAYBOOK")
+
+
+def test_a_key_and_a_rollout_are_not_called_by_nothing(inside: Terminal, with_home: Typed) -> None:
+    with_home("due").ended(0)
+    inside("holders", "").ended(2).line("an empty text names no key")
+    inside("rollout", "pause", "").ended(2).line("no rollout is under way")
+
+
+@pytest.mark.parametrize(
+    "line", ["cert list {}", "cert {} list", "{} cert list", "due {}", "holders -x {}", "ledger verify {}"]
+)
+def test_options_of_keyrelay_itself_stand_before_the_command_and_behind_it(typed: Typed, line: str) -> None:
+    typed("init here --root-passphrase-file root.passphrase --home there").ended(0)
+    typed("due --home").ended(2).line("'--home' requires an argument")
+    for options in ("--home there", "--home=there --debug", "--home there --accept-new-host-keys"):
+        said = typed(line.format(options))
+        assert "no home" not in said.err, said
+    typed(line.format("--home nowhere")).ended(2).line("no home at ", "/nowhere")
+    typed("--home nowhere " + line.format("--home there --passphrase-file unread")).line("")
+
+
+def test_the_passphrases_file_may_be_named_before_the_command_and_behind_it(
+    with_home: Typed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for line in (f"--passphrase-file mine {APPLY} --yes", f"{APPLY} --yes --passphrase-file mine"):
+        with_home(line).ended(2).line("mine: the passphrase cannot be read")
+    with_home(f"--passphrase-file mine {APPLY} --yes --passphrase-file mien").ended(2).line("mien: ")
+    with_home(f"{PLAN} --passphrase-file mine").ended(3)
+    monkeypatch.setenv("KEYRELAY_PASSPHRASE_FILE", "theirs")
+    with_home(f"{APPLY} --yes").ended(2).line("theirs: ")
+    with_home(f"{APPLY} --yes --passphrase-file mine").ended(2).line("mine: ")
+
+
+def test_a_listing_shows_jump_hosts_where_there_are_any(terminal: Terminal, typed: Typed) -> None:
+    assert "through" not in typed("inventory list -i hosts.yml").ended(0).out
+    jump = "{ansible_ssh_common_args: '-J ops@near.example,far.example'}"
+    terminal.write("hosts.yml", HOSTS.replace("a1: ", f"a1: {jump}"))
+    typed("inventory list -i hosts.yml").ended(0).line("a1", "near.example far.example")
+    hosts = typed("--json inventory list -i hosts.yml").ended(0).json["hosts"]
+    assert {host["name"]: host["jumps"] for host in hosts} == {
+        "s1": [],
+        "s2": [],
+        "a1": ["near.example", "far.example"],
+    }
+    program = "{ansible_ssh_common_args: -o ProxyCommand=/bin/x}"
+    terminal.write("hosts.yml", HOSTS.replace("a1: ", f"a1: {program}"))
+    typed("inventory list -i hosts.yml").ended(0).line("a1", "ProxyCommand '/bin/x' would run a program")
 
 
 def test_a_fault_of_keyrelay_is_told_without_the_words_of_the_fault(

@@ -272,7 +272,7 @@ def test_a_hook_that_outlasts_the_deadline_fails_its_visit(lab: Lab) -> None:
         outcome = run(fleet, [change(where, stage(key()), activate("exec sleep 30"))])[SERVER]
 
     failed = the(Failed, outcome)
-    assert failed.reason == "the visit's time ran out"
+    assert failed.reason.startswith("the visit's time ran out; the host had said nothing for ")
     assert [report.kind for report in failed.reports] == ["stage"]
     assert monotonic() - started < LONG_S / 3
 

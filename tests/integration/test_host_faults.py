@@ -125,6 +125,22 @@ def test_a_full_disk_is_named_and_leaves_no_trace(
 
 
 @as_root
+def test_a_full_disk_for_temporary_files_is_why_a_server_cannot_sign(path: Path, tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    with tmpfs(disk, 256):
+        machine = settled(Machine(base=tmp_path / "base", path=path))
+        machine.environment = {"TMPDIR": str(disk)}
+        fill(disk / "filler", left_kib=4)
+        refused = machine.run(Sign(challenge=challenge()))
+        (disk / "filler").unlink()
+        signed = machine.run(Sign(challenge=challenge()))
+
+    assert isinstance(refused, Refused)
+    assert refused.reason.endswith("No space left on device")
+    assert signed.kind == "unchanged"
+
+
+@as_root
 @pytest.mark.parametrize("shell", SHELLS)
 def test_a_read_only_folder_is_named(shell: str, lab_folder: Path) -> None:
     nobody = pwd.getpwnam("nobody").pw_uid

@@ -10,7 +10,10 @@ sign() {
   IFS=''
   signature=$*
   IFS=$blanks
-  [ "$signature" ]
+  [ "$signature" ] && return
+  # openssl ends well though its output could not be written.
+  why=$(dd if=/dev/zero of="$work/signature" bs=65536 count=1 2>&1) && why='the signature is empty'
+  return 1
 }
 
 sign_or_stop() {

@@ -1,10 +1,13 @@
+import re
 from collections.abc import Callable
 from dataclasses import asdict
+from pathlib import Path
 
 import pytest
 
 from orchestrator.documents import Encrypted
 from orchestrator.errors import InputError, Place, UsageError
+from orchestrator.inventory import endpoints
 from orchestrator.inventory.endpoints import (
     OWN_VARIABLES,
     Become,
@@ -299,6 +302,24 @@ def test_all_hosts_that_cannot_be_reached_are_told(read: Read) -> None:
         "ansible_port of host a is",
         "keyrelay_servers of host ",
     ]
+
+
+def test_a_wrong_value_that_many_hosts_inherit_is_told_once(read: Read) -> None:
+    text = (
+        "all: {children: {g: {hosts: {'h[1:9]': }, vars: {ansible_port: 0}}}, hosts: {x: {ansible_port: 0}}}"
+    )
+    shared, own = read(text).problems()
+    assert "ansible_port of host h1 and 8 more is 0; allowed: a port" in shared.message
+    assert len(shared.hosts) == 9
+    assert own.message == own.error.message
+    two = read("all: {hosts: {a: , b: }, vars: {ansible_port: 0}}").problems()
+    assert [": ansible_port of hosts a and b is 0" in problem.message for problem in two] == [True]
+
+
+def test_every_variable_of_ansibles_that_is_read_is_named() -> None:
+    source = Path(endpoints.__file__).read_text(encoding="utf-8")
+    read_here = set(re.findall(r'"(ansible_[a-z_]+)"', source))
+    assert read_here <= set(endpoints.ANSIBLE_VARIABLES)
 
 
 def test_a_host_that_does_not_exist_has_no_endpoint(read: Read) -> None:

@@ -4,6 +4,7 @@ from typing import Any
 import pytest
 import yaml
 
+from orchestrator.inventory.endpoints import ANSIBLE_VARIABLES
 from orchestrator.inventory.model import OWN_VARIABLES
 from orchestrator.inventory.schema import inventory_schema
 from tests.unit.policy.json_schema import accepts
@@ -31,6 +32,10 @@ def test_the_schema_accepts_the_example_inventory() -> None:
         host_with(keyrelay_base="/opt/k", keyrelay_servers="a:!b", keyrelay_known_hosts="k"),
         host_with(ansible_port=22, ansible_host="h", other="{{ inert }}"),
         host_with(ansible_port="2222"),
+        host_with(ansible_ssh_common_args="-J ops@bastion", ansible_ssh_args="", ansible_connection="ssh"),
+        host_with(ansible_become=True, ansible_become_method="community.general.doas"),
+        host_with(ansible_become="yes", ansible_become_user="ops", ansible_become_flags="-H -S -n"),
+        host_with(ansible_become_password="secret", ansible_sudo_exe="sudo"),
     ],
 )
 def test_the_schema_accepts_ansibles_grammar(inventory: dict[str, Any]) -> None:
@@ -52,13 +57,22 @@ def test_the_schema_accepts_ansibles_grammar(inventory: dict[str, Any]) -> None:
         host_with(ansible_port=0),
         host_with(ansible_port="ssh"),
         host_with(ansible_user=1000),
+        host_with(ansible_connection="winrm"),
+        host_with(ansible_become="perhaps"),
+        host_with(ansible_become_method="su"),
+        host_with(ansible_become_user="a b"),
+        host_with(ansible_become_flags="-E"),
+        host_with(ansible_become_exe="/opt/sudo"),
+        host_with(ansible_become_password=1234),
+        host_with(ansible_ssh_common_args="{{ args }}"),
+        host_with(ansible_ssh_common_args=["-J", "b"]),
     ],
 )
 def test_the_schema_refuses_what_keyrelay_refuses(inventory: Any) -> None:
     assert not accepts(inventory_schema(), inventory)
 
 
-def test_the_schema_describes_every_variable_of_keyrelays_own() -> None:
+def test_the_schema_describes_every_variable_that_is_read() -> None:
     described = inventory_schema()["$defs"]["Variables"]["properties"]
-    assert {name for name in described if name.startswith("keyrelay_")} == set(OWN_VARIABLES)
+    assert set(described) == {*OWN_VARIABLES, *ANSIBLE_VARIABLES}
     assert all(described[name]["description"] for name in described)

@@ -287,6 +287,6 @@ def test_whatever_a_file_says_it_is_an_inventory_or_an_error_with_a_place(
         error = refused
     else:
         assert len(list(graph(inventory))) > 1
-        assert all(problem.place.line for problem in inventory.problems())
+        assert all(problem.error.place.line for problem in inventory.problems())
         return
     assert str(folder / "a.yml") in error.message

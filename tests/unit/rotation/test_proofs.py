@@ -203,6 +203,19 @@ def test_a_clock_that_is_off_makes_proof_worthless(world: World, skew_s: int, wa
     assert judged == vs.Refused(host=SERVER, reason=reason, reports=(report,), skew=outcome.skew)
 
 
+def test_a_wrong_clock_is_told_before_the_verdicts_that_it_may_explain(world: World) -> None:
+    check = vs.Check(claims=claims(1))
+    report = vs.Checked(digest="", verdicts=(Verdict.EXPIRED,))
+    ahead = timedelta(days=400)
+    judged = judge(world.recorded, (check,), changed(report, host=AGENT, skew=ahead))
+    assert judged == vs.Failed(
+        host=AGENT,
+        reason="its clock is 34560000 s ahead; messages.clock_skew allows 30 s; "
+        "and it could not verify the signature of server-0 (expired)",
+        skew=ahead,
+    )
+
+
 def test_a_clock_within_bounds_is_fine(world: World) -> None:
     outcome = changed(vs.Erased(credentials=(), changed=True), skew=timedelta(seconds=-30))
     assert judge(world.recorded, (vs.Erase(credentials=()),), outcome) is outcome
