@@ -1,5 +1,6 @@
 """What the ledger answers by itself."""
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -137,8 +138,11 @@ def test_a_key_is_named_by_any_unambiguous_beginning(world: World) -> None:
 
 
 def test_an_ambiguous_beginning_is_an_error(world: World) -> None:
-    with pytest.raises(UsageError, match="2 keys begin with ''"):
-        credential_named(world.recorded, "")
+    one = world.recorded.credentials[target(world.recorded)]
+    names = (CredentialId("ab1"), CredentialId("ab2"))
+    alike = replace(world.recorded, credentials={name: replace(one, id=name) for name in names})
+    with pytest.raises(UsageError, match="2 keys begin with 'ab'"):
+        credential_named(alike, "ab")
 
 
 def test_an_unknown_beginning_is_an_error(world: World) -> None:
@@ -149,9 +153,9 @@ def test_an_unknown_beginning_is_an_error(world: World) -> None:
 def test_an_empty_name_is_never_a_match() -> None:
     world = World()
     world.apply(desired(servers=SERVERS[:1], agents=AGENTS[:1]))
-    with pytest.raises(UsageError, match="1 keys begin with ''"):
+    with pytest.raises(UsageError, match="an empty text names no key"):
         credential_named(world.recorded, "")
-    with pytest.raises(UsageError, match="1 rollouts begin with ''"):
+    with pytest.raises(UsageError, match="an empty text names no rollout"):
         rollout_named(world.recorded, "")
 
 
