@@ -16,7 +16,10 @@ from cryptography.hazmat.primitives.asymmetric import ed25519
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
+from orchestrator.errors import KeyMaterialError
 from orchestrator.keys.bundle import TrustBundle
+from orchestrator.keys.certificate import parse_certificate
+from orchestrator.keys.delegation import fault_of
 from orchestrator.keys.material import generate, open_signer, sign
 from orchestrator.keys.secret import Secret
 from orchestrator.rotation import visits
@@ -36,6 +39,7 @@ from orchestrator.rotation.visits import (
     Unreachable,
     Verdict,
     Visit,
+    Voucher,
 )
 from tests.fake_state import NO_FAULTS, Faults, Folder, HostState, survey
 
@@ -301,6 +305,8 @@ class _Desk:
 
 
 def _verdict(bundle: TrustBundle, claim: Claim, now: datetime) -> Verdict:
+    if claim.voucher is not None:
+        return _vouched(bundle, claim, claim.voucher, now)
     for key in bundle.keys:
         if key.public.spki_digest == claim.key and claim.challenge.server in key.servers:
             if key.expires is not None and key.expires <= now:
@@ -308,6 +314,37 @@ def _verdict(bundle: TrustBundle, claim: Claim, now: datetime) -> Verdict:
             valid = key.public.verify(bytes.fromhex(claim.signature), claim.challenge.text())
             return Verdict.VALID if valid else Verdict.INVALID
     return Verdict.UNTRUSTED
+
+
+def _vouched(bundle: TrustBundle, claim: Claim, voucher: Voucher, now: datetime) -> Verdict:
+    granted = [
+        one
+        for one in bundle.delegations
+        if (one.server, one.issuer_key) == (claim.challenge.server, voucher.issuer)
+    ]
+    if not granted:
+        return Verdict.UNTRUSTED
+    denied = {one.key.spki_digest for one in bundle.denied}
+    if claim.key in denied:
+        return Verdict.DENIED
+    try:
+        certificate = parse_certificate(voucher.certificate_pem)
+    except KeyMaterialError:
+        return Verdict.UNCERTIFIED
+    fault = fault_of(
+        certificate,
+        server=claim.challenge.server,
+        issuer=granted[0].issuer,
+        grace=granted[0].grace,
+        denied=denied,
+        at=now.replace(microsecond=0),
+    )
+    if fault is not None:
+        return Verdict(fault)
+    if certificate.public_key.spki_digest != claim.key:
+        return Verdict.UNCERTIFIED
+    valid = certificate.public_key.verify(bytes.fromhex(claim.signature), claim.challenge.text())
+    return Verdict.VALID if valid else Verdict.INVALID
 
 
 def _signed(private: Secret, challenge: Challenge) -> str:

@@ -14,7 +14,14 @@ from orchestrator.keys.bundle import TrustBundle
 from orchestrator.keys.certificate import parse_certificate
 from orchestrator.keys.material import SpkiDigest, load_private
 from orchestrator.keys.secret import Secret
-from orchestrator.rotation.observed import HeldBundle, HeldCredential, HeldEdge, HostSurvey, Problem
+from orchestrator.rotation.observed import (
+    HeldBundle,
+    HeldCredential,
+    HeldDelegation,
+    HeldEdge,
+    HostSurvey,
+    Problem,
+)
 from orchestrator.rotation.visits import Fence
 
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
@@ -124,6 +131,14 @@ def _held_bundle(bundle: TrustBundle) -> HeldBundle:
         digest=bundle.digest,
         edges=tuple(sorted(edges, key=lambda edge: (edge.server, edge.key))),
         keys=tuple(key.public.spki_digest for key in bundle.keys if key.signs),
+        delegations=tuple(
+            HeldDelegation(
+                server=HostName(one.server), issuer=one.issuer_key, grace=int(one.grace.total_seconds())
+            )
+            for one in bundle.delegations
+        ),
+        denied=tuple(one.key.spki_digest for one in bundle.denied),
+        issuers=tuple(sorted(bundle.issuers())),
     )
 
 

@@ -14,7 +14,9 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
 from orchestrator.inventory.model import Endpoint, HostName
-from orchestrator.keys.bundle import Position, TrustBundle, TrustedKey
+from orchestrator.keys.authority import Authority, certify, make_issuer, make_request, make_root
+from orchestrator.keys.bundle import Position, TrustBundle, TrustedKey, Use
+from orchestrator.keys.delegation import Delegation, Denied
 from orchestrator.keys.material import Algorithm, KeyPair, PublicKey, generate, open_signer, sign
 from orchestrator.lab import Lab
 from orchestrator.ports import Fleet
@@ -32,6 +34,7 @@ from orchestrator.rotation.visits import (
     Outcome,
     Unchanged,
     Visit,
+    Voucher,
 )
 from tests.fake_fleet import FakeFleet, counting_random
 
@@ -217,6 +220,54 @@ def bundle(sequence: int, *pairs: KeyPair, epoch: int = 1, expires: datetime | N
         fleet=FLEET,
         position=Position(epoch=epoch, sequence=sequence),
         keys=tuple(TrustedKey(public=pair.public, servers=(SERVER,), expires=expires) for pair in pairs),
+    )
+
+
+def vouching() -> Authority:
+    """An issuer of a fleet of its own."""
+    now = datetime.now(UTC)  # noqa: TID251 - hosts judge by their own clock
+    root = make_root(fleet=FLEET, now=now, lifetime=timedelta(days=9), random=random)
+    return make_issuer(root, fleet=FLEET, now=now, lifetime=timedelta(days=8), random=random)
+
+
+def vouched(
+    pair: KeyPair,
+    issuer: Authority,
+    *,
+    told: Authority | None = None,
+    server: HostName = SERVER,
+    ended: bool = False,
+    altered: bool = False,
+) -> Claim:
+    """A claim whose key a certificate of ``issuer`` vouches for, said to be of ``told``.
+
+    Args:
+        ended: whether the certificate has ended half an hour ago.
+        altered: whether the signature is over something else.
+    """
+    now = datetime.now(UTC) - (timedelta(minutes=50) if ended else timedelta(0))  # noqa: TID251 - as above
+    certificate = certify(
+        issuer,
+        request_pem=make_request(pair, names=(server,)),
+        names=(server,),
+        now=now,
+        not_after=now + timedelta(minutes=20),
+        backdate=timedelta(minutes=1),
+        random=random,
+    )
+    spki = (told or issuer).certificate.public_key.spki_digest
+    voucher = Voucher(certificate_pem=certificate.pem, issuer=spki)
+    return replace(claim(pair, server=server, altered=altered), voucher=voucher)
+
+
+def delegating(sequence: int, issuer: Authority, *, denied: tuple[KeyPair, ...] = ()) -> TrustBundle:
+    """A bundle that lets an issuer vouch for the server."""
+    return TrustBundle(
+        fleet=FLEET,
+        position=Position(epoch=1, sequence=sequence),
+        keys=(TrustedKey(public=issuer.certificate.public_key, uses=(Use.CERTIFY, Use.LOG)),),
+        delegations=(Delegation(server=SERVER, issuer=issuer.certificate, grace=timedelta(minutes=1)),),
+        denied=tuple(Denied(key=pair.public, expires=datetime(2040, 1, 1, tzinfo=UTC)) for pair in denied),
     )
 
 

@@ -12,11 +12,24 @@ r"""What an agent trusts: a trust bundle, and the exact bytes it becomes on a ho
 ``keys/<spki-sha256>.pem``
     each key that signs messages in a file of its own, because ``openssl`` reads only the first of several.
 
-A bundle's digest is the SHA-256, in lowercase hexadecimal, of what ``sha256sum edges keys/*.pem trust.jwks
-trust.pem`` prints for these files under ``LC_ALL=C``: a line ``<sha256>  <name>\n`` each, sorted bytewise by
-name. Without keys that sign there is no line that begins with ``keys/``.
+An agent that believes what an issuer certifies (``delegation.py``) has more; no other agent has these files:
+
+``delegations``
+    ``<server> <issuer's spki-sha256> <grace>\n`` for each server and each issuer that may vouch for it; the
+    grace in seconds. Sorted bytewise.
+``denied``
+    ``<spki-sha256> <exp>\n`` for each key that is refused all the same; there only if there is one.
+``issuers/<spki-sha256>.pem``
+    the certificate of each of these issuers.
+
+In ``trust.jwks`` these issuers' keys carry ``x5c``, and the set carries ``delegations`` and ``denied``.
+
+A bundle's digest is the SHA-256, in lowercase hexadecimal, of what ``sha256sum delegations denied edges
+issuers/*.pem keys/*.pem trust.jwks trust.pem`` prints for those of these files that are there, under
+``LC_ALL=C``: a line ``<sha256>  <name>\n`` each, sorted bytewise by name.
 """
 
+import base64
 import hashlib
 import json
 import re
@@ -27,6 +40,10 @@ from enum import StrEnum
 from itertools import pairwise
 from typing import Self
 
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from orchestrator.keys.certificate import Certificate
+from orchestrator.keys.delegation import Delegation, Denied, check_server_name
 from orchestrator.keys.material import Algorithm, PublicKey, SpkiDigest
 
 _POSITION = re.compile(r"(0|[1-9][0-9]{0,15})\.(0|[1-9][0-9]{0,15})", re.ASCII)
@@ -104,8 +121,7 @@ class TrustedKey:
         if bool(self.servers) is not (Use.SIGN in self.uses):
             raise ValueError("a key that signs messages names its servers, and no other key does")
         for server in self.servers:
-            if not server or not server.isprintable() or " " in server:
-                raise ValueError(f"server name {server!r} is empty or has blanks or control characters")
+            check_server_name(server)
         object.__setattr__(self, "uses", tuple(sorted(set(self.uses))))
         object.__setattr__(self, "servers", tuple(sorted(set(self.servers))))
         if self.expires is not None:
@@ -127,21 +143,45 @@ class TrustBundle:
         fleet: the fleet's name.
         position: where it stands in the sequence.
         keys: each trusted key once, sorted by SPKI digest; none for an agent that listens to nobody.
+        delegations: the servers that an issuer may vouch for, each pair once, sorted by server and
+            issuer; the issuers stand among ``keys``.
+        denied: keys that are refused whoever vouches for them; sorted by SPKI digest.
 
     Raises:
-        ValueError: a key stands twice.
+        ValueError: a key, a delegation or a denied key stands twice; an issuer may not certify, or has two
+            certificates; keys are denied and nothing is delegated.
     """
 
     fleet: str
     position: Position
     keys: tuple[TrustedKey, ...] = ()
+    delegations: tuple[Delegation, ...] = ()
+    denied: tuple[Denied, ...] = ()
 
     def __post_init__(self) -> None:
+        self._order_delegations()
         ordered = sorted(self.keys, key=_spki)
         for one, other in pairwise(ordered):
             if one.public == other.public:
                 raise ValueError(f"key {one.public.thumbprint} stands twice in a bundle")
         object.__setattr__(self, "keys", tuple(ordered))
+
+    def _order_delegations(self) -> None:
+        granted = sorted(self.delegations, key=lambda one: (one.server, one.issuer_key))
+        if len({(one.server, one.issuer_key) for one in granted}) < len(granted):
+            raise ValueError("an issuer may vouch for a server twice in a bundle")
+        certifying = {_spki(key) for key in self.keys if Use.CERTIFY in key.uses}
+        if not certifying.issuperset(one.issuer_key for one in granted):
+            raise ValueError("an issuer that is to vouch for a server is no key of the bundle that certifies")
+        if len({one.issuer for one in granted}) > len({one.issuer_key for one in granted}):
+            raise ValueError("an issuer has two certificates in a bundle")
+        denied = sorted(self.denied, key=lambda one: one.key.spki_digest)
+        if denied and not granted:
+            raise ValueError("a bundle denies keys that nobody may vouch for")
+        if len({one.key for one in denied}) < len(denied):
+            raise ValueError("a key is denied twice in a bundle")
+        object.__setattr__(self, "delegations", tuple(granted))
+        object.__setattr__(self, "denied", tuple(denied))
 
     def files(self) -> Mapping[str, bytes]:
         """Every file of the bundle by its name below the bundle's folder, sorted; the same bytes always."""
@@ -161,16 +201,32 @@ class TrustBundle:
         """The keys that messages of ``server`` may be signed with, sorted."""
         return tuple(_spki(key) for key in self.keys if server in key.servers)
 
+    def issuers(self) -> Mapping[SpkiDigest, Certificate]:
+        """The certificates of the issuers that may vouch for a server."""
+        return {one.issuer_key: one.issuer for one in self.delegations}
+
     def _files(self, position: Mapping[str, int]) -> dict[str, bytes]:
         signing = [key for key in self.keys if key.signs]
         pems = {f"keys/{_spki(key)}.pem": key.public.pem.encode("ascii") for key in signing}
-        jwks = {"fleet": self.fleet, "keys": [_jwk(key) for key in self.keys], **position}
-        return {
+        issuers = self.issuers()
+        keys = [_jwk(key, issuers.get(_spki(key))) for key in self.keys]
+        jwks: dict[str, object] = {"fleet": self.fleet, "keys": keys, **position}
+        delegated: dict[str, bytes] = {}
+        if self.delegations:
+            jwks["delegations"] = [_delegation(one) for one in self.delegations]
+            delegated["delegations"] = b"".join(sorted(one.line() for one in self.delegations))
+            delegated |= {f"issuers/{name}.pem": one.pem.encode("ascii") for name, one in issuers.items()}
+        if self.denied:
+            jwks["denied"] = [{"kid": one.key.thumbprint, "exp": one.exp} for one in self.denied]
+            delegated["denied"] = b"".join(sorted(one.line() for one in self.denied))
+        files = {
+            **delegated,
             "edges": b"".join(sorted(line for key in signing for line in _edges(key))),
             **pems,
             "trust.jwks": json.dumps(jwks, sort_keys=True, separators=(",", ":")).encode("ascii") + b"\n",
             "trust.pem": b"".join(pems.values()),
         }
+        return {name: files[name] for name in sorted(files)}
 
 
 def manifest_digest(files: Mapping[str, bytes]) -> str:
@@ -195,7 +251,15 @@ def _edges(key: TrustedKey) -> list[bytes]:
     return [f"{server} {_spki(key)} {ending}\n".encode() for server in key.servers]
 
 
-def _jwk(key: TrustedKey) -> dict[str, object]:
+def _delegation(one: Delegation) -> dict[str, object]:
+    return {
+        "server": one.server,
+        "issuer": one.issuer.public_key.thumbprint,
+        "grace": int(one.grace.total_seconds()),
+    }
+
+
+def _jwk(key: TrustedKey, certificate: Certificate | None) -> dict[str, object]:
     members: dict[str, object] = {
         **key.public.jwk,
         "kid": key.public.thumbprint,
@@ -208,4 +272,7 @@ def _jwk(key: TrustedKey) -> dict[str, object]:
     exp = _exp(key)
     if exp is not None:
         members["exp"] = exp
+    if certificate is not None:
+        der = certificate.opened.public_bytes(Encoding.DER)
+        members["x5c"] = [base64.b64encode(der).decode("ascii")]
     return members

@@ -142,13 +142,22 @@ def verify_chain(
         KeyMaterialError: the chain does not hold, a certificate has expired or is not yet valid, or the leaf
             is for other names; each in its own words, checked in this order.
     """
-    _check_links((leaf, *intermediates), (*intermediates, root))
+    check_links((leaf, *intermediates), (*intermediates, root))
     for certificate in (leaf, *intermediates, root):
         _check_dates(certificate, at)
     _check_leaf(leaf, name)
 
 
-def _check_links(certified: Iterable[Certificate], certifiers: Iterable[Certificate]) -> None:
+def check_links(certified: Iterable[Certificate], certifiers: Iterable[Certificate]) -> None:
+    """Checks that each certificate is signed by the one that stands at its place among ``certifiers``.
+
+    Args:
+        certified: from the leaf upwards.
+        certifiers: the issuer of each, which may certify so far above the leaf.
+
+    Raises:
+        KeyMaterialError: one is not, may not certify, or has a critical extension that is not understood.
+    """
     for depth, (below, above) in enumerate(zip(certified, certifiers, strict=True)):
         for one in (below, above):
             unknown = [
@@ -158,8 +167,8 @@ def _check_links(certified: Iterable[Certificate], certifiers: Iterable[Certific
             ]
             if unknown:
                 raise _broken(one, f"has a critical extension that is not understood, {unknown[0]}")
-        constraints = _extension(above, x509.BasicConstraints)
-        usage = _extension(above, x509.KeyUsage)
+        constraints = extension(above, x509.BasicConstraints)
+        usage = extension(above, x509.KeyUsage)
         if constraints is None or not constraints.ca or usage is None or not usage.key_cert_sign:
             raise _broken(above, "may not certify others")
         if constraints.path_length is not None and depth > constraints.path_length:
@@ -185,7 +194,7 @@ def _check_dates(certificate: Certificate, at: datetime) -> None:
 
 
 def _check_leaf(leaf: Certificate, name: str) -> None:
-    usage = _extension(leaf, x509.KeyUsage)
+    usage = extension(leaf, x509.KeyUsage)
     if leaf.is_ca or usage is None or not usage.digital_signature:
         raise _broken(leaf, "is not one of a server that signs messages")
     if name.lower() not in {known.lower() for known in leaf.names}:
@@ -197,7 +206,8 @@ def _broken(certificate: Certificate, what: str) -> KeyMaterialError:
     return KeyMaterialError(f"the chain does not hold: the certificate of {certificate.subject!r} {what}")
 
 
-def _extension(certificate: Certificate, kind: type[_Extension]) -> _Extension | None:
+def extension(certificate: Certificate, kind: type[_Extension]) -> _Extension | None:
+    """What a certificate says of one kind; None: nothing."""
     try:
         return certificate.opened.extensions.get_extension_for_class(kind).value
     except x509.ExtensionNotFound:

@@ -183,19 +183,26 @@ def _trusted(order: Trust, said: Sequence[str], *, changed: bool) -> Trusted:
 
 
 def _verdicts(claims: Sequence[Claim], said: Sequence[str]) -> tuple[Verdict, ...]:
-    """The verdicts on the claims, once that on the decoy after them has proven that forgeries are seen."""
+    """The verdicts on the claims, once those on the decoys after them have proven that forgeries are seen."""
     words = [line.removeprefix("verdict ") for line in said if line.startswith("verdict ")]
     known: Mapping[str, Verdict] = {str(verdict): verdict for verdict in Verdict}
-    if len(words) != len(claims) + bool(claims) or not known.keys() >= set(words):
+    vouched = next((number for number, claim in enumerate(claims) if claim.voucher is not None), None)
+    decoys = bool(claims) + (vouched is not None)
+    if len(words) != len(claims) + decoys or not known.keys() >= set(words):
         raise GarbledError("the answer is garbled: its verdicts are not those that were asked for")
     verdicts = tuple(known[word] for word in words)
     if not claims:
         return ()
     # An edge that is missing or expired is found before any signature is looked at.
     reached = verdicts[0] in (Verdict.VALID, Verdict.INVALID)
-    if verdicts[-1] is not (Verdict.INVALID if reached else verdicts[0]):
+    if verdicts[len(claims)] is not (Verdict.INVALID if reached else verdicts[0]):
         raise GarbledError("its openssl accepts a forged signature")
-    return verdicts[:-1]
+    if vouched is not None:
+        # Whether the issuer may vouch, and for which keys, is found before its signature is looked at.
+        looked_up = verdicts[vouched] in (Verdict.UNTRUSTED, Verdict.DENIED)
+        if verdicts[-1] is not (verdicts[vouched] if looked_up else Verdict.UNCERTIFIED):
+            raise GarbledError("its openssl accepts a forged certificate")
+    return verdicts[: len(claims)]
 
 
 def _value(said: Sequence[str], word: str, form: re.Pattern[str]) -> str:

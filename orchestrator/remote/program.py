@@ -11,6 +11,7 @@ _PARTS = (
     "places",
     "lock",
     "signatures",
+    "vouching",
     "credentials",
     "activation",
     "trust",

@@ -20,23 +20,38 @@ from orchestrator.keys.bundle import Position
 from orchestrator.keys.certificate import parse_certificate
 from orchestrator.keys.material import PublicKey, SpkiDigest
 from orchestrator.remote.answer_lines import GarbledError, plain
-from orchestrator.rotation.observed import HeldBundle, HeldCredential, HeldEdge, HostSurvey, Problem
+from orchestrator.rotation.observed import (
+    HeldBundle,
+    HeldCredential,
+    HeldDelegation,
+    HeldEdge,
+    HostSurvey,
+    Problem,
+)
 
 MOST_PROBLEMS = 100
 MOST_CREDENTIALS = 400
 MOST_EDGES = 20_000
 """An agent is given at most 10,000 keys; a key may serve for several servers."""
 MOST_KEYS = 20_000
+MOST_ISSUER_LINES = 2_000
+"""An agent has one issuer, or two while the one is replaced; a certificate is some twenty lines."""
 LARGEST_CREDENTIAL = 32_768
 """Characters of a certificate and a public key together; what is longer is neither."""
 LARGEST_REST = 200_000
 """Characters of all other lines."""
 
+_DELEGATION_FORM = "<server> <issuer's spki-sha256> <grace>"
 _KEY_BEGIN = "-----BEGIN PUBLIC KEY-----"
 _FENCE = re.compile(r"(0|[1-9][0-9]{0,15}) (0|[1-9][0-9]{0,15})")
 _CURRENT = re.compile(r"credentials/([A-Za-z0-9._-]{1,200})")
 _FOLDER = re.compile(r"server/(credentials|disarmed)/([A-Za-z0-9._-]{1,200})")
 _EDGE = re.compile(r"([A-Za-z0-9_][A-Za-z0-9._-]{0,252}) ([0-9a-f]{64}) (-|0|[1-9][0-9]{0,11})")
+_DELEGATION = re.compile(r"([A-Za-z0-9_][A-Za-z0-9._-]{0,252}) ([0-9a-f]{64}) (0|[1-9][0-9]{0,11})")
+_DENIED = re.compile(r"([0-9a-f]{64}) (?:0|[1-9][0-9]{0,11})")
+_CERTIFICATE = re.compile(
+    r"-----BEGIN CERTIFICATE-----\n[A-Za-z0-9+/=\n]{1,16384}-----END CERTIFICATE-----\n"
+)
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _PUBLIC_KEY = re.compile(r"-----BEGIN PUBLIC KEY-----\n[A-Za-z0-9+/=\n]{1,8192}-----END PUBLIC KEY-----")
 
@@ -70,6 +85,9 @@ class _Notes:
         self.folders: list[_Folder] = []
         self.edges: list[str] = []
         self.public: list[str] = []
+        self.delegations: list[str] = []
+        self.denied: list[str] = []
+        self.issuers: list[str] = []
         self.keys = 0
         self.problems: dict[str, Problem] = {}
         self.problem_lines = 0
@@ -86,6 +104,15 @@ class _Notes:
             case "edge":
                 self.edges.append(rest)
                 _bounded(len(self.edges), MOST_EDGES, "edges")
+            case "delegation":
+                self.delegations.append(rest)
+                _bounded(len(self.delegations), MOST_EDGES, "delegations")
+            case "denied":
+                self.denied.append(rest)
+                _bounded(len(self.denied), MOST_EDGES, "denied keys")
+            case "issuer":
+                self.issuers.append(rest)
+                _bounded(len(self.issuers), MOST_ISSUER_LINES, "lines of issuers")
             case "public":
                 self.public.append(rest)
                 self.keys += rest == _KEY_BEGIN
@@ -202,21 +229,58 @@ def _bundle(notes: _Notes) -> HeldBundle | None:
         notes.problem("agent/current", found="a link that leads nowhere", wanted="a link into bundles")
         return None
     return HeldBundle(
-        position=position, digest=digest, edges=tuple(_edges(notes)), keys=tuple(sorted(set(_keys(notes))))
+        position=position,
+        digest=digest,
+        edges=tuple(_edges(notes)),
+        keys=tuple(sorted(set(_keys(notes)))),
+        delegations=tuple(_delegations(notes)),
+        denied=tuple(_denied(notes)),
+        issuers=tuple(sorted(set(_issuers(notes)))),
     )
 
 
-def _edges(notes: _Notes) -> Iterator[HeldEdge]:
+def _delegations(notes: _Notes) -> Iterator[HeldDelegation]:
+    for found in _matches(notes, _DELEGATION, notes.delegations, "delegations", _DELEGATION_FORM):
+        yield HeldDelegation(server=HostName(found[1]), issuer=SpkiDigest(found[2]), grace=int(found[3]))
+
+
+def _denied(notes: _Notes) -> Iterator[SpkiDigest]:
+    for found in _matches(notes, _DENIED, notes.denied, "denied", "<spki-sha256> <exp>"):
+        yield SpkiDigest(found[1])
+
+
+def _matches(
+    notes: _Notes, form: re.Pattern[str], lines: Sequence[str], file: str, wanted: str
+) -> Iterator[re.Match[str]]:
+    """The lines that have their form; the first that has not is a problem of the file."""
     damaged = False
-    for number, line in enumerate(notes.edges, start=1):
-        found = _EDGE.fullmatch(line)
+    for number, line in enumerate(lines, start=1):
+        found = form.fullmatch(line)
         if found is not None:
-            expires = None if found[3] == "-" else int(found[3])
-            yield HeldEdge(server=HostName(found[1]), key=SpkiDigest(found[2]), expires=expires)
+            yield found
         elif not damaged:
             damaged = True
-            text = f"line {number}: {plain(line)}"
-            notes.problem("agent/current/edges", found=text, wanted="<server> <spki-sha256> <exp>")
+            notes.problem(f"agent/current/{file}", found=f"line {number}: {plain(line)}", wanted=wanted)
+
+
+def _issuers(notes: _Notes) -> Iterator[SpkiDigest]:
+    text = "".join(f"{line}\n" for line in notes.issuers)
+    damaged = bool(_CERTIFICATE.sub("", text).strip())
+    for pem in _CERTIFICATE.findall(text):
+        try:
+            yield parse_certificate(pem).public_key.spki_digest
+        except KeyMaterialError:
+            damaged = True
+    if damaged:
+        notes.problem(
+            "agent/current/issuers", found="a file that holds no certificate", wanted="certificates"
+        )
+
+
+def _edges(notes: _Notes) -> Iterator[HeldEdge]:
+    for found in _matches(notes, _EDGE, notes.edges, "edges", "<server> <spki-sha256> <exp>"):
+        expires = None if found[3] == "-" else int(found[3])
+        yield HeldEdge(server=HostName(found[1]), key=SpkiDigest(found[2]), expires=expires)
 
 
 def _keys(notes: _Notes) -> Iterator[SpkiDigest]:

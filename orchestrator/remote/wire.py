@@ -5,6 +5,7 @@ that ``encode`` makes: lines of plain words, and counted bytes. Values are data 
 part of the program's text. ``docs/reference/host-protocol.md`` tells the grammar.
 """
 
+import base64
 import hashlib
 import math
 import re
@@ -34,6 +35,7 @@ from orchestrator.rotation.visits import (
     Survey,
     Trust,
     Visit,
+    Voucher,
 )
 
 __all__ = ["ANSWER_LIMIT_BYTES", "BOOTSTRAP", "decode", "encode", "time_needed"]
@@ -41,6 +43,9 @@ __all__ = ["ANSWER_LIMIT_BYTES", "BOOTSTRAP", "decode", "encode", "time_needed"]
 _PATIENCE = timedelta(seconds=60)
 _RSA_SEARCH = timedelta(seconds=120)
 """For the primes of an RSA key: a second or so on a server, a minute on a small board with bad luck."""
+
+_LOOK_AT_CERTIFICATE = timedelta(milliseconds=500)
+"""Four runs of openssl: 30 ms on a server."""
 
 _KILL_AFTER = timedelta(seconds=5)
 _SPARE = timedelta(seconds=30)
@@ -55,19 +60,22 @@ _SIGNATURE = re.compile(r"([0-9a-f]{2}){1,512}")
 def time_needed(visit: Visit) -> timedelta:
     """How long a visit may take on a host that works.
 
-    Its hooks' time limits twice, the search for each RSA key that is made there, and some for the rest.
+    Its hooks' time limits twice, the search for each RSA key that is made there, a look at each certificate,
+    and some for the rest.
     """
     hooks = [order.hook for order in visit.orders if isinstance(order, Activate | Revert) and order.hook]
     keys = [order.algorithm for order in visit.orders if isinstance(order, Generate)]
     making = keys.count(Algorithm.RSA_3072) * _RSA_SEARCH
-    return sum((2 * (hook.timeout + _KILL_AFTER) for hook in hooks), start=_PATIENCE + making)
+    claims = [claim for order in visit.orders if isinstance(order, Trust | Check) for claim in order.claims]
+    looking = sum(claim.voucher is not None for claim in claims) * _LOOK_AT_CERTIFICATE
+    return sum((2 * (hook.timeout + _KILL_AFTER) for hook in hooks), start=_PATIENCE + making + looking)
 
 
 def encode(visit: Visit, *, marker: str, lease: timedelta | None = None) -> Secret:
     """All that is written to the standard input of ``BOOTSTRAP``; private keys may be in it.
 
-    A list of claims gets a decoy at its end, a claim with a broken signature, which ``decode`` demands to
-    see refused.
+    A list of claims gets a decoy at its end, a claim with a broken signature, and where certificates are to
+    be believed another one, with a broken certificate; ``decode`` demands to see both refused.
 
     Args:
         visit: what to do.
@@ -122,7 +130,7 @@ def _order(order: Order) -> Iterator[bytes]:
             yield _line("sign")
             yield from _challenge(order.challenge)
         case Check():
-            claims = _with_decoy(order.claims)
+            claims = _with_decoys(order.claims)
             yield _line(f"check {len(claims)}")
             yield from _claims(claims)
         case _:
@@ -149,13 +157,20 @@ def _stage(order: Stage) -> Iterator[bytes]:
 def _trust(order: Trust) -> Iterator[bytes]:
     files = order.bundle.files()
     names = [name.removeprefix("keys/").removesuffix(".pem") for name in files if name.startswith("keys/")]
-    content = [files["edges"], files["trust.jwks"], files["trust.pem"]]
-    claims = _with_decoy(order.claims)
+    issuers = {
+        name.removeprefix("issuers/").removesuffix(".pem"): data
+        for name, data in files.items()
+        if name.startswith("issuers/")
+    }
+    content = [files.get(name, b"") for name in ("edges", "trust.jwks", "trust.pem", "delegations", "denied")]
+    content.append(b"".join(issuers.values()))
+    claims = _with_decoys(order.claims)
     position = order.bundle.position
-    words = [position.epoch, position.sequence, order.bundle.digest, *map(_count, content), len(names)]
-    yield _line(f"trust {' '.join(map(str, words))} {len(claims)}")
+    words = [position.epoch, position.sequence, order.bundle.digest, *map(_count, content)]
+    yield _line(f"trust {' '.join(map(str, words))} {len(names)} {len(issuers)} {len(claims)}")
     yield from content
     yield from map(_line, names)
+    yield from map(_line, issuers)
     yield from _claims(claims)
 
 
@@ -180,9 +195,15 @@ def _claims(claims: tuple[Claim, ...]) -> Iterator[bytes]:
         yield from _challenge(claim.challenge)
         yield _line(claim.key)
         yield _line("".join(f"\\0{byte:03o}" for byte in bytes.fromhex(claim.signature)))
+        if claim.voucher is None:
+            yield _line("-")
+            continue
+        certificate = claim.voucher.certificate_pem.encode("ascii")
+        yield _line(f"{claim.voucher.issuer} {_count(certificate)}")
+        yield certificate
 
 
-def _with_decoy(claims: tuple[Claim, ...]) -> tuple[Claim, ...]:
+def _with_decoys(claims: tuple[Claim, ...]) -> tuple[Claim, ...]:
     if not claims:
         return ()
     if not all(_SIGNATURE.fullmatch(claim.signature) for claim in claims):
@@ -191,7 +212,17 @@ def _with_decoy(claims: tuple[Claim, ...]) -> tuple[Claim, ...]:
     # The last byte belongs to S of ed25519, to s of ECDSA and to the one number of RSA: the encoding stays
     # sound, the signature breaks.
     broken = f"{first.signature[:-2]}{int(first.signature[-2:], 16) ^ 1:02x}"
-    return (*claims, replace(first, signature=broken))
+    forged = next((replace(c, voucher=_broken(c.voucher)) for c in claims if c.voucher is not None), None)
+    return (*claims, replace(first, signature=broken), *((forged,) if forged is not None else ()))
+
+
+def _broken(voucher: Voucher) -> Voucher:
+    """The same with the last byte of the issuer's signature changed; its encoding stays sound."""
+    begin, *body, end = voucher.certificate_pem.splitlines()
+    der = base64.b64decode("".join(body))
+    text = base64.b64encode(der[:-1] + bytes([der[-1] ^ 1])).decode("ascii")
+    lines = (text[at : at + 64] for at in range(0, len(text), 64))
+    return replace(voucher, certificate_pem="\n".join([begin, *lines, end, ""]))
 
 
 def _count(data: bytes) -> str:

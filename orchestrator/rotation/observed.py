@@ -47,6 +47,20 @@ class HeldEdge:
     expires: int | None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, order=True)
+class HeldDelegation:
+    """One line of ``agent/current/delegations``.
+
+    Attributes:
+        issuer: the SPKI digest of the issuer's key.
+        grace: in seconds.
+    """
+
+    server: HostName
+    issuer: SpkiDigest
+    grace: int
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HeldBundle:
     """The bundle that ``agent/current`` leads to.
@@ -55,12 +69,18 @@ class HeldBundle:
         digest: of its files as they are (``TrustBundle.digest`` says how).
         keys: computed from the files of ``keys/``; a file whose key is not the one it is named after
             is reported with the digest of what it really holds.
+        delegations: who may vouch for whom, in the file's order.
+        denied: keys that are refused whoever vouches for them, in the file's order.
+        issuers: computed from the certificates of ``issuers/``, in the same way as ``keys``.
     """
 
     position: Position
     digest: str
     edges: tuple[HeldEdge, ...]
     keys: tuple[SpkiDigest, ...]
+    delegations: tuple[HeldDelegation, ...] = ()
+    denied: tuple[SpkiDigest, ...] = ()
+    issuers: tuple[SpkiDigest, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

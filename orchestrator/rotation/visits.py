@@ -67,11 +67,25 @@ class Claim:
         challenge: what was signed.
         key: the SPKI digest of the key said to have signed it.
         signature: as ``keys.material.sign`` makes it, in lowercase hex.
+        voucher: the certificate by which an agent is to believe the key; None: it is to know the key itself.
     """
 
     challenge: Challenge
     key: SpkiDigest
     signature: str
+    voucher: "Voucher | None" = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Voucher:
+    """A server's certificate, and the one issuer by which it is to be believed.
+
+    Attributes:
+        issuer: the SPKI digest of the issuer's key.
+    """
+
+    certificate_pem: str
+    issuer: SpkiDigest
 
 
 class Verdict(StrEnum):
@@ -81,9 +95,13 @@ class Verdict(StrEnum):
     INVALID = "invalid"
     """The edge is trusted, the signature does not verify."""
     UNTRUSTED = "untrusted"
-    """The bundle in use has no edge with this server and key."""
+    """The bundle in use has no edge with this server and key, or does not let the issuer vouch for it."""
     EXPIRED = "expired"
-    """The edge is there, and its ``exp`` is past by the agent's clock."""
+    """The edge is there, and its ``exp`` (or the certificate's end and the grace) is past by its clock."""
+    UNCERTIFIED = "uncertified"
+    """The issuer may vouch for the server, and the certificate is not its word for this key and server."""
+    DENIED = "denied"
+    """The key is one that the bundle denies, whoever vouches for it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,8 +5,21 @@ from datetime import UTC, datetime
 from orchestrator.inventory.model import HostName
 from orchestrator.keys.material import Algorithm
 from orchestrator.rotation import visits
+from orchestrator.rotation.observed import HeldDelegation
 from orchestrator.rotation.visits import Changed, Refused, Unchanged, Verdict
-from tests.fleet_worlds import AGENT, SERVER, World, bundle, claim, key, survey, visit
+from tests.fleet_worlds import (
+    AGENT,
+    SERVER,
+    World,
+    bundle,
+    claim,
+    delegating,
+    key,
+    survey,
+    visit,
+    vouched,
+    vouching,
+)
 
 
 def test_an_agent_tells_of_each_claim_what_its_bundle_says(world: World, algorithm: Algorithm) -> None:
@@ -87,3 +100,61 @@ def test_an_agent_that_listens_to_nobody_trusts_nobody(world: World) -> None:
 
 def test_without_a_bundle_nothing_is_checked(world: World) -> None:
     assert isinstance(visit(world, AGENT, visits.Check(claims=(claim(key()),)), fence=False), Refused)
+
+
+def test_an_agent_believes_what_its_issuer_certifies_and_nothing_else(
+    world: World, algorithm: Algorithm
+) -> None:
+    pair, leaked, other = key(algorithm), key(algorithm), vouching()
+    issuer = vouching()
+    claims = (
+        vouched(pair, issuer),
+        vouched(pair, issuer, altered=True),
+        vouched(leaked, issuer),
+        vouched(pair, other),
+        vouched(pair, issuer, server=HostName("server-02")),
+        vouched(pair, other, told=issuer),
+        vouched(pair, issuer, ended=True),
+        claim(pair),
+    )
+    expected = (
+        Verdict.VALID,
+        Verdict.INVALID,
+        Verdict.DENIED,
+        Verdict.UNTRUSTED,
+        Verdict.UNTRUSTED,
+        Verdict.UNCERTIFIED,
+        Verdict.EXPIRED,
+        Verdict.UNTRUSTED,
+    )
+    wanted = delegating(1, issuer, denied=(leaked,))
+
+    installed = visit(world, AGENT, visits.Trust(bundle=wanted, claims=claims))
+    checked = visit(world, AGENT, visits.Check(claims=claims), fence=False)
+
+    assert isinstance(installed, Changed)
+    assert installed.reports == (
+        visits.Trusted(position=wanted.position, digest=wanted.digest, verdicts=expected, changed=True),
+    )
+    assert isinstance(checked, Unchanged)
+    assert checked.reports == (visits.Checked(digest=wanted.digest, verdicts=expected),)
+    held = survey(world, AGENT).bundle
+    assert held is not None
+    spki = issuer.certificate.public_key.spki_digest
+    assert held.delegations == (HeldDelegation(server=SERVER, issuer=spki, grace=60),)
+    assert (held.denied, held.issuers, held.keys) == ((leaked.public.spki_digest,), (spki,), ())
+
+
+def test_an_agent_goes_from_a_key_to_its_issuer_and_back(world: World) -> None:
+    pair, issuer = key(), vouching()
+    for number, wanted in enumerate((bundle(1, pair), delegating(2, issuer), bundle(3, pair))):
+        claims = (claim(pair), vouched(pair, issuer))
+        outcome = visit(world, AGENT, visits.Trust(bundle=wanted, claims=claims))
+        assert isinstance(outcome, Changed)
+        (report,) = outcome.reports
+        assert isinstance(report, visits.Trusted)
+        expected = (Verdict.VALID, Verdict.UNTRUSTED)
+        assert report.verdicts == (expected if number != 1 else expected[::-1])
+        held = survey(world, AGENT).bundle
+        assert held is not None
+        assert held.digest == wanted.digest

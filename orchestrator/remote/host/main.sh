@@ -65,7 +65,7 @@ main() {
       check:1) order_check "$@" ;;
       generate:3) order_generate "$@" ;;
       stage:7) order_stage "$@" ;;
-      trust:8) order_trust "$@" ;;
+      trust:12) order_trust "$@" ;;
       activate:4 | revert:4) order_activate "$@" ;;
       disarm:2) order_disarm "$@" ;;
       erase:1) order_erase "$@" ;;

@@ -44,7 +44,8 @@ verify() {
   stop "openssl cannot verify with $2: $cause"
 }
 
-# fetch_claims COUNT: their texts and signatures into files, and `server key` lines into $wanted_edges.
+# fetch_claims COUNT: their texts, signatures and certificates into files, and `server key issuer` lines into
+# $wanted_edges; the issuer is `-` where the bundle has to name the key itself.
 fetch_claims() {
   claims=$1 wanted_edges=''
   is_number "$claims" && [ "$claims" -le 200 ] || stop 'the visit is garbled'
@@ -58,39 +59,65 @@ fetch_claims() {
     # \0ooo for each byte, which printf turns into the byte without a program of its own.
     case $signature in *[!\\0-7]*) stop 'the visit is garbled' ;; esac
     { printf %b "$signature" >"$work/signature$claim"; } 2>/dev/null || cannot_write
-    wanted_edges=$wanted_edges$server' '$key$nl
+    line voucher
+    issuer=${voucher%% *}
+    if [ "$voucher" != - ]; then
+      is_hex "$issuer" 64 || stop 'the visit is garbled'
+      fetch "${voucher#* }" "$work/certificate$claim"
+    fi
+    wanted_edges=$wanted_edges$server' '$key' '$issuer$nl
   done
 }
 
-# say_verdicts FOLDER: on the claims, by the bundle in FOLDER. One pass over its edges keeps those that a claim
-# asks for; names are compared whole.
-say_verdicts() {
-  folder=$1
-  kept=''
+# read_trust FOLDER: keeps in one pass what its bundle says of the servers that claims ask for. Sets $kept to lines
+# of its edges, $granted to lines of its delegations, $refused to all keys that it denies.
+read_trust() {
+  folder=$1 kept='' granted='' refused=$nl
   while read -r server key expires; do
-    case $nl$wanted_edges in *"$nl$server $key$nl"*) kept=$kept$server' '$key' '$expires$nl ;; esac
+    case $nl$wanted_edges in *"$nl$server $key -$nl"*) kept=$kept$server' '$key' '$expires$nl ;; esac
   done <"$folder/edges"
-  claim=0
+  [ -f "$folder/delegations" ] || return 0
+  while read -r server issuer grace; do
+    case $nl$wanted_edges in *"$nl$server "*) granted=$granted$server' '$issuer' '$grace$nl ;; esac
+  done <"$folder/delegations"
+  [ -f "$folder/denied" ] || return 0
+  while read -r key expires; do refused=$refused$key' '$expires$nl; done <"$folder/denied"
+}
+
+# know SERVER KEY: sets $verdict to whether the bundle names the key for the server; names are compared whole.
+know() {
+  verdict=untrusted
   IFS=$nl
-  for edge in $wanted_edges; do
-    claim=$((claim + 1))
-    verdict=untrusted
-    for row in $kept; do
-      case $row in
-        "$edge -") verdict=trusted ;;
-        "$edge "*)
-          expires=${row##* }
-          verdict=expired
-          if is_number "$expires" && [ "$now" -lt "$expires" ]; then verdict=trusted; fi
-          ;;
-      esac
-    done
-    if [ "$verdict" = trusted ]; then
-      IFS=$blanks
-      verify "$claim" "$folder/keys/${edge#* }.pem"
-      IFS=$nl
-    fi
-    say "verdict $verdict"
+  for row in $kept; do
+    case $row in
+      "$1 $2 -") verdict=trusted ;;
+      "$1 $2 "*)
+        verdict=expired
+        if is_number "${row##* }" && [ "$now" -lt "${row##* }" ]; then verdict=trusted; fi
+        ;;
+    esac
   done
   IFS=$blanks
+}
+
+# say_verdicts FOLDER: on the claims, by the bundle in FOLDER.
+say_verdicts() {
+  read_trust "$1"
+  claim=0
+  left=$wanted_edges
+  while [ "$left" ]; do
+    edge=${left%%"$nl"*} left=${left#*"$nl"}
+    claim=$((claim + 1))
+    server=${edge%% *} issuer=${edge##* } key=${edge#* }
+    key=${key%% *}
+    if [ "$issuer" = - ]; then
+      know "$server" "$key"
+      file=$folder/keys/$key.pem
+    else
+      vouch "$claim" "$server" "$key" "$issuer"
+      file=$work/public$claim
+    fi
+    [ "$verdict" != trusted ] || verify "$claim" "$file"
+    say "verdict $verdict"
+  done
 }

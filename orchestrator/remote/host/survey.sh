@@ -17,8 +17,8 @@ say_problems() {
       server/current | agent/current) wanted_kind=link wanted_mode=777 ;;
       fence | server/hook-pending | server/*/*/*) wanted_kind=file wanted_mode=600 ;;
       server | server/*) wanted_kind=folder wanted_mode=700 ;;
-      agent/*/*/keys/*) wanted_kind=file wanted_mode=644 ;;
-      agent/*/*/keys) wanted_kind=folder wanted_mode=755 ;;
+      agent/*/*/keys/* | agent/*/*/issuers/*) wanted_kind=file wanted_mode=644 ;;
+      agent/*/*/keys | agent/*/*/issuers) wanted_kind=folder wanted_mode=755 ;;
       agent/*/*/*) wanted_kind=file wanted_mode=644 ;;
       *) wanted_kind=folder wanted_mode=755 ;;
     esac
@@ -82,6 +82,7 @@ order_survey() {
   done
   for folder in agent/bundles/*; do
     if is_folder "$folder/keys"; then say_problems "$folder"/keys/*; fi
+    if is_folder "$folder/issuers"; then say_problems "$folder"/issuers/*; fi
   done
   if [ -L agent/current ]; then
     to=$(readlink agent/current)
@@ -93,6 +94,11 @@ order_survey() {
       say_file edge "$folder/edges"
       for file in "$folder"/keys/*.pem; do
         if [ -f "$file" ]; then say_file public "$file"; fi
+      done
+      say_file delegation "$folder/delegations"
+      say_file denied "$folder/denied"
+      for file in "$folder"/issuers/*.pem; do
+        if [ -f "$file" ]; then say_file issuer "$file"; fi
       done
     fi
   fi

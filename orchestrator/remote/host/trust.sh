@@ -4,18 +4,39 @@
 digest() {
   digest='' complete=1
   cd "$1" 2>/dev/null || return 1
-  set -- keys/*.pem
-  [ -e "$1" ] || set --
-  sha256sum edges "$@" trust.jwks trust.pem >"$work/manifest" 2>/dev/null || complete=''
+  set --
+  for file in delegations denied edges issuers/*.pem keys/*.pem trust.jwks trust.pem; do
+    case $file in delegations | denied | */*) [ -e "$file" ] || continue ;; esac
+    set -- "$@" "$file"
+  done
+  sha256sum "$@" >"$work/manifest" 2>/dev/null || complete=''
   cd "$here" || exit 1
   digest=$(sha256sum "$work/manifest" 2>/dev/null) || return 1
   digest=${digest%% *}
   [ "$complete" ]
 }
 
+# split FILE FOLDER COUNT: the blocks of a PEM file into files of their own, whose names are sent.
+split() {
+  left=$3
+  exec 5<"$1"
+  while [ "$left" -gt 0 ]; do
+    line key
+    is_hex "$key" 64 || stop 'the visit is garbled'
+    pem='' row=''
+    while IFS= read -r row <&5; do
+      pem=$pem$nl$row
+      case $row in '-----END '*) break ;; esac
+    done
+    put "$2/$key.pem" "${pem#"$nl"}" || cannot_write
+    left=$((left - 1))
+  done
+  exec 5<&-
+}
+
 order_trust() {
-  epoch=$1 sequence=$2 sent=$3 keys=$7 position=$1.$2 place=agent/bundles/$1.$2
-  is_number "$epoch" && is_number "$sequence" && is_hex "$sent" 64 && is_number "$keys" ||
+  epoch=$1 sequence=$2 sent=$3 keys=${10} issuers=${11} claims=${12} position=$1.$2 place=agent/bundles/$1.$2
+  is_number "$epoch" && is_number "$sequence" && is_hex "$sent" 64 && is_number "$keys" && is_number "$issuers" ||
     stop 'the visit is garbled'
   # Their names must fit the arguments of one sha256sum.
   [ "$keys" -le 10000 ] || stop "a bundle of $keys keys is too large: at most 10000"
@@ -24,21 +45,16 @@ order_trust() {
   fetch "$4" "$new/bundle/edges"
   fetch "$5" "$new/bundle/trust.jwks"
   fetch "$6" "$new/bundle/trust.pem"
-  exec 5<"$new/bundle/trust.pem"
-  while [ "$keys" -gt 0 ]; do
-    line key
-    is_hex "$key" 64 || stop 'the visit is garbled'
-    pem='' row=''
-    while IFS= read -r row <&5; do
-      pem=$pem$nl$row
-      case $row in '-----END '*) break ;; esac
-    done
-    put "$new/bundle/keys/$key.pem" "${pem#"$nl"}" || cannot_write
-    keys=$((keys - 1))
-  done
-  exec 5<&-
+  if [ "$issuers" -gt 0 ]; then
+    fetch "$7" "$new/bundle/delegations"
+    [ "$8" = 0b ] || fetch "$8" "$new/bundle/denied"
+    fetch "$9" "$new/issuers"
+    why=$(mkdir "$new/bundle/issuers" 2>&1) || cannot_write
+  fi
+  split "$new/bundle/trust.pem" "$new/bundle/keys" "$keys"
+  [ "$issuers" -eq 0 ] || split "$new/issuers" "$new/bundle/issuers" "$issuers"
   umask 077
-  fetch_claims "$8"
+  fetch_claims "$claims"
   frames_end
   [ "$claims" -eq 0 ] || need_openssl
   digest "$new/bundle" && [ "$digest" = "$sent" ] || stop "what was written in $base is not what was sent"
@@ -55,13 +71,14 @@ order_trust() {
     outcome=unchanged
   else
     make_folders 755 agent agent/bundles
-    if [ "$7" -gt 200 ]; then
+    if [ "$keys" -gt 200 ]; then
       # One flush of the filesystem is quicker than one for each file.
       set -- -f "$new/bundle"
     else
-      set -- "$new/bundle/keys"/*
-      [ -e "$1" ] || set --
-      set -- "$@" "$new"/bundle/* "$new/bundle"
+      set --
+      for file in "$new"/bundle/*/* "$new"/bundle/* "$new/bundle"; do
+        [ ! -e "$file" ] || set -- "$@" "$file"
+      done
     fi
     settle "$@"
     if [ -e "$place" ] || [ -L "$place" ]; then move "$place" "$new/left"; fi

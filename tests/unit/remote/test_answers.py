@@ -1,5 +1,6 @@
 """Answers of hosts, good and bad."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -10,7 +11,13 @@ from orchestrator.inventory.model import Endpoint, HostName
 from orchestrator.keys.bundle import Position, TrustBundle, TrustedKey
 from orchestrator.keys.material import Algorithm, generate
 from orchestrator.remote.answers import ANSWER_LIMIT_BYTES, decode
-from orchestrator.remote.survey_lines import MOST_CREDENTIALS, MOST_EDGES, MOST_KEYS, MOST_PROBLEMS
+from orchestrator.remote.survey_lines import (
+    MOST_CREDENTIALS,
+    MOST_EDGES,
+    MOST_ISSUER_LINES,
+    MOST_KEYS,
+    MOST_PROBLEMS,
+)
 from orchestrator.rotation.observed import HeldEdge, Problem
 from orchestrator.rotation.visits import (
     Challenge,
@@ -39,6 +46,7 @@ from orchestrator.rotation.visits import (
     Unchanged,
     Verdict,
     Visit,
+    Voucher,
 )
 from tests.fakes import NOON, SeededEntropy
 
@@ -216,6 +224,39 @@ def test_a_host_that_passes_the_decoy_is_not_believed(verdicts: list[str], reaso
 
 
 @pytest.mark.parametrize(
+    ("verdicts", "reason"),
+    [
+        (["valid", "valid", "invalid", "valid"], "accepts a forged certificate"),
+        (["valid", "uncertified", "invalid", "valid"], "accepts a forged certificate"),
+        (["valid", "expired", "invalid", "expired"], "accepts a forged certificate"),
+        (["valid", "untrusted", "invalid", "valid"], "accepts a forged certificate"),
+        (["valid", "denied", "invalid", "uncertified"], "accepts a forged certificate"),
+        (["valid", "valid", "valid", "uncertified"], "accepts a forged signature"),
+        (["valid", "valid", "invalid"], "its verdicts are not those that were asked for"),
+        (["valid", "valid", "invalid", "uncertified"], ""),
+        (["untrusted", "denied", "untrusted", "denied"], ""),
+        (["valid", "expired", "invalid", "uncertified"], ""),
+    ],
+)
+def test_a_host_that_passes_the_decoy_of_a_certificate_is_not_believed(
+    verdicts: list[str], reason: str
+) -> None:
+    vouched = replace(CLAIM, voucher=Voucher(certificate_pem="", issuer=KEY))
+    said = [f"verdict {verdict}" for verdict in verdicts]
+    lines = [TIME, "order 1 check", f"digest {BUNDLE.digest}", *said, "done unchanged", "finished"]
+    outcome = read(Check(claims=(CLAIM, vouched)), stdout=answer(*lines))
+
+    if reason:
+        assert isinstance(outcome, Failed)
+        assert reason in outcome.reason
+    else:
+        assert isinstance(outcome, Unchanged)
+        assert outcome.reports == (
+            Checked(digest=BUNDLE.digest, verdicts=(Verdict(verdicts[0]), Verdict(verdicts[1]))),
+        )
+
+
+@pytest.mark.parametrize(
     ("seconds", "skew"),
     [
         (0, timedelta(0)),
@@ -283,6 +324,17 @@ def test_a_survey_maps_what_was_said() -> None:
             "/base/agent/current/keys",
             "a file that holds no public key",
         ),
+        (
+            ["bundle bundles/1.2", f"digest {KEY}", f"delegation a {KEY} x"],
+            "/base/agent/current/delegations",
+            f"line 1: a {KEY} x",
+        ),
+        (["bundle bundles/1.2", f"digest {KEY}", "denied x"], "/base/agent/current/denied", "line 1: x"),
+        (
+            ["bundle bundles/1.2", f"digest {KEY}", "issuer x"],
+            "/base/agent/current/issuers",
+            "a file that holds no certificate",
+        ),
         (["problem mode 777;mode 755;."], "/base", "mode 777"),
         (["problem mode 777;mode 755;/etc"], "/etc", "mode 777"),
     ],
@@ -304,6 +356,9 @@ def test_of_one_path_the_first_problem_is_kept() -> None:
     [
         ("held server/credentials/x", MOST_CREDENTIALS, "credentials"),
         ("edge x", MOST_EDGES, "edges"),
+        ("delegation x", MOST_EDGES, "delegations"),
+        ("denied x", MOST_EDGES, "denied keys"),
+        ("issuer x", MOST_ISSUER_LINES, "lines of issuers"),
         ("public -----BEGIN PUBLIC KEY-----", MOST_KEYS, "keys"),
         ("certificate x", 200_000 // 13, "characters"),
         ("", 200_000, "characters"),

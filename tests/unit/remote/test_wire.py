@@ -3,11 +3,16 @@
 import re
 from dataclasses import replace
 from datetime import timedelta
+from functools import cache
 
 import pytest
 
+from orchestrator.errors import KeyMaterialError
 from orchestrator.inventory.model import Endpoint, HostName
-from orchestrator.keys.bundle import Position, TrustBundle, TrustedKey
+from orchestrator.keys.authority import Authority, certify, make_issuer, make_request, make_root
+from orchestrator.keys.bundle import Position, TrustBundle, TrustedKey, Use
+from orchestrator.keys.certificate import Certificate, check_links, parse_chain
+from orchestrator.keys.delegation import Delegation, Denied
 from orchestrator.keys.material import Algorithm, generate
 from orchestrator.keys.secret import Secret
 from orchestrator.remote.wire import BOOTSTRAP, encode, time_needed
@@ -29,8 +34,9 @@ from orchestrator.rotation.visits import (
     Survey,
     Trust,
     Visit,
+    Voucher,
 )
-from tests.fakes import SeededEntropy
+from tests.fakes import NOON, SeededEntropy
 
 MARKER = "0123456789abcdef" * 2
 ONE = CredentialId("1" * 32)
@@ -50,6 +56,29 @@ STAGE = Stage(
     algorithm=Algorithm.ED25519,
     private_key=PAIR.private,
 )
+
+
+@cache
+def _authority() -> Authority:
+    random = SeededEntropy("wire authority")
+    root = make_root(fleet="fleet", now=NOON, lifetime=timedelta(days=9), random=random)
+    return make_issuer(root, fleet="fleet", now=NOON, lifetime=timedelta(days=8), random=random)
+
+
+def fleet_issuer() -> Certificate:
+    return _authority().certificate
+
+
+def fleet_certificate() -> Certificate:
+    return certify(
+        _authority(),
+        request_pem=make_request(PAIR, names=("server-01",)),
+        names=("server-01",),
+        now=NOON,
+        not_after=NOON + timedelta(days=1),
+        backdate=timedelta(minutes=1),
+        random=SeededEntropy("wire certificate"),
+    )
 
 
 FENCE = Fence(generation=2, counter=7)
@@ -143,15 +172,63 @@ def test_a_bundle_goes_with_its_keys_once_and_a_broken_copy_of_the_first_claim()
 
     key = PAIR.public.spki_digest
     asked = ["fleet 1", "server-01", "ab" * 32, key]
-    assert sent[3] == f"trust 1 2 {BUNDLE.digest} 1l 1l 3l 1 3"
+    assert sent[3] == f"trust 1 2 {BUNDLE.digest} 1l 1l 3l 0b 0b 0b 1 0 3"
     after = (
         "\n".join(sent[4:]).encode().removeprefix(files["edges"] + files["trust.jwks"] + files["trust.pem"])
     )
     assert after.decode().split("\n") == [
         *[key],
-        *[*asked, r"\0000\0377"],
-        *[*asked, r"\0001\0002"],
-        *[*asked, r"\0000\0376"],
+        *[*asked, r"\0000\0377", "-"],
+        *[*asked, r"\0001\0002", "-"],
+        *[*asked, r"\0000\0376", "-"],
+        *[".", "end", ""],
+    ]
+
+
+def test_a_claim_that_is_vouched_for_has_a_decoy_of_its_own_with_a_broken_certificate() -> None:
+    issuer, certificate = fleet_issuer(), fleet_certificate()
+    vouched = replace(
+        CLAIM, voucher=Voucher(certificate_pem=certificate.pem, issuer=issuer.public_key.spki_digest)
+    )
+    sent = frames(Check(claims=(CLAIM, vouched)))
+
+    lines = certificate.pem.count("\n")
+    vouchers = [line for line in sent if line == "-" or line.startswith(issuer.public_key.spki_digest)]
+    assert sent[3] == "check 4"
+    assert vouchers == [
+        "-",
+        f"{issuer.public_key.spki_digest} {lines}l",
+        "-",
+        f"{issuer.public_key.spki_digest} {lines}l",
+    ]
+    real, broken = parse_chain(
+        "\n".join(line for line in sent if len(line) == 64 or "-----" in line or "=" in line)
+    )
+    assert real == certificate
+    assert broken != certificate
+    assert broken.public_key == certificate.public_key
+    with pytest.raises(KeyMaterialError, match="was not issued by"):
+        check_links((broken,), (issuer,))
+
+
+def test_a_bundle_that_delegates_goes_with_its_issuers_and_denied_keys() -> None:
+    issuer = fleet_issuer()
+    delegating = TrustBundle(
+        fleet="fleet 1",
+        position=Position(epoch=1, sequence=2),
+        keys=(TrustedKey(public=issuer.public_key, uses=(Use.CERTIFY,)),),
+        delegations=(Delegation(server="server-01", issuer=issuer),),
+        denied=(Denied(key=PAIR.public, expires=NOON),),
+    )
+    sent = frames(Trust(bundle=delegating))
+
+    certificate = issuer.pem.splitlines()
+    assert sent[3] == f"trust 1 2 {delegating.digest} 0b 1l 0b 1l 1l {len(certificate)}l 0 1 0"
+    assert sent[5:] == [
+        f"server-01 {issuer.public_key.spki_digest} 0",
+        f"{PAIR.public.spki_digest} {int(NOON.timestamp())}",
+        *certificate,
+        issuer.public_key.spki_digest,
         *[".", "end", ""],
     ]
 
