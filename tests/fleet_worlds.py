@@ -36,6 +36,7 @@ from orchestrator.rotation.visits import (
     Visit,
     Voucher,
 )
+from tests.authorities import new_signer
 from tests.fake_fleet import FakeFleet, counting_random
 
 FLEET = "4f1eaf1e"
@@ -226,8 +227,10 @@ def bundle(sequence: int, *pairs: KeyPair, epoch: int = 1, expires: datetime | N
 def vouching() -> Authority:
     """An issuer of a fleet of its own."""
     now = datetime.now(UTC)  # noqa: TID251 - hosts judge by their own clock
-    root = make_root(fleet=FLEET, now=now, lifetime=timedelta(days=9), random=random)
-    return make_issuer(root, fleet=FLEET, now=now, lifetime=timedelta(days=8), random=random)
+    root = make_root(new_signer(random), fleet=FLEET, now=now, lifetime=timedelta(days=9), random=random)
+    return make_issuer(
+        root, new_signer(random), fleet=FLEET, now=now, lifetime=timedelta(days=8), random=random
+    )
 
 
 def vouched(

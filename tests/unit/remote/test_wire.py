@@ -36,6 +36,7 @@ from orchestrator.rotation.visits import (
     Visit,
     Voucher,
 )
+from tests.authorities import new_signer
 from tests.fakes import NOON, SeededEntropy
 
 MARKER = "0123456789abcdef" * 2
@@ -61,8 +62,10 @@ STAGE = Stage(
 @cache
 def _authority() -> Authority:
     random = SeededEntropy("wire authority")
-    root = make_root(fleet="fleet", now=NOON, lifetime=timedelta(days=9), random=random)
-    return make_issuer(root, fleet="fleet", now=NOON, lifetime=timedelta(days=8), random=random)
+    root = make_root(new_signer(random), fleet="fleet", now=NOON, lifetime=timedelta(days=9), random=random)
+    return make_issuer(
+        root, new_signer(random), fleet="fleet", now=NOON, lifetime=timedelta(days=8), random=random
+    )
 
 
 def fleet_issuer() -> Certificate:
