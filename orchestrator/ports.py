@@ -12,6 +12,7 @@ from typing import Protocol
 
 from orchestrator.keys.kinds import Signer
 from orchestrator.keys.secret import Secret
+from orchestrator.policy.desired import IssuerSpec
 from orchestrator.rotation.events import Entry, Event
 from orchestrator.rotation.recorded import Recorded
 from orchestrator.rotation.visits import Outcome, Visit
@@ -139,12 +140,14 @@ class CertificateOrder:
         request_pem: the CSR (PKCS #10), which proves possession of the key.
         not_after: the end of the key's cryptoperiod.
         backdate: how far before now the certificate begins, for clocks that are behind.
+        issuer: who is to certify; None: the fleet's own issuer.
     """
 
     names: tuple[str, ...]
     request_pem: str
     not_after: datetime
     backdate: timedelta
+    issuer: IssuerSpec | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

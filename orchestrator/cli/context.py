@@ -18,6 +18,7 @@ from orchestrator.cli import passphrases
 from orchestrator.cli.machine import SystemClock, SystemController, system_entropy
 from orchestrator.errors import UsageError, WrongPassphraseError
 from orchestrator.inventory.model import HostName
+from orchestrator.issuers.chosen import ChosenIssuer
 from orchestrator.issuers.embedded import EmbeddedIssuer
 from orchestrator.keys.authority import ISSUER_KEY, Authority
 from orchestrator.keys.certificate import parse_certificate
@@ -153,7 +154,7 @@ class Context:
                     fleet=fleet,
                     ledger=ledger,
                     vault=vault,
-                    issuer=EmbeddedIssuer(authority=authority, random=system_entropy),
+                    issuer=ChosenIssuer(own=EmbeddedIssuer(authority=authority, random=system_entropy)),
                     controller=SystemController(),
                     progress=progress,
                 ),

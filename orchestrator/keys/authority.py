@@ -142,7 +142,7 @@ def certify(
             would already have ended.
     """
     checked = _checked_names(names)
-    key = _requested_key(request_pem, checked)
+    key = read_request(request_pem, names=checked).public
     begin = _beginning(issuer, now=now, end=not_after, backdate=backdate)
     subject = _subject(checked)
     builder = _builder(subject, issuer.certificate.opened.subject, key, random=random)
@@ -164,7 +164,26 @@ def certify(
     return _signed(builder, issuer.signer)
 
 
-def _requested_key(request_pem: str, names: Sequence[str]) -> PublicKey:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Requested:
+    """A request that is proven and asks for no more than it may.
+
+    Attributes:
+        public: the key to certify.
+        pem: the request in canonical PEM, without anything around it.
+    """
+
+    public: PublicKey
+    pem: str
+
+
+def read_request(request_pem: str, *, names: Sequence[str]) -> Requested:
+    """Reads one PKCS#10 request that names at least one and none but ``names``.
+
+    Raises:
+        KeyMaterialError: damaged, not proven by its own key, asks for foreign names, or of a kind of key that
+            keyrelay does not use.
+    """
     if request_pem.count("-----BEGIN ") != 1:
         raise KeyMaterialError("expected exactly one certificate request in PEM")
     try:
@@ -189,7 +208,7 @@ def _requested_key(request_pem: str, names: Sequence[str]) -> PublicKey:
         )
     if not asked:
         raise KeyMaterialError(f"the certificate request names no host; expected {', '.join(names)}")
-    return key
+    return Requested(public=key, pem=request.public_bytes(Encoding.PEM).decode("ascii"))
 
 
 def _requested_names(

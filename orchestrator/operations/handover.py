@@ -231,15 +231,20 @@ class _Run:
 
     def _certify(self, wanted: Sequence[tuple[CredentialId, HostName]]) -> None:
         """Have keys certified; a server whose key the issuer refuses is put aside, the others go on."""
-        certified: list[ev.Certified] = []
-        for credential, server in wanted:
-            request = make_request(self._pair(credential), names=(server,))
-            try:
-                certified.append(self._issued(credential, server, request))
-            except IssuerError as error:
-                self._aside[server] = f"the issuer does not certify its key: {error.message}"
-        if certified:
-            self._record(certified)
+        certified: list[ev.Event] = []
+        try:
+            for credential, server in wanted:
+                request = make_request(self._pair(credential), names=(server,))
+                try:
+                    certified.append(self._issued(credential, server, request))
+                except IssuerError as error:
+                    self._aside[server] = f"the issuer does not certify its key: {error.message}"
+                if wants_renewal(self.recorded, self._ports):
+                    certified, due = [], [*certified, renewal(self._ports)]
+                    self._record(due)
+        finally:
+            if certified:
+                self._record(certified)
 
     def _issued(self, credential: CredentialId, server: HostName, request_pem: str) -> ev.Certified:
         """Have the key of a request certified for exactly the name the inventory gives the server."""
@@ -250,6 +255,7 @@ class _Run:
             request_pem=request_pem,
             not_after=known.not_after,
             backdate=2 * desired.messages.clock_skew,
+            issuer=desired.issuer,
         )
         issued = self._ports.issuer.issue(order, now=self._ports.clock.now())
         return ev.Certified(

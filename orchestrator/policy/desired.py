@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import StrEnum
 from fractions import Fraction
-from typing import NewType
+from typing import Literal, NewType
 
 from orchestrator.inventory.model import Endpoint, HostName
 from orchestrator.keys.material import Algorithm
@@ -60,6 +60,30 @@ class CertificateSpec:
     lifetime: timedelta
     renew_at: Fraction
     grace: timedelta
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CommandSpec:
+    """A program on the controller that certifies: a request goes in, a chain comes out.
+
+    Attributes:
+        argv: the program's absolute path and its arguments; there is no shell.
+        root: the certificates (PEM) that every chain has to end at.
+        timeout: how long it may take for one request.
+    """
+
+    argv: tuple[str, ...]
+    root: str
+    timeout: timedelta
+    kind: Literal["command"] = "command"
+
+    def certifies_as(self, other: "IssuerSpec | None") -> bool:
+        """Whether what the other has certified is as good."""
+        return isinstance(other, CommandSpec) and (self.argv, self.root) == (other.argv, other.root)
+
+
+IssuerSpec = CommandSpec
+"""Who certifies, where it is not the fleet's own issuer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -172,6 +196,7 @@ class Desired:
         trust_sets: every agent of the playbook is in exactly one.
         endpoints: of every host named above.
         hooks: the command that a server runs after a switch, rendered; it is recorded, so it holds no secret.
+        issuer: who certifies; None: the fleet's own issuer.
     """
 
     playbook: PlaybookName
@@ -185,6 +210,7 @@ class Desired:
     trust_sets: tuple[TrustSet, ...]
     endpoints: Mapping[HostName, Endpoint]
     hooks: Mapping[HostName, str] = field(default_factory=dict)
+    issuer: IssuerSpec | None = None
 
     def servers(self) -> tuple[HostName, ...]:
         """Every server, by scope."""

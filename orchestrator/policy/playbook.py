@@ -23,9 +23,10 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from orchestrator.documents import Document, read_document, read_file
-from orchestrator.errors import InputError, Place
+from orchestrator.errors import InputError, KeyMaterialError, Place
 from orchestrator.inventory.names import shown
-from orchestrator.policy.desired import Origin, PlaybookName, Policy
+from orchestrator.keys.foreign import parse_roots
+from orchestrator.policy.desired import IssuerSpec, Origin, PlaybookName, Policy
 from orchestrator.policy.durations import format_duration
 from orchestrator.policy.expiry import part_of
 from orchestrator.policy.fields import OneOf, Text, refused
@@ -34,6 +35,7 @@ from orchestrator.policy.refusals import Problem, problems_of, refuse
 from orchestrator.policy.sections import (
     CertificateSection,
     HooksSection,
+    IssuerSection,
     KeySection,
     MessagesSection,
     RolloutSection,
@@ -42,6 +44,7 @@ from orchestrator.policy.sections import (
 )
 
 _SECOND = timedelta(seconds=1)
+_MOST_ROOT_BYTES = 64 * 1024
 _PATTERN = Text(most=1000, what="a pattern of inventory hosts, such as servers or web*:!web9")
 _GROUP = Text(most=253, what="the name of an inventory group")
 
@@ -109,6 +112,7 @@ class Playbook(Section):
     """The inventory groups that policy per-group cuts servers by: every server is in exactly one of them."""
     key: KeySection = Field(default_factory=KeySection)
     certificate: CertificateSection = Field(default_factory=CertificateSection)
+    issuer: Annotated[IssuerSection | None, BeforeValidator(_given)] = None
     messages: MessagesSection = Field(default_factory=MessagesSection)
     service: Annotated[Annotated[Service, OneOf(choices=Service)] | None, BeforeValidator(_given)] = None
     """How the service that signs comes to use a new key; without it, hooks.activated has to make it."""
@@ -116,6 +120,7 @@ class Playbook(Section):
     hooks: Annotated[HooksSection | None, BeforeValidator(_given)] = None
 
     _source: _Source | None = PrivateAttr(default=None)
+    _root_pem: str = PrivateAttr(default="")
 
     @property
     def playbook_name(self) -> PlaybookName:
@@ -126,6 +131,10 @@ class Playbook(Section):
     def digest(self) -> str:
         """SHA-256 (hex) of the bytes of the file it was read from; empty if it was read from none."""
         return self._source.digest if self._source else ""
+
+    def issuer_spec(self) -> IssuerSpec | None:
+        """Who certifies; None: the fleet's own issuer."""
+        return self.issuer.spec(root_pem=self._root_pem) if self.issuer is not None else None
 
     def place(self, *path: str | int) -> Place:
         """Where a field is written, or the nearest thing around it that is."""
@@ -224,6 +233,10 @@ def read_playbooks(content: bytes, *, file: str) -> tuple[Playbook, ...]:
             problems.extend(problems_of(error, Playbook, document, (position,)))
             continue
         play._source = _Source(document=document, position=position, digest=digest)  # noqa: SLF001 - set once, here
+        try:
+            play._root_pem = _root_of(play, Path(file).parent)  # noqa: SLF001 - set once, here
+        except InputError as error:
+            problems.append(Problem.of(error))
         problems.extend(_problems_between(play, plays))
         plays.append(play)
     if problems:
@@ -240,6 +253,24 @@ def _problems_between(play: Playbook, earlier: Sequence[Playbook]) -> Iterator[P
             check_hook(play.hooks.activated, place=play.place("hooks", "activated"))
         except InputError as error:
             yield Problem.of(error)
+
+
+def _root_of(play: Playbook, folder: Path) -> str:
+    """What the file with the roots of a play's own issuer holds; empty when it has none."""
+    if play.issuer is None:
+        return ""
+    path = folder / play.issuer.root
+    try:
+        pem = read_file(path, limit_bytes=_MOST_ROOT_BYTES).decode("ascii", "replace")
+        parse_roots(pem)
+    except (InputError, KeyMaterialError) as error:
+        message = error.message.removeprefix(f"{path}: ")
+        raise InputError(
+            f"issuer.root is {shown(play.issuer.root)}: {message}",
+            place=play.place("issuer", "root"),
+            hint="name a file with the certificate of the authority that your chains end at",
+        ) from error
+    return pem
 
 
 def _contradiction(message: str, *, at: tuple[str, ...], hint: str = "") -> PydanticCustomError:

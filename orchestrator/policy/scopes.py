@@ -53,6 +53,7 @@ def cut(playbook: Playbook, inventory: Inventory, *, digest: str) -> Desired:
         scopes=scopes,
         trust_sets=trust_sets,
         endpoints=MappingProxyType(endpoints),
+        issuer=playbook.issuer_spec(),
     )
 
 

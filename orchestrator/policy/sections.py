@@ -7,9 +7,11 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
+from orchestrator.inventory.names import shown
 from orchestrator.keys.material import Algorithm
 from orchestrator.policy.desired import (
     CertificateSpec,
+    CommandSpec,
     KeySpec,
     MessageSpec,
     Origin,
@@ -23,6 +25,8 @@ from orchestrator.policy.hooks import MAX_CHARACTERS
 _SECOND = timedelta(seconds=1)
 _DAY = timedelta(days=1)
 PART = Part()
+COMMAND = "a list of a program's absolute path and its arguments"
+_WORD = Text(most=1000, what="a word of a command")
 
 
 class Service(StrEnum):
@@ -64,6 +68,42 @@ class CertificateSection(Section):
     def spec(self) -> CertificateSpec:
         """The same as plain values."""
         return CertificateSpec(lifetime=self.lifetime, renew_at=self.renew_at, grace=self.grace)
+
+
+def _command(value: Any) -> Any:
+    if isinstance(value, list) and value:
+        return tuple(value)
+    raise refused(f"; allowed: {COMMAND}")
+
+
+def _absolute(argv: tuple[str, ...]) -> tuple[str, ...]:
+    if not argv[0].startswith("/"):
+        raise refused(
+            f" that begins with {shown(argv[0])}; allowed: {COMMAND}",
+            hint="nobody's PATH decides which program certifies",
+        )
+    return argv
+
+
+class IssuerSection(Section):
+    """A program on the controller that certifies, instead of the fleet's own issuer."""
+
+    command: Annotated[
+        tuple[Annotated[str, _WORD], ...],
+        Field(strict=False),
+        BeforeValidator(_command),
+        AfterValidator(_absolute),
+        WithJsonSchema({"type": "array", "items": _WORD.json_schema(), "minItems": 1}),
+    ]
+    """The program's absolute path, and its arguments; there is no shell."""
+    root: Annotated[str, Text(most=1000, what="the path of a file with certificates in PEM")]
+    """The file with the certificates that a chain has to end at; a relative path begins at the playbook."""
+    timeout: Annotated[timedelta, Duration(least=_SECOND, most=timedelta(minutes=4))] = timedelta(seconds=30)
+    """How long the program may take for one certificate."""
+
+    def spec(self, *, root_pem: str) -> CommandSpec:
+        """The same as plain values, with what the file holds."""
+        return CommandSpec(argv=self.command, root=root_pem, timeout=self.timeout)
 
 
 class MessagesSection(Section):

@@ -72,6 +72,9 @@ def reason_to_rekey(
         return f"its key is to be {desired.key.algorithm}, made on the {desired.key.origin}"
     if known.not_after - known.not_before != desired.certificate.lifetime:
         return "its lifetime has changed"
+    before = recorded.playbooks.get(desired.playbook)
+    if before is not None and not _same_issuer(before, desired):
+        return "its certificate is to come from another issuer"
     if due_at(known.not_before, known.not_after, desired.certificate.renew_at) <= now:
         return "its key is due"
     given = {*known.servers, *known.certificates}
@@ -79,6 +82,12 @@ def reason_to_rekey(
     if left:
         return f"{left[0]} has left it and was given its key"
     return next(filter(None, (_lost(server, known, recorded, surveys) for server in scope.servers)), "")
+
+
+def _same_issuer(before: Desired, desired: Desired) -> bool:
+    if desired.issuer is None or before.issuer is None:
+        return desired.issuer is before.issuer
+    return desired.issuer.certifies_as(before.issuer)
 
 
 def _lost(

@@ -1,15 +1,17 @@
 import hashlib
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from fractions import Fraction
 from pathlib import Path
 
 import pytest
 
 from orchestrator.errors import InputError, Place
-from orchestrator.keys.material import Algorithm
-from orchestrator.policy.desired import Origin, Policy, Prove, RolloutSpec, Share
+from orchestrator.keys.authority import make_root
+from orchestrator.keys.material import Algorithm, Random
+from orchestrator.policy.desired import CommandSpec, Origin, Policy, Prove, RolloutSpec, Share
 from orchestrator.policy.playbook import Playbook, load_playbooks, read_playbooks
 from orchestrator.policy.sections import Service
+from tests.authorities import new_signer
 from tests.unit.policy.worlds import playbook_of
 
 SHIPPED = sorted((Path(__file__).parents[3] / "playbooks").glob("*.yml"))
@@ -145,7 +147,9 @@ WAITS = (
 A_PART = "allowed: a number of servers such as 1, or a percentage such as 25%, from 1% to 100%"
 NO_GROWTH = "is not beyond the wave before; allowed: waves that grow, none after 100%"
 NOT_TEXT = "which YAML did not read as text; allowed: "
-FIELDS = "name, servers, agents, policy, group_by, key, certificate, messages, service, rollout, hooks"
+FIELDS = (
+    "name, servers, agents, policy, group_by, key, certificate, issuer, messages, service, rollout, hooks"
+)
 
 
 @pytest.mark.parametrize(
@@ -431,3 +435,71 @@ def test_of_very_many_errors_some_are_shown_and_all_are_counted() -> None:
 def test_a_file_that_does_not_exist_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no such file"):
         load_playbooks(tmp_path / "none.yml")
+
+
+def with_issuer(folder: Path, issuer: str) -> Path:
+    path = folder / "p.yml"
+    path.write_text(f"{GOOD}  issuer: {issuer}\n", encoding="utf-8")
+    return path
+
+
+def test_a_program_that_certifies_is_named_with_the_root_of_its_chains(tmp_path: Path) -> None:
+    now = datetime(2030, 1, 1, tzinfo=UTC)
+    random: Random = lambda size: b"\x07" * size  # noqa: E731 (a source of one line)
+    root = make_root(new_signer(random), fleet="theirs", now=now, lifetime=timedelta(days=900), random=random)
+    (tmp_path / "ca").mkdir()
+    (tmp_path / "ca/root.pem").write_text(f"Our root\n{root.certificate.pem}", encoding="ascii")
+    (play,) = load_playbooks(
+        with_issuer(tmp_path, "{command: [/our-ca, a b], root: ca/root.pem, timeout: 1m}")
+    )
+    assert play.issuer_spec() == CommandSpec(
+        argv=("/our-ca", "a b"), root=f"Our root\n{root.certificate.pem}", timeout=timedelta(minutes=1)
+    )
+    assert read(GOOD)[0].issuer_spec() is None
+
+
+@pytest.mark.parametrize(
+    ("issuer", "message", "hint"),
+    [
+        (
+            "{command: [/our-ca], root: missing.pem}",
+            "6:38: issuer.root is 'missing.pem': there is no such file",
+            "name a file",
+        ),
+        (
+            "{command: [/our-ca], root: p.yml}",
+            "6:38: issuer.root is 'p.yml': expected certificates in PEM",
+            "name a file",
+        ),
+        (
+            "{command: [our-ca], root: r}",
+            "6:21: issuer.command is a list that begins with 'our-ca'; allowed: a list",
+            "PATH",
+        ),
+        (
+            "{command: /our-ca, root: r}",
+            "6:21: issuer.command is '/our-ca'; allowed: a list of a program's absolute path",
+            "",
+        ),
+        ("{command: [], root: r}", "6:21: issuer.command is an empty list; allowed: a list", ""),
+        ("{command: [/our-ca, 7], root: r}", "6:31: issuer.command[1] is 7, ", "write it quoted"),
+        ("{command: [/our-ca, 'a\tb'], root: r}", "6:31: issuer.command[1] is ", ""),
+        ("{command: [/our-ca]}", "6:11: issuer.root is missing; allowed: the path of a file", ""),
+        ("{root: r}", "6:11: issuer.command is missing", ""),
+        (
+            "{command: [/our-ca], root: r, timeout: 5m}",
+            "6:50: issuer.timeout is '5m'; allowed: a duration",
+            "",
+        ),
+        ("{command: [/our-ca], root: r, shell: yes}", "6:41: unknown field 'shell' in issuer", ""),
+        ("", "issuer is empty; leave it out", ""),
+    ],
+)
+def test_a_program_that_certifies_is_named_in_full(
+    issuer: str, message: str, hint: str, tmp_path: Path
+) -> None:
+    path = with_issuer(tmp_path, issuer)
+    with pytest.raises(InputError) as refused:
+        load_playbooks(path)
+    assert message in refused.value.message
+    assert hint in refused.value.hint

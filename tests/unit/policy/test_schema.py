@@ -22,6 +22,7 @@ def test_the_schema_accepts_a_shipped_playbook(path: Path) -> None:
     "change",
     [
         {"group_by": "a"},
+        {"issuer": {"command": ["/our-ca"], "root": "r.pem", "timeout": "1m"}},
         {"group_by": ["a", "b"]},
         {"certificate": {"lifetime": "1d12h", "renew_at": 0.5}},
         {"certificate": {"renew_at": "1/2"}},
@@ -41,6 +42,8 @@ def test_the_schema_accepts_what_the_models_accept(change: dict[str, Any]) -> No
     "change",
     [
         {"install": []},
+        {"issuer": {"command": [], "root": "r.pem"}},
+        {"issuer": {"command": ["/our-ca"]}},
         {"policy": "delegated"},
         {"policy": "per-group"},
         {"policy": "shared", "key": {"origin": "server"}},

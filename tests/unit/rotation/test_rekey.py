@@ -8,13 +8,15 @@ import pytest
 
 from orchestrator.keys.material import Algorithm
 from orchestrator.operations.planning import prepare
-from orchestrator.policy.desired import Desired, Origin, Policy
-from orchestrator.rotation.events import KeyDestroyed
+from orchestrator.policy.desired import CommandSpec, Desired, Origin, Policy
+from orchestrator.rotation.events import KeyDestroyed, RolloutStarted
 from orchestrator.rotation.plan import Plan
+from orchestrator.rotation.recorded import RolloutId
 from tests.world import AGENTS, SERVERS, Silent, World, desired
 
 SERVER = SERVERS[0]
 ONE = desired(servers=SERVERS[:1], agents=AGENTS[:1])
+OURS = CommandSpec(argv=("/our-ca",), root="a root", timeout=timedelta(seconds=30))
 SHARED = desired(Policy.SHARED, servers=SERVERS[:2], agents=AGENTS[:1])
 
 
@@ -176,3 +178,17 @@ def test_a_key_that_nobody_has_any_more_is_replaced() -> None:
     (known,) = world.recorded.credentials
     world.ledger.append([KeyDestroyed(credential=known)], onto=world.recorded, at=world.clock.now())
     assert reasons(planned(world, ONE)) == ["server-1 lacks it and the vault has no copy"]
+
+
+def test_another_issuer_is_a_reason_and_another_timeout_is_none() -> None:
+    why = "its certificate is to come from another issuer"
+    ours = replace(ONE, issuer=OURS)
+    asked = RolloutStarted(rollout=RolloutId("1"), desired=ours, new=(), targets={}, reasons=())
+    world = applied(ONE)
+    assert reasons(planned(world, ours)) == [why]
+    world.ledger.append([asked], onto=world.recorded, at=world.clock.now())
+    assert reasons(planned(world, ours)) == []
+    assert reasons(planned(world, replace(ONE, issuer=replace(OURS, timeout=timedelta(minutes=1))))) == []
+    assert reasons(planned(world, replace(ONE, issuer=replace(OURS, argv=("/our-ca", "-x"))))) == [why]
+    assert reasons(planned(world, replace(ONE, issuer=replace(OURS, root="another root")))) == [why]
+    assert reasons(planned(world, ONE)) == [why]
