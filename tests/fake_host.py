@@ -198,11 +198,13 @@ class _Desk:
             certificate_pem=order.certificate_pem,
             chain_pem=order.chain_pem,
         )
-        waits = found is not None and found.certificate_pem is None and order.private_key is None
-        if found not in (None, wanted) and not waits:
+        other_key = found is not None and found.private_key != private
+        if other_key:
             raise _RefusalError(f"another credential is here under the id {order.credential}")
         if found != wanted:
             self._put(order.credential, wanted)
+            if self.state.current == order.credential:
+                self._become(hook_pending=True)
         return visits.Staged(
             credential=order.credential, signature=_signed(private, order.challenge), changed=found != wanted
         )

@@ -39,7 +39,7 @@ def due(ledger: Ledger, clock: Clock, *, within: timedelta = timedelta(0)) -> tu
         at = due_at(credential.not_before, credential.not_after, renew_at)
         if at <= until:
             found.append(
-                DueKey(credential=credential, servers=servers, due_at=at, ends_at=credential.not_after),
+                DueKey(credential=credential, servers=servers, due_at=at, ends_at=credential.ends),
             )
     return tuple(
         sorted(found, key=lambda d: (d.due_at.replace(microsecond=0), d.credential.scope, d.credential.id))

@@ -20,7 +20,8 @@ from orchestrator.policy.desired import PlaybookName
 from orchestrator.ports import CertificateOrder, Ports
 from orchestrator.rotation import events as ev
 from orchestrator.rotation import visits as vs
-from orchestrator.rotation.engine import Decision, Errand, decide
+from orchestrator.rotation.engine import Decision, decide
+from orchestrator.rotation.errands import Errand
 from orchestrator.rotation.holdups import Block, Wait
 from orchestrator.rotation.proofs import judge
 from orchestrator.rotation.recorded import Recorded
@@ -103,6 +104,7 @@ class _Run:
         self._ports = ports
         self._playbook = playbook
         self._aside = dict(aside)
+        self._unissued: dict[HostName, str] = {}
         self._changed: set[HostName] = set()
         self._visits = 0
         self._last: Mapping[HostName, object] = {}
@@ -117,6 +119,7 @@ class _Run:
                 now=now,
                 random=self._ports.entropy,
                 aside=self._aside,
+                unissued=self._unissued,
             )
             if self._at_home(decision):
                 continue
@@ -134,7 +137,7 @@ class _Run:
                     visits=self._visits,
                 )
             self._ports.progress.waiting(_waiting_for(decision.waits), next_at)
-            self._wait_until(next_at)
+            self._wait_until(min(next_at, decision.prolong_at or next_at))
 
     def leave(self) -> None:
         """Give the lease back, so that another controller need not wait."""
@@ -195,6 +198,11 @@ class _Run:
             self._make(decision.make)
         if decision.certify:
             self._certify(decision.certify)
+        if decision.prolong:
+            why = _kept_waiting(decision)
+            self._intend(
+                [ev.KeyProlonged(credential=c, until=end, reason=why) for c, end in decision.prolong]
+            )
         for credential in decision.destroy:
             self._ports.vault.destroy(credential)
         if decision.destroy:
@@ -209,6 +217,7 @@ class _Run:
         return bool(
             decision.make
             or decision.certify
+            or decision.prolong
             or decision.destroy
             or decision.halt
             or decision.waive
@@ -238,13 +247,20 @@ class _Run:
                 try:
                     certified.append(self._issued(credential, server, request))
                 except IssuerError as error:
-                    self._aside[server] = f"the issuer does not certify its key: {error.message}"
+                    self._refused(credential, server, error)
                 if wants_renewal(self.recorded, self._ports):
                     certified, due = [], [*certified, renewal(self._ports)]
                     self._record(due)
         finally:
             if certified:
                 self._record(certified)
+
+    def _refused(self, credential: CredentialId, server: HostName, error: IssuerError) -> None:
+        """The issuer has refused: a new key cannot go on, and one in use ends when it ends."""
+        if server in self.recorded.credentials[credential].uncertified:
+            self._unissued[server] = f"the issuer does not certify its key in use anew: {error.message}"
+        else:
+            self._aside[server] = f"the issuer does not certify its key: {error.message}"
 
     def _issued(self, credential: CredentialId, server: HostName, request_pem: str) -> ev.Certified:
         """Have the key of a request certified for exactly the name the inventory gives the server."""
@@ -253,7 +269,7 @@ class _Run:
         order = CertificateOrder(
             names=(server,),
             request_pem=request_pem,
-            not_after=known.not_after,
+            not_after=known.ends,
             backdate=2 * desired.messages.clock_skew,
             issuer=desired.issuer,
         )
@@ -331,21 +347,39 @@ class _Run:
             self._aside[server] = f"its request for a certificate is wrong: {error.message}"
             return
         except IssuerError as error:
-            self._aside[server] = f"the issuer does not certify its key: {error.message}"
+            self._refused(report.credential, server, error)
             return
         public = parse_certificate(certified.certificate_pem).public_key
         if any(c.public == public for c in self.recorded.credentials.values() if c.id != report.credential):
             self._aside[server] = "the key it made is not new: another credential has it already"
             return
-        self._record([ev.KeyMade(credential=report.credential, public=public), certified])
+        known = self.recorded.credentials[report.credential].public
+        if known is None:
+            self._record([ev.KeyMade(credential=report.credential, public=public), certified])
+        elif known == public:
+            self._record([certified])
+        else:
+            self._aside[server] = "it has another key under this name than the one it made before"
 
 
 def _gist(errand: Errand) -> object:
     """What an errand is for, apart from nonces and positions, to see one that comes back unchanged."""
     intent = errand.intent
-    lines = intent.bundle.lines if intent.bundle is not None else ()
+    told = (intent.bundle.lines, intent.bundle.content) if intent.bundle is not None else ()
     kinds = tuple(order.kind for order in errand.orders)
-    return (kinds, intent.stages, intent.activates, intent.disarms, intent.erases, lines, intent.proves)
+    brought = (intent.stages, tuple(sorted(intent.certificates.items())))
+    return (kinds, brought, intent.activates, intent.disarms, intent.erases, told, intent.proves)
+
+
+def _kept_waiting(decision: Decision) -> str:
+    """What the successor of a key waits for, in a sentence's part."""
+    if decision.paused:
+        return f"the rollout is paused: {decision.paused}"
+    if decision.blocks:
+        first, *others = decision.blocks
+        more = f", and {len(others)} more" if others else ""
+        return f"it waits for {first.host}: {first.reason}{more}"
+    return f"it waits for {_waiting_for(decision.waits)}" if decision.waits else "it cannot go on"
 
 
 def _waiting_for(waits: tuple[Wait, ...]) -> str:

@@ -6,7 +6,6 @@ believes a host about others: whether an agent is orphaned is told from its own 
 its server's own survey shows in use.
 """
 
-import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -164,8 +163,11 @@ def _held(
         return
     if held.key is None or (held.certificate_key is not None and held.certificate_key != held.key):
         yield Drift.MISMATCH, f"{held.name} ({where}): key and certificate do not fit"
-    issued = credential.certificates.get(server)
-    if issued is not None and held.certificate_digest not in {None, _digest(issued)}:
+    issued = credential.certificate_digest(server)
+    if held.certificate_digest in credential.superseded.get(server, ()):
+        end = f"the one until {_date(credential.ends)} has yet to reach it"
+        yield Drift.EXPIRING, f"{held.name} ({where}) has an earlier certificate: {end}"
+    elif issued is not None and held.certificate_digest not in {None, issued}:
         yield Drift.MISMATCH, f"{held.name} ({where}): the certificate is not the one it was given"
     if credential.id != target:
         yield Drift.PREVIOUS, f"an earlier key, {_short(credential)}, is {where}"
@@ -184,7 +186,7 @@ def _in_use(
     desired, scope = audit.desired, audit.scope_of[server]
     if held.certificate_key is None:
         yield Drift.MISSING, "its key in use has no certificate"
-    end = held.not_after or credential.not_after
+    end = held.not_after or credential.ends
     due = due_at(credential.not_before, credential.not_after, desired.certificate.renew_at)
     if end <= audit.now:
         yield Drift.EXPIRED, f"its certificate ended on {_date(end)}"
@@ -261,10 +263,6 @@ def _orphaned(
         key = next((h.key for h in survey.credentials if h.name == survey.current and not h.disarmed), None)
         if key is not None and (server, key) not in valid:
             yield Drift.ORPHANED, f"it does not trust the key {server} uses now ({key[:12]})"
-
-
-def _digest(pem: str) -> str:
-    return hashlib.sha256(pem.encode()).hexdigest()
 
 
 def _short(credential: Credential) -> str:

@@ -14,27 +14,16 @@ from orchestrator.keys.material import Random
 from orchestrator.policy.desired import Origin, PlaybookName
 from orchestrator.rotation import visits as vs
 from orchestrator.rotation.bundles import Press, wanted_lines
+from orchestrator.rotation.errands import Errand, ServerErrands, joined, making
 from orchestrator.rotation.holdups import Block, Holdups, Wait
 from orchestrator.rotation.lifecycle import ENDED, KeyState, Phase, Step
 from orchestrator.rotation.patience import over_budget, to_waive
-from orchestrator.rotation.recorded import Intent, Proof, Recorded, RolloutId, Standing, TrustLine
+from orchestrator.rotation.prolonging import in_use, last_call, to_prolong, uncertified
+from orchestrator.rotation.recorded import Intent, Proof, Recorded, RolloutId, TrustLine
 from orchestrator.rotation.standing import View
-from orchestrator.rotation.visits import Challenge, Claim, CredentialId, Hook
+from orchestrator.rotation.visits import Claim, CredentialId
 
 GETTING_READY = frozenset({Step.MAKE, Step.CERTIFY, Step.STAGE})
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Errand:
-    """Orders for one host, and what the ledger has to know before they leave.
-
-    Attributes:
-        orders: without private keys; the driver puts them in.
-    """
-
-    host: HostName
-    orders: tuple[vs.Order, ...]
-    intent: Intent
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +35,8 @@ class Decision:
         certify: keys to have certified, each for one server.
         errands: at most one for each host.
         destroy: keys to destroy in the vault.
+        prolong: keys in use to certify anew, since nothing else moves, each with its new end.
+        prolong_at: the next instant at which there may be one.
         waits, blocks: why servers stand still.
         ended: rollouts that have nothing left to do.
         waive: agents that have been away for longer than the playbook waits, with what that costs.
@@ -57,12 +48,20 @@ class Decision:
     certify: tuple[tuple[CredentialId, HostName], ...] = ()
     errands: tuple[Errand, ...] = ()
     destroy: tuple[CredentialId, ...] = ()
+    prolong: tuple[tuple[CredentialId, datetime], ...] = ()
+    prolong_at: datetime | None = None
     waits: tuple[Wait, ...] = ()
     blocks: tuple[Block, ...] = ()
     ended: tuple[RolloutId, ...] = ()
     waive: Mapping[HostName, str] = field(default_factory=dict)
     halt: str = ""
     paused: str = ""
+
+    @property
+    def moves(self) -> bool:
+        """Whether there is anything to do."""
+        at_home = self.make or self.certify or self.destroy or self.prolong
+        return bool(at_home or self.errands or self.ended or self.waive or self.halt)
 
     @property
     def phase(self) -> Phase:
@@ -85,6 +84,7 @@ def decide(
     now: datetime,
     random: Random,
     aside: Mapping[HostName, str] | None = None,
+    unissued: Mapping[HostName, str] | None = None,
 ) -> Decision:
     """What may be done now.
 
@@ -95,6 +95,7 @@ def decide(
         now: the present.
         random: for nonces.
         aside: hosts not to visit in this run, since a visit failed, with the reason.
+        unissued: servers whose key in use the issuer does not certify anew in this run, with the reason.
     """
     return _Round(
         recorded,
@@ -102,6 +103,7 @@ def decide(
         now=now,
         random=random,
         aside=aside or {},
+        unissued=unissued or {},
     ).decision()
 
 
@@ -116,12 +118,14 @@ class _Round:
         now: datetime,
         random: Random,
         aside: Mapping[HostName, str],
+        unissued: Mapping[HostName, str],
     ) -> None:
         self._recorded = recorded
         self._playbook = playbook
         self._view = View.of(recorded, now)
-        self._random = random
+        self._errands = ServerErrands(view=self._view, random=random)
         self._aside = aside
+        self._unissued = unissued
         self._all_steps = {
             server: self._view.step(server)
             for server, record in sorted(recorded.servers.items())
@@ -150,29 +154,37 @@ class _Round:
 
     def decision(self) -> Decision:
         errands: dict[HostName, Errand] = {}
-        for server, step in self._moving.items():
-            errand = self._server_errand(server, step)
+        for server, step in self._steps.items():
+            errand = self._prolonging(server, step)
+            if errand is None and server in self._moving:
+                errand = self._errands.for_step(server, step)
             if errand is not None and server not in self._aside:
                 errands[server] = errand
         waived = self._recorded.waived(self._playbook)
         for agent in sorted(self._agents, key=lambda agent: (agent not in waived, agent)):
-            errand = self._agent_errand(agent)
+            errand = self._agent_errand(agent, wanted_lines(self._view, agent, self._all_steps))
             if errand is None:
                 continue
             if agent not in waived:
                 self._unsettled.add(agent)
             if self._paused and not self._trusts_compromised(agent):
+                errand = self._same_but_longer(agent)
+            elif self._is_early(agent, errands):
                 continue
-            if agent not in self._aside and not self._is_early(agent, errands):
-                errands[agent] = _joined(errands[agent], errand) if agent in errands else errand
+            if agent not in self._aside and errand is not None:
+                errands[agent] = joined(errands[agent], errand) if agent in errands else errand
         holdups = Holdups(view=self._view, steps=self._steps, all_steps=self._all_steps)
         waits = tuple(holdups.waits())
         blocks = tuple(
-            holdups.blocks({**self._without_target(), **self._aside}, self._elsewhere, self._unsettled)
+            holdups.blocks(
+                {**self._without_target(), **self._unissued, **self._aside},
+                self._elsewhere,
+                self._unsettled | self._unissued.keys(),
+            )
         )
         decision = Decision(
             make=self._to_make(),
-            certify=self._to_certify(),
+            certify=(*self._to_certify(), *self._to_certify_anew()),
             errands=tuple(errands.values()),
             destroy=self._to_destroy(),
             waits=waits,
@@ -180,14 +192,37 @@ class _Round:
             paused=self._paused,
         )
         rollout = self._recorded.running(self._playbook)
-        if rollout is None or self._paused:
+        if rollout is not None and not self._paused:
+            decision = replace(
+                decision,
+                ended=tuple(self._ended()),
+                waive=to_waive(self._view, self._steps),
+                halt=over_budget(self._view, rollout),
+            )
+        if rollout is None or decision.moves:
             return decision
+        servers = frozenset(self._steps)
+        ends = [last_call(self._recorded, key) for key in in_use(self._recorded, servers)]
         return replace(
             decision,
-            ended=tuple(self._ended()),
-            waive=to_waive(self._view, self._steps),
-            halt=over_budget(self._view, rollout),
+            prolong=tuple(to_prolong(self._view, servers)),
+            prolong_at=min(ends, default=None),
         )
+
+    def _prolonging(self, server: HostName, step: Step) -> Errand | None:
+        """The visit that a key in use needs which is certified anew; it comes before any other."""
+        if step is Step.EXPEL or server in self._recorded.pending:
+            return None
+        key = uncertified(self._recorded, server) if server not in self._unissued else None
+        if key is not None and key.key.origin is Origin.SERVER:
+            return making(server, key)
+        return self._errands.with_new_certificate(server)
+
+    def _to_certify_anew(self) -> Iterator[tuple[CredentialId, HostName]]:
+        for server in sorted(self._steps.keys() - self._unissued.keys()):
+            key = uncertified(self._recorded, server)
+            if key is not None and key.key.origin is Origin.CONTROLLER:
+                yield key.id, server
 
     def _without_target(self) -> Mapping[HostName, str]:
         """Servers that are to have a key which leaked, with the reason why they stay where they are."""
@@ -201,71 +236,19 @@ class _Round:
         bundles = self._recorded.bundles(agent)
         return any(self._view.compromised(line.credential) for bundle in bundles for line in bundle.lines)
 
-    def _server_errand(self, server: HostName, step: Step) -> Errand | None:
-        """The visit that the step asks for, where it is one to the server."""
-        record = self._recorded.servers[server]
-        target = self._recorded.credentials[record.target] if record.target is not None else None
-        outgoing = self._view.outgoing(server)
-        match step:
-            case Step.EXPEL:
-                return self._expelling(server)
-            case Step.MAKE if (
-                target is not None and target.public is None and target.key.origin is Origin.SERVER
-            ):
-                order: vs.Order = vs.Generate(
-                    credential=target.id,
-                    algorithm=target.key.algorithm,
-                    names=(server,),
-                )
-                return Errand(host=server, orders=(order,), intent=Intent(host=server, stages=(target.id,)))
-            case Step.STAGE if target is not None:
-                challenge = self._challenge(server)
-                order = vs.Stage(
-                    credential=target.id,
-                    certificate_pem=target.certificates[server],
-                    chain_pem=target.chains[server],
-                    challenge=challenge,
-                    algorithm=target.key.algorithm,
-                )
-                intent = Intent(host=server, stages=(target.id,), challenges={target.id: challenge})
-                return Errand(host=server, orders=(order,), intent=intent)
-            case Step.ACTIVATE if target is not None:
-                challenge = self._challenge(server)
-                order = vs.Activate(
-                    credential=target.id,
-                    challenge=challenge,
-                    algorithm=target.key.algorithm,
-                    hook=self._hook(server),
-                    goes_back=not self._view.is_urgent(server),
-                )
-                intent = Intent(host=server, activates=target.id, challenges={target.id: challenge})
-                return Errand(host=server, orders=(order,), intent=intent)
-            case Step.DISARM:
-                there = tuple(c for c in outgoing if c in self._recorded.may_hold(server))
-                order = vs.Disarm(credentials=there, in_use=record.target)
-                return Errand(host=server, orders=(order,), intent=Intent(host=server, disarms=there))
-            case Step.ERASE:
-                there = tuple(c for c in outgoing if c in self._recorded.may_hold(server))
-                order = vs.Erase(credentials=there)
-                return Errand(host=server, orders=(order,), intent=Intent(host=server, erases=there))
-            case _:
-                return None
+    def _same_but_longer(self, agent: HostName) -> Errand | None:
+        """The visit that brings the agent later ends of the keys it trusts, and nothing else."""
+        recorded = self._recorded
+        lines = frozenset(line for bundle in recorded.bundles(agent) for line in bundle.lines)
+        if not any(recorded.credentials[line.credential].prolonged for line in lines):
+            return None
+        errand = self._agent_errand(agent, lines)
+        return errand if errand is not None and errand.intent.bundle is not None else None
 
-    def _expelling(self, server: HostName) -> Errand:
-        """The visit that takes compromised keys away at once, whatever else is under way."""
-        record = self._recorded.servers[server]
-        gone = self._view.to_expel(server)
-        near = tuple(c for c in gone if record.placements[c].standing is not Standing.DISARMED)
-        active = (c for c, placement in record.placements.items() if placement.standing is Standing.ACTIVE)
-        disarm = (vs.Disarm(credentials=near, in_use=next(active, None)),) if near else ()
-        orders = (*disarm, vs.Erase(credentials=gone))
-        return Errand(host=server, orders=orders, intent=Intent(host=server, disarms=near, erases=gone))
-
-    def _agent_errand(self, agent: HostName) -> Errand | None:
-        """The visit that brings the agent the bundle it should have, or lets it prove the one it has."""
+    def _agent_errand(self, agent: HostName, lines: frozenset[TrustLine]) -> Errand | None:
+        """The visit that brings the agent a bundle with these lines, or lets it prove the one it has."""
         recorded = self._recorded
         record = recorded.agents[agent]
-        lines = wanted_lines(self._view, agent, self._all_steps)
         if not lines and record.installed is None and agent not in recorded.pending:
             return None
         bundle, installed = self._press.bundle(lines)
@@ -311,13 +294,6 @@ class _Round:
             and server not in self._aside
             for server in servers
         )
-
-    def _hook(self, server: HostName) -> Hook | None:
-        command = self._recorded.playbooks[self._playbook].hooks.get(server)
-        return Hook(command=command) if command is not None else None
-
-    def _challenge(self, server: HostName) -> Challenge:
-        return Challenge(fleet=self._recorded.fleet, server=server, nonce=self._random(32).hex())
 
     def _to_make(self) -> tuple[CredentialId, ...]:
         targets = {
@@ -365,12 +341,3 @@ class _Round:
         uncertain = self._recorded.pending.keys() & {*self._agents, *self._steps}
         if not uncertain and all(step is Step.DONE for step in self._steps.values()):
             yield running.id
-
-
-def _joined(one: Errand, other: Errand) -> Errand:
-    """Two errands to the same host as one: first what it does as a server."""
-    return Errand(
-        host=one.host,
-        orders=(*one.orders, *other.orders),
-        intent=replace(one.intent, bundle=other.intent.bundle, proves=other.intent.proves),
-    )

@@ -145,6 +145,21 @@ class Certified:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class KeyProlonged:
+    """A key in use is certified anew to end later, since its successor is kept waiting (L4).
+
+    Attributes:
+        until: the end of its new certificates.
+        reason: what its successor waits for.
+    """
+
+    credential: CredentialId
+    until: datetime
+    reason: str
+    kind: Literal["key-prolonged"] = "key-prolonged"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class VisitsIntended:
     """These visits are about to be sent out."""
 
@@ -224,6 +239,7 @@ Event = (
     | KeyMakingIntended
     | KeyMade
     | Certified
+    | KeyProlonged
     | VisitsIntended
     | VisitsEnded
     | HostsSurveyed

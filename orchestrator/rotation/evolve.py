@@ -33,6 +33,7 @@ MOVES_NOTHING = (
     ev.EndpointsChanged,
     ev.KeyMade,
     ev.Certified,
+    ev.KeyProlonged,
     ev.RolloutPaused,
     ev.RolloutResumed,
     ev.AgentsWaived,
@@ -107,12 +108,14 @@ def _apply(recorded: Recorded, event: ev.Event, at: datetime) -> Recorded:
         case ev.KeyMade():
             return _credential(recorded, event.credential, public=event.public)
         case ev.Certified():
-            known = recorded.credentials[event.credential]
+            return _certified(recorded, event)
+        case ev.KeyProlonged():
             return _credential(
                 recorded,
                 event.credential,
-                certificates=_with(known.certificates, event.server, event.certificate_pem),
-                chains=_with(known.chains, event.server, event.chain_pem),
+                prolonged=event.until,
+                prolonged_why=event.reason,
+                uncertified=frozenset(recorded.credentials[event.credential].certificates),
             )
         case ev.VisitsIntended():
             given = [intent.bundle.position for intent in event.intents if intent.bundle is not None]
@@ -195,6 +198,22 @@ def _start(recorded: Recorded, event: ev.RolloutStarted, at: datetime) -> Record
         agents=MappingProxyType({**recorded.agents, **agents}),
         endpoints=MappingProxyType({**recorded.endpoints, **desired.endpoints}),
         rollouts=MappingProxyType(rollouts),
+    )
+
+
+def _certified(recorded: Recorded, event: ev.Certified) -> Recorded:
+    known, server = recorded.credentials[event.credential], event.server
+    before = known.certificate_digest(server)
+    earlier = known.superseded.get(server, frozenset())
+    if before is not None:
+        earlier |= {before}
+    return _credential(
+        recorded,
+        event.credential,
+        certificates=_with(known.certificates, server, event.certificate_pem),
+        chains=_with(known.chains, server, event.chain_pem),
+        uncertified=known.uncertified - {server},
+        superseded=_with(known.superseded, server, earlier) if earlier else known.superseded,
     )
 
 

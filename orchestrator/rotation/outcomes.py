@@ -44,8 +44,9 @@ def ended(recorded: Recorded, outcome: vs.Outcome, at: datetime) -> Recorded:
             return _reported(recorded, intent, outcome, at).without_pending(host)
         case vs.Failed():
             recorded = failing(recorded, host, outcome.reason, at, skew=outcome.skew)
-            if intent.activates is not None and outcome.told:
-                recorded = recorded.with_server(host, replace(recorded.servers[host], set_back=at))
+            server = recorded.servers.get(host)
+            if server is not None and intent.activates == server.target is not None and outcome.told:
+                recorded = recorded.with_server(host, replace(server, set_back=at))
             return _reported(recorded, intent, outcome, at)
         case _:
             assert_never(outcome)
@@ -102,7 +103,8 @@ def _reported(
                 recorded = _place(recorded, host, report.credential, Standing.MADE, at)
             case vs.Staged():
                 claim = _claim(recorded, intent, report.credential, report.signature) if in_time else None
-                recorded = _place(recorded, host, report.credential, Standing.STAGED, at, claim)
+                certificate = intent.certificates.get(report.credential, "")
+                recorded = _place(recorded, host, report.credential, Standing.STAGED, at, claim, certificate)
             case vs.Activated() | vs.Reverted():
                 claim = _claim(recorded, intent, report.credential, report.signature) if in_time else None
                 recorded = _switch(recorded, host, report.credential, at, claim)
@@ -137,6 +139,7 @@ def _place(
     standing: Standing,
     at: datetime,
     claim: Claim | None = None,
+    certificate: str = "",
 ) -> Recorded:
     """Record where a credential lies now; a staged one that is in use stays so."""
     record = recorded.servers[server]
@@ -145,10 +148,13 @@ def _place(
         before.standing is standing
         or (standing in {Standing.STAGED, Standing.MADE} and before.standing in SIGNING | {Standing.STAGED})
     )
+    certificate = certificate or (before.certificate if before is not None else "")
     placement = (
-        replace(before, claim=claim or before.claim, evidence=Evidence.REPORTED)
+        replace(before, claim=claim or before.claim, evidence=Evidence.REPORTED, certificate=certificate)
         if before is not None and kept
-        else Placement(standing=standing, since=at, evidence=Evidence.REPORTED, claim=claim)
+        else Placement(
+            standing=standing, since=at, evidence=Evidence.REPORTED, claim=claim, certificate=certificate
+        )
     )
     placements = MappingProxyType({**record.placements, credential: placement})
     return recorded.with_server(server, replace(record, placements=placements))
@@ -174,13 +180,14 @@ def _switch(
         since=since,
         evidence=Evidence.REPORTED,
         claim=claim or known,
+        certificate=before.certificate if before is not None else "",
     )
     cleared = {c: ended for c, ended in record.cleared.items() if c != credential}
     after = replace(
         record,
         placements=MappingProxyType(placements),
         cleared=MappingProxyType(cleared),
-        set_back=None,
+        set_back=None if credential == record.target else record.set_back,
     )
     return recorded.with_server(server, after)
 

@@ -113,6 +113,8 @@ def make_plan(
         refuse_unable_hosts(desired, surveys)
     new: list[NewCredential] = []
     reasons: dict[ScopeName, str] = {}
+    running = recorded.running(desired.playbook)
+    paused = running is not None and bool(running.paused)
     targets: dict[HostName, CredentialId | None] = {
         server: None
         for server, record in recorded.servers.items()
@@ -122,7 +124,9 @@ def make_plan(
     }
     for scope in desired.scopes:
         known = candidate(scope, desired, recorded)
-        reason = reason_to_rekey(scope, known, desired, recorded, surveys, now=now, new_key=new_key)
+        reason = reason_to_rekey(
+            scope, known, desired, recorded, surveys, now=now, new_key=new_key, paused=paused
+        )
         if known is None or reason:
             made = new_credential(scope, desired, now=now, random=random)
             new.append(made)
@@ -131,7 +135,6 @@ def make_plan(
         else:
             target = known.id
         targets |= dict.fromkeys(scope.servers, target)
-    running = recorded.running(desired.playbook)
     same = _is_as_before(desired, recorded, targets)
     start = RolloutStarted(
         rollout=RolloutId(random(8).hex()),

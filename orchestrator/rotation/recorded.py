@@ -6,6 +6,7 @@ intent of a visit whose end is not known stays in ``pending``, and every questio
 had not (S3).
 """
 
+import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -63,12 +64,14 @@ class Placement:
     Attributes:
         since: when it took this standing.
         claim: the last signature the server made with it that the controller has verified.
+        certificate: SHA-256 (hex) of the bytes of its certificate there; empty: none, or not known.
     """
 
     standing: Standing
     since: datetime
     evidence: Evidence
     claim: Claim | None = None
+    certificate: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
@@ -123,6 +126,7 @@ class Intent:
         bundle: the bundle it may have installed.
         proves: the proofs it asks an agent for, in the order of the claims.
         challenges: what it asks a server to sign, by credential.
+        certificates: SHA-256 (hex) of the certificates it may have brought, by credential.
     """
 
     host: HostName
@@ -133,6 +137,7 @@ class Intent:
     bundle: Installed | None = None
     proves: tuple[Proof, ...] = ()
     challenges: Mapping[CredentialId, Challenge] = field(default_factory=dict)
+    certificates: Mapping[CredentialId, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -196,7 +201,7 @@ class Credential:
         servers: whom it was made for.
         not_before, not_after: its cryptoperiod.
         in_flight: the longest time that any playbook it was used under lets its messages live (S7).
-        grace: how long after ``not_after`` agents accept it.
+        grace: how long after its end agents accept it.
         public: None: not made yet.
         certificates: PEM by server.
         chains: PEM by server, from the issuer up to and without the root.
@@ -204,6 +209,10 @@ class Credential:
         in_vault: whether the vault may hold its private key.
         ended: ``compromised`` or ``lost``, when a person has said so.
         ended_why: the person's reason.
+        prolonged: until when it is kept in use, past ``not_after``, since its successor is kept waiting.
+        prolonged_why: what its successor waits for.
+        uncertified: servers whose certificate has yet to be made anew for that end.
+        superseded: SHA-256 (hex) of the certificates each server was given before the present one.
     """
 
     id: CredentialId
@@ -224,6 +233,10 @@ class Credential:
     in_vault: bool = False
     ended: KeyState | None = None
     ended_why: str = ""
+    prolonged: datetime | None = None
+    prolonged_why: str = ""
+    uncertified: frozenset[HostName] = frozenset()
+    superseded: Mapping[HostName, frozenset[str]] = field(default_factory=dict)
 
     @property
     def is_to_be_made_there(self) -> bool:
@@ -236,9 +249,19 @@ class Credential:
         return self.ended is KeyState.COMPROMISED
 
     @property
+    def ends(self) -> datetime:
+        """The end of its certificates: that of its cryptoperiod, or later where its successor waits."""
+        return self.prolonged or self.not_after
+
+    @property
     def expires(self) -> datetime:
         """From when on agents refuse it (``exp`` in bundles, S10)."""
-        return self.not_after + self.grace
+        return self.ends + self.grace
+
+    def certificate_digest(self, server: HostName) -> str | None:
+        """SHA-256 (hex) of the certificate that a server is to have; None: it has none yet."""
+        issued = self.certificates.get(server)
+        return hashlib.sha256(issued.encode()).hexdigest() if issued is not None else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,7 +4,6 @@ A key stays as long as it is what the playbook asks for, is not due, and nobody 
 given it. A key that a server has lost is brought back from the vault; where it cannot be, it is replaced.
 """
 
-import hashlib
 from collections.abc import Mapping
 from datetime import datetime
 
@@ -45,6 +44,7 @@ def reason_to_rekey(
     *,
     now: datetime,
     new_key: bool,
+    paused: bool,
 ) -> str:
     """Why the scope needs a new key; empty when it does not.
 
@@ -56,6 +56,8 @@ def reason_to_rekey(
         surveys: of the hosts that could be reached.
         now: the present.
         new_key: whether a new key was asked for, due or not.
+        paused: whether the playbook's rollout is paused: then no key comes due, and the one in use is
+            prolonged instead (``prolonging.py``).
     """
     if known is None:
         moved = [
@@ -75,7 +77,7 @@ def reason_to_rekey(
     before = recorded.playbooks.get(desired.playbook)
     if before is not None and not _same_issuer(before, desired):
         return "its certificate is to come from another issuer"
-    if due_at(known.not_before, known.not_after, desired.certificate.renew_at) <= now:
+    if not paused and due_at(known.not_before, known.not_after, desired.certificate.renew_at) <= now:
         return "its key is due"
     given = {*known.servers, *known.certificates}
     left = sorted(given - set(scope.servers))
@@ -110,7 +112,7 @@ def _lost(
         return f"it was made on {server} and is gone from there"
     if held is None and not known.in_vault:
         return f"{server} lacks it and the vault has no copy"
-    issued = known.certificates.get(server)
+    issued = known.certificate_digest(server)
     if held is None or issued is None:
         return ""
     if held.certificate_digest is None:
@@ -118,7 +120,7 @@ def _lost(
         placement = record.placements.get(known.id) if record is not None else None
         staged = placement is not None and placement.claim is not None
         return f"{server} has lost the certificate of it" if staged else ""
-    if held.certificate_digest != hashlib.sha256(issued.encode()).hexdigest():
+    if held.certificate_digest not in {issued, *known.superseded.get(server, ())}:
         return f"{server} keeps another certificate than it was given"
     return ""
 

@@ -58,14 +58,16 @@ def _server(
         standing = _standing(held, survey.current, credential.id in could_sign)
         before = record.placements.get(credential.id)
         proven = fits(held, credential)
+        certificate = held.certificate_digest or ""
         if before is not None and before.standing is standing and (proven or before.claim is None):
-            placements[credential.id] = before
+            placements[credential.id] = replace(before, certificate=certificate)
         else:
             placements[credential.id] = Placement(
                 standing=standing,
                 since=at,
                 evidence=Evidence.SURVEYED,
                 claim=before.claim if before is not None and proven else None,
+                certificate=certificate,
             )
     signing = {c for c, placement in placements.items() if placement.standing in SIGNING}
     ended = {**record.cleared, **dict.fromkeys(could_sign, at)}

@@ -58,7 +58,7 @@ def keys_answer(credentials: Sequence[Credential]) -> Answer:
             one.scope,
             one.state,
             instant(one.state_since),
-            instant(one.not_after),
+            instant(one.ends),
             named(one.servers),
         )
         for one in credentials
@@ -85,6 +85,7 @@ def key_answer(credential: Credential) -> Answer:
         ("since", instant(credential.state_since)),
         ("begins", instant(credential.not_before)),
         ("ends", instant(credential.not_after)),
+        *_prolonged(credential),
         ("agents refuse it", instant(credential.expires)),
         ("in the vault", "yes" if credential.in_vault else "no"),
     ]
@@ -151,6 +152,12 @@ def holdings_answer(host: str, found: Sequence[Holding]) -> Answer:
     )
 
 
+def _prolonged(credential: Credential) -> list[tuple[str, str]]:
+    if credential.prolonged is None:
+        return []
+    return [("kept until", f"{instant(credential.prolonged)}: {credential.prolonged_why}")]
+
+
 def _credential(credential: Credential) -> dict[str, Any]:
     public = credential.public
     return {
@@ -165,6 +172,8 @@ def _credential(credential: Credential) -> dict[str, Any]:
         "state_since": stamp(credential.state_since),
         "not_before": stamp(credential.not_before),
         "not_after": stamp(credential.not_after),
+        "prolonged_until": stamp(credential.prolonged),
+        "prolonged_because": credential.prolonged_why,
         "servers": list(credential.servers),
         "in_vault": credential.in_vault,
     }

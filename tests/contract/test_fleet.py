@@ -1,5 +1,6 @@
 """What every ``Fleet`` does: the one in memory, and the one that reaches real hosts over SSH."""
 
+import hashlib
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -111,6 +112,33 @@ def test_another_credential_under_the_same_id_is_refused_and_the_first_stays(wor
 
     assert isinstance(visit(world, SERVER, stage(key())), Refused)
     assert survey(world, SERVER).credentials[0].key == first.public.spki_digest
+
+
+def test_a_later_certificate_of_the_same_key_replaces_the_one_before(world: World) -> None:
+    pair, other = key(), key()
+    first = stage(pair)
+    later = replace(stage(pair), certificate_pem=certificate(other), chain_pem=certificate(other))
+    visit(world, SERVER, first, activate())
+
+    assert isinstance(visit(world, SERVER, later), Changed)
+    assert isinstance(visit(world, SERVER, later), Unchanged)
+
+    found = survey(world, SERVER)
+    (held,) = found.credentials
+    assert (found.current, held.key) == (ONE, pair.public.spki_digest)
+    assert held.certificate_digest == hashlib.sha256(later.certificate_pem.encode()).hexdigest()
+
+
+def test_where_it_is_in_use_the_hook_is_due_again(world: World) -> None:
+    pair = key()
+    later = replace(stage(pair), certificate_pem=certificate(key()))
+    visit(world, SERVER, stage(pair), activate())
+    assert isinstance(visit(world, SERVER, activate()), Unchanged)
+
+    visit(world, SERVER, later)
+
+    assert isinstance(visit(world, SERVER, activate(hook=world.failing_hook(SERVER))), Failed)
+    assert survey(world, SERVER).current == ONE
 
 
 def test_a_key_made_on_the_host_is_requested_once_and_certified(world: World, algorithm: Algorithm) -> None:

@@ -28,7 +28,6 @@ from orchestrator.rotation.visits import (
     Unchanged,
 )
 from tests.integration.program import (
-    CERTIFICATE,
     ED25519,
     ONE,
     P256,
@@ -88,18 +87,10 @@ REFUSALS: dict[str, tuple[Callable[[], Order], str]] = {
         lambda: stage(ONE, P256),
         "another credential is here under the id",
     ),
-    "a credential that is here with another certificate": (
-        lambda: stage(ONE, certificate=CERTIFICATE.replace("bm9", "bm8")),
-        "another credential is here under the id",
-    ),
     "staging what is disarmed": (lambda: stage(THREE), "is disarmed here"),
     "a certificate for a key that was never made": (
         lambda: replace(stage(UNKNOWN), private_key=None),
         "no key was made here for credential",
-    ),
-    "another certificate for a key that has one": (
-        lambda: replace(keyless(ONE), chain_pem=CERTIFICATE * 2),
-        "another credential is here under the id",
     ),
     "a certificate for a disarmed key": (lambda: keyless(THREE), "is disarmed here"),
     "making a key where one was brought": (lambda: generate(ONE), "its key was not made here"),

@@ -20,6 +20,7 @@ from orchestrator.rotation import engine, plan, proofs, revert, settle, surveys
 from orchestrator.rotation import events as ev
 from orchestrator.rotation import visits as vs
 from orchestrator.rotation.bundles import Press, wanted_lines
+from orchestrator.rotation.errands import Errand, ServerErrands
 from orchestrator.rotation.observed import HostSurvey
 from orchestrator.rotation.recorded import Credential, Installed, Recorded, Rollout, Standing, TrustLine
 from orchestrator.rotation.standing import View
@@ -152,9 +153,9 @@ def _torn() -> Patches:
 
 @_mutant("erases before it disarms", ONE, "S7")
 def _erases_first() -> Patches:
-    real = engine._Round._server_errand
+    real = ServerErrands.for_step
 
-    def errand(question: Any, server: HostName, step: Any) -> engine.Errand | None:
+    def errand(question: Any, server: HostName, step: Any) -> Errand | None:
         found = real(question, server, step)
         if found is None or not isinstance(found.orders[0], vs.Disarm):
             return found
@@ -163,7 +164,7 @@ def _erases_first() -> Patches:
             found, orders=(vs.Erase(credentials=gone),), intent=replace(found.intent, disarms=(), erases=gone)
         )
 
-    yield patch.object(engine._Round, "_server_errand", errand)
+    yield patch.object(ServerErrands, "for_step", errand)
 
 
 @_mutant("counts a proof of another bundle", fleet(1, 1, new_keys=1, snapshots=1), "S6")

@@ -19,6 +19,7 @@ from orchestrator.rotation import engine
 from orchestrator.rotation import events as ev
 from orchestrator.rotation import visits as vs
 from orchestrator.rotation.engine import Decision
+from orchestrator.rotation.errands import Errand
 from orchestrator.rotation.outcomes import failing
 from orchestrator.rotation.recorded import Recorded, Standing
 from tests import fake_host
@@ -291,7 +292,7 @@ def _as_if_away(move: Move, away: frozenset[HostName], *, gone: bool) -> Move:
     return replace(move, good=move.good and not away, fault=move.fault or gone)
 
 
-def _lines(errand: engine.Errand) -> Any:
+def _lines(errand: Errand) -> Any:
     bundle = errand.intent.bundle
     return bundle.lines if bundle is not None else tuple(p.line for p in errand.intent.proves)
 
@@ -304,6 +305,7 @@ def _home_words(decision: Decision) -> tuple[str, ...]:
     words = {
         "make": decision.make,
         "certify": decision.certify,
+        "prolong": decision.prolong,
         "destroy": decision.destroy,
         "end": decision.ended,
         "halt": decision.halt,

@@ -77,7 +77,7 @@ order_generate() {
 }
 
 order_stage() {
-  id=$1 place=server/credentials/$1 key_count=$2 key_hash=$3 sent=" $5 $7"
+  id=$1 place=server/credentials/$1 key_count=$2 key_hash=$3 certificates=" $5 $7" sent=" $5 $7"
   is_hex "$id" 32 && is_hex "$5" 64 && is_hex "$7" 64 || stop 'the visit is garbled'
   fetch_challenge "$new.text"
   if [ "$key_count" != - ]; then
@@ -97,30 +97,35 @@ order_stage() {
   else
     set -- "$new/key.pem" "$new/cert.pem" "$new/chain.pem"
   fi
-  if [ -e "$place/cert.pem" ] || { [ "$key_count" != - ] && [ -e "$place" ]; }; then
-    if [ "$key_count" = - ]; then set --; else set -- "$key"; fi
-    hashes "$@" "$place/cert.pem" "$place/chain.pem"
-    [ "$hashes" = "$sent" ] || stop "another credential is here under the id $id"
-    sign_or_stop "$key" "$new.text"
-    say "signature $signature"
-    done_with unchanged
-    return
-  fi
   hashes "$@"
   [ "$hashes" = "$sent" ] || stop "what was written in $base is not what was sent"
-  if [ "$key_count" != - ]; then
+  if [ "$key_count" != - ] && [ ! -e "$place" ]; then
     sign_or_stop "$new/key.pem" "$new.text"
     make_folders 700 server server/credentials
     settle "$@" "$new"
     move "$new" "$place"
     durable server/credentials server .
   else
+    if [ "$key_count" != - ]; then
+      hashes "$key"
+      [ "$hashes" = " $key_hash" ] || stop "another credential is here under the id $id"
+    fi
     sign_or_stop "$key" "$new.text"
-    settle "$@"
+    hashes "$place/cert.pem" "$place/chain.pem"
+    if [ "$hashes" = "$certificates" ]; then
+      say "signature $signature"
+      done_with unchanged
+      return
+    fi
+    to=''
+    if [ -e "$place/cert.pem" ]; then leads server credentials; fi
+    settle "$new/cert.pem" "$new/chain.pem"
+    # What signs may have read the certificate before this one, so its hook is due again.
+    if [ "$to" = "$id" ]; then put server/hook-pending "$id" || cannot_write; fi
     # The certificate comes last: with it the credential is complete.
     move "$new/chain.pem" "$place/chain.pem"
     move "$new/cert.pem" "$place/cert.pem"
-    durable "$place" .
+    durable "$place" server .
   fi
   say "signature $signature"
   done_with changed
