@@ -4,7 +4,7 @@ from datetime import timedelta
 
 from orchestrator.errors import RefusedError
 from orchestrator.operations.handover import Result, hand_over
-from orchestrator.operations.lease import require_free
+from orchestrator.operations.lease import release, require_free
 from orchestrator.operations.planning import go_on
 from orchestrator.ports import Clock, Ledger, Ports
 from orchestrator.rotation.events import AgentsWaived, RolloutPaused, RolloutResumed
@@ -48,6 +48,8 @@ def resume(ports: Ports, name: str, *, wait: timedelta) -> Result:
 def revert(ports: Ports, name: str, *, wait: timedelta) -> Result:
     """Take a rollout back, as a rollout of its own; agents that it did not wait for are not waited for now.
 
+    Hosts with a visit whose end is not known are asked first: one of them may have put its old key away.
+
     Raises:
         UsageError: no such rollout, or several.
         RefusedError: it cannot be taken back any more (``rotation.revert``).
@@ -55,8 +57,14 @@ def revert(ports: Ports, name: str, *, wait: timedelta) -> Result:
     """
     recorded = ports.ledger.read()
     rollout = rollout_named(recorded, name)
-    event = plan_revert(recorded, rollout, random=ports.entropy)
     require_free(recorded, ports)
+    if rollout.ended is None and recorded.pending:
+        recorded, _ = go_on(recorded, rollout.playbook, ports)
+    try:
+        event = plan_revert(recorded, rollout, random=ports.entropy)
+    except RefusedError:
+        release(recorded, ports)
+        raise
     waived = [AgentsWaived(rollout=event.rollout, agents=rollout.waived)] if rollout.waived else []
     recorded = ports.ledger.append([event, *waived], onto=recorded, at=ports.clock.now())
     return _carry_on(ports, recorded, recorded.rollouts[event.rollout], wait)

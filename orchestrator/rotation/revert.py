@@ -1,7 +1,7 @@
 """Taking a rollout back: every server to the key it had, as a rollout of its own (L5).
 
-It is possible until an old key is put away. From then on the way back is the way forward: a new rollout to
-another key.
+It is possible until an old key is put away, or may have been, by a visit whose end is not known. From then on
+the way back is the way forward: a new rollout to another key.
 """
 
 from orchestrator.errors import RefusedError
@@ -69,6 +69,13 @@ def _earlier(recorded: Recorded, rollout: Rollout, server: HostName) -> Credenti
         if placement.standing in SIGNING
     }
     old = [credential for credential in signing if credential != target]
+    intent = recorded.pending.get(server)
+    if intent is not None and not {*old}.isdisjoint(intent.disarms):
+        raise RefusedError(
+            f"rollout {rollout.id} cannot be taken back: {server} may have put its old key away, and has not "
+            "answered since",
+            hint="Once it answers: keyrelay rollout revert again, or keyrelay apply to go forward.",
+        )
     if old:
         return max(old, key=lambda credential: signing[credential].since)
     switched = target is not None and target in signing

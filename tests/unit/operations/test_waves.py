@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from datetime import timedelta
+from itertools import count as counting
 
 import pytest
 
@@ -165,6 +166,40 @@ def test_once_an_old_key_is_put_away_there_is_no_way_back(world: World) -> None:
     world.apply(in_waves(), new_key=True, wait=timedelta(minutes=31))
     with pytest.raises(RefusedError, match="no old key within reach"):
         revert(world.ports, running(world).id, wait=timedelta(0))
+
+
+def until_an_old_key_is_put_away(world: World) -> None:
+    """The controller is killed when server-1 has put its old key away, before it can write that down."""
+    world.apply(in_waves())
+    world.apply(in_waves(), new_key=True, wait=2 * SOAK)
+    world.clock.wait_until(world.clock.now() + SOAK)
+    for points in counting(1):
+        world.apply_and_die(in_waves(), after=points)
+        if world.fleet.hosts[SERVERS[0]].disarmed:
+            break
+    assert world.recorded.pending[SERVERS[0]].disarms
+
+
+def test_a_server_that_may_have_put_its_old_key_away_is_asked_before_a_revert(world: World) -> None:
+    until_an_old_key_is_put_away(world)
+    world.fleet.heal(SERVERS[0])
+    before = running(world)
+    with pytest.raises(RefusedError, match="no old key within reach"):
+        revert(world.ports, before.id, wait=timedelta(0))
+    assert running(world) == before
+    assert world.recorded.lease is None
+    assert world.apply(in_waves()).complete
+
+
+def test_a_rollout_is_not_taken_back_while_nobody_knows_whether_an_old_key_is_there(world: World) -> None:
+    until_an_old_key_is_put_away(world)
+    world.fleet.trouble(SERVERS[0], unreachable="off")
+    with pytest.raises(
+        RefusedError, match="server-1 may have put its old key away, and has not answered since"
+    ):
+        revert(world.ports, running(world).id, wait=timedelta(0))
+    world.fleet.heal(SERVERS[0])
+    assert world.apply(in_waves()).complete
 
 
 def test_the_first_and_the_ended_rollout_cannot_be_taken_back(world: World) -> None:
