@@ -9,8 +9,10 @@ from orchestrator.inventory.model import HostName
 from orchestrator.rotation.lifecycle import KeyState
 from orchestrator.rotation.recorded import Recorded
 from tests.fake_state import HostState
-from tests.model.canonical import edges_of
-from tests.model.state import Edge, State, Used
+from tests.model.naming import edges_of
+from tests.model.state import Edge, Made, State, Used
+
+_known_edges: dict[int, tuple[object, frozenset[Edge]]] = {}
 
 
 class BrokenError(AssertionError):
@@ -43,14 +45,14 @@ def live(state: State, server: HostName) -> str | None:
 def trusts(state: State, agent: HostName, server: HostName, credential: str) -> bool:
     """Whether the agent's bundle accepts this server with this credential."""
     bundle = state.hosts[agent].bundle
-    known = state.recorded.credentials.get(credential)  # type: ignore[call-overload]
-    if bundle is None or known is None or known.public is None:
-        return False
-    return (server, known.public.spki_digest) in edges_of(bundle)
+    made = state.made.get(credential)
+    return bundle is not None and made is not None and (server, made.key) in edges_of(bundle)
 
 
 def observed(before: State, after: State) -> State:
     """``after`` with what the observer remembers brought up to date."""
+    if after.recorded.credentials is not before.recorded.credentials:
+        after = _with_new_keys(after)
     left = {
         s
         for s in after.recorded.servers
@@ -66,9 +68,8 @@ def observed(before: State, after: State) -> State:
         used: until for used, until in before.cooling.items() if until > after.now and used not in armed
     }
     for server, credential in before.used - armed:
-        known = after.recorded.credentials[credential]  # type: ignore[index]
-        cooling[server, credential] = after.now + known.in_flight
-    now = set(edges(after.recorded))
+        cooling[server, credential] = after.now + after.made[credential].in_flight
+    now = _edges_of(after.recorded)
     held = {edge for edge in after.held if edge in now}
     for agent, server in now - held:
         using = live(after, server)
@@ -77,6 +78,22 @@ def observed(before: State, after: State) -> State:
             held.add((agent, server))
     held = {(a, s) for a, s in held if s not in left or trusts(after, a, s, str(live(after, s)))}
     return after.changed(used=armed, cooling=cooling, held=frozenset(held))
+
+
+def _edges_of(recorded: Recorded) -> frozenset[Edge]:
+    known = _known_edges.get(id(recorded.playbooks))
+    if known is None:
+        known = _known_edges[id(recorded.playbooks)] = (recorded.playbooks, frozenset(edges(recorded)))
+    return known[1]
+
+
+def _with_new_keys(state: State) -> State:
+    new = {
+        c.id: Made(key=c.public.spki_digest, in_flight=c.in_flight, expires=c.expires)
+        for c in state.recorded.credentials.values()
+        if c.public is not None and c.id not in state.made
+    }
+    return state.changed(made={**state.made, **new}) if new else state
 
 
 def _strange(state: State, servers: Iterable[HostName]) -> frozenset[Used]:

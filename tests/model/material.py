@@ -5,7 +5,7 @@ hash that only the right key can account for; the digest of a bundle is as long 
 """
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -93,8 +93,8 @@ class SetVault:
         kept: the numbers of the keys in it, by record.
     """
 
-    kept: dict[str, int] = field(default_factory=dict)
-    changed: list[dict[str, int]] = field(default_factory=list)
+    kept: Mapping[str, int] = field(default_factory=dict)
+    changed: list[Mapping[str, int]] = field(default_factory=list)
 
     def put(self, record: str, purpose: str, secret: Secret) -> None:
         del purpose

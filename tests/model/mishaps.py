@@ -60,13 +60,14 @@ class Mishaps:
             meddled=state.meddled | {host},
             adrift=state.adrift | {host},
             snapshot=None,
+            perturbed=True,
         )
         return costing(Move(label=("rollback", host), after=after), snapshots=state.left.snapshots - 1)
 
     def _restored(self, state: State, backup: Backup) -> Iterator[Move]:
         """An older ledger and vault are put back: no harm, or refused (S9)."""
         if not backup.passed:
-            after = state.changed(recorded=backup.recorded, vault=backup.vault, backup=None)
+            after = state.changed(recorded=backup.recorded, vault=backup.vault, backup=None, perturbed=True)
             yield costing(Move(label=("restore",), after=after), backups=state.left.backups - 1)
             return
         for host in sorted(backup.passed):

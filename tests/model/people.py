@@ -94,7 +94,9 @@ class People:
             target = rollout.targets.get(server)
             old = {c for s, c in state.used if s == server and c != target}
             leaked = state.recorded.servers[server].placements.keys() & state.leaked
-            if not old or leaked or server in state.meddled:
+            intent = state.recorded.pending.get(server)
+            unsure = intent is not None and intent.disarms
+            if not old or leaked or unsure or server in state.meddled:
                 return
         raise BrokenError("L5", f"no server has put its old key away, and yet: {why}")
 
@@ -119,6 +121,6 @@ class People:
             self.stage.put_on(state)
             event = ev.KeyEnded(credential=credential.id, how=KeyState.COMPROMISED, reason="it leaked")
             self.stage.ledger.append([event], onto=state.recorded, at=state.now)
-            ended = self.stage.taken_off(state, leaked=state.leaked | {credential.id})
+            ended = self.stage.taken_off(state, leaked=state.leaked | {credential.id}, perturbed=True)
             move = Move(label=("compromise", credential.state), after=ended)
             yield costing(move, compromises=state.left.compromises - 1)

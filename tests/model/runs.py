@@ -131,7 +131,7 @@ class Runs:
             return
         # The vault changes between two appends: each of its changes is a point of its own.
         points: list[tuple[Recorded, Mapping[str, int]]] = []
-        last, kept = state.recorded, dict(state.vault)
+        last, kept = state.recorded, state.vault
         told = list(vaults)
         for recorded, vault in before:
             while kept != vault and told:
@@ -263,19 +263,32 @@ class Runs:
                     fault=True,
                 )
 
-    def surveyed(self, state: State, host: HostName, *, good: bool = False) -> Move:
-        """A run begins, and asks the host; behind a fence, where an earlier visit may still be at work."""
+    def surveyed(self, state: State, hosts: Sequence[HostName], *, good: bool = False) -> Move:
+        """A run begins, and asks hosts; behind a fence, where an earlier visit may still be at work."""
         stage = self.stage
         stage.put_on(state)
-        recorded, fences = state.recorded, {}
-        if host in recorded.pending:
+        recorded = state.recorded
+        uncertain = [host for host in hosts if host in recorded.pending]
+        if uncertain:
             recorded = take(recorded, stage.ports)
-            fences[host] = vs.Fence(generation=recorded.generation, counter=recorded.version)
-        answers = survey(stage, [recorded.endpoints[host]], Silent(), fences)
+        fence = vs.Fence(generation=recorded.generation, counter=recorded.version)
+        endpoints = [recorded.endpoints[host] for host in hosts]
+        answers = survey(stage, endpoints, Silent(), dict.fromkeys(uncertain, fence))
         stage.ledger.append([answers.event()], onto=recorded, at=state.now)
-        there = {host: stage.hosts[host]} if fences else {}
-        after = stage.taken_off(state, meddled=state.meddled - {host}, hosts={**state.hosts, **there})
-        return replace(settled(state, after, ("survey", host), there), good=good)
+        there = {host: stage.hosts[host] for host in uncertain}
+        meddled = state.meddled.difference(hosts)
+        after = stage.taken_off(state, meddled=meddled, hosts={**state.hosts, **there})
+        return replace(settled(state, after, ("survey", *hosts), there), good=good)
+
+    def surveyed_in_part(self, state: State, hosts: Sequence[HostName]) -> Iterator[Move]:
+        """The same, but not every host answers."""
+        seen: set[Any] = set()
+        for chosen in product((False, True), repeat=len(hosts)):
+            answering = [host for host, answers in zip(hosts, chosen, strict=True) if answers]
+            gist = tuple(sorted(repr(self.alike.get(host, host)) for host in answering))
+            if answering and len(answering) < len(hosts) and gist not in seen:
+                seen.add(gist)
+                yield replace(self.surveyed(state, answering), fault=True)
 
     def resumed(self, state: State, playbook: PlaybookName) -> Iterator[Move]:
         rollout = state.recorded.running(playbook)

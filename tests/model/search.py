@@ -8,15 +8,17 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from operator import ge
 from time import process_time
 from typing import Any
 
 from orchestrator.inventory.model import HostName
 from orchestrator.rotation.lifecycle import KeyState
-from tests.model.canonical import canonical
+from tests.model.canonical import Canon, Key
 from tests.model.invariants import BrokenError, check_move, check_state, observed
 from tests.model.material import cheap
 from tests.model.state import State
+from tests.model.swift import swift
 from tests.model.world import Configuration, Label, Move, Moves
 
 LONGEST_BEGINNING = 200
@@ -68,7 +70,7 @@ def search(
     gc.collect()
     gc.disable()  # states hold no cycles, and there are many of them to go through
     try:
-        with cheap():
+        with cheap(), swift():
             return _Search(configuration).run(seeded)
     finally:
         gc.enable()
@@ -78,7 +80,8 @@ class _Search:
     def __init__(self, configuration: Configuration) -> None:
         self.configuration = configuration
         self.moves = Moves(configuration)
-        self.number: dict[bytes, int] = {}
+        self.canon = Canon(configuration.symmetry)
+        self.covering: dict[Key, list[tuple[tuple[int, ...], frozenset[Any], int]]] = {}
         self.parent: list[int] = []
         self.label: list[Label] = []
         self.depth: list[int] = []
@@ -148,15 +151,18 @@ class _Search:
     def _admit(self, before: State, after: State, parent: int, label: Label) -> int:
         if after is not before:
             after = observed(before, after)
-        key, alike = canonical(after, self.configuration.symmetry)
-        known = self.number.get(key)
+        key, alike, duties = self.canon(after)
+        left = _rank(after)
+        covering = self.covering.setdefault(key, [])
         self.last = (parent, label)
         if label[0] != "rollback" and parent >= 0:
             check_move(before, after)
-        if known is not None:
-            return known
+        for had, bound, known in covering:
+            if duties <= bound and all(map(ge, had, left)):
+                return known
         check_state(after)
-        number = self.number[key] = len(self.parent)
+        number = len(self.parent)
+        covering.append((left, duties, number))
         self.parent.append(parent)
         self.label.append(label)
         self.depth.append(self.depth[parent] + 1 if parent >= 0 else 0)
@@ -212,6 +218,22 @@ class _Search:
                     )
 
 
+def _rank(state: State) -> tuple[int, ...]:
+    left = state.left
+    return (
+        99 if left.faults is None else left.faults,
+        left.new_keys,
+        left.reverts,
+        left.edits,
+        left.compromises,
+        left.waivers,
+        left.snapshots,
+        left.backups,
+        left.late,
+        left.ageing,
+    )
+
+
 def tell(label: Label) -> str:
     """A move in words."""
     match label:
@@ -235,8 +257,8 @@ def tell(label: Label) -> str:
             return f"{playbook}: at home {', '.join(what)}" + (
                 "" if whole else f", killed after part {number + 1}"
             )
-        case ("survey", host):
-            return f"{host} is surveyed"
+        case ("survey", *hosts):
+            return f"a run asks {', '.join(hosts)}"
         case ("apply", playbook, new_key, _):
             return f"{playbook} is applied" + (" with --new-key" if new_key else "")
         case _:

@@ -79,7 +79,7 @@ class Stage:
     def put_on(self, state: State, recorded: Recorded | None = None) -> None:
         self.ledger.recorded = state.recorded if recorded is None else recorded
         self.ledger.marks = []
-        self.ledger.vault.kept = dict(state.vault)
+        self.ledger.vault.kept = state.vault
         self.ledger.vault.changed = []
         self.numbers.drawn, self.numbers.keys = state.drawn, state.keys
         self.hosts = dict(state.hosts)

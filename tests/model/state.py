@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from orchestrator.inventory.model import HostName
+from orchestrator.keys.material import SpkiDigest
 from orchestrator.policy.desired import Desired, PlaybookName
 from orchestrator.rotation.recorded import Recorded
 from orchestrator.rotation.visits import Visit
@@ -46,6 +47,19 @@ class Backup:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Made:
+    """A key that was made once, whether or not the ledger still knows of it.
+
+    Attributes:
+        in_flight: how long its messages live.
+    """
+
+    key: SpkiDigest
+    in_flight: timedelta
+    expires: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Left:
     """How often each rare thing may still happen.
 
@@ -77,6 +91,7 @@ class State:  # without slots, so that a state can be copied in one go
         vault: the numbers of the keys that the vault holds, by credential.
         drawn, keys: how much randomness was used (``material.Numbers``).
         asked: what each playbook asks for now, edited or not.
+        made: every key that was ever made, by credential.
         used: credentials that lie within reach on a server that has used them.
         cooling: those that it cannot sign with any more, and until when its messages live.
         held: edges on which the agent has believed its server.
@@ -87,6 +102,8 @@ class State:  # without slots, so that a state can be copied in one go
         leaked: credentials that lost their protection.
         waived: agents that a person has said not to wait for.
         snapshot: a host as it once was.
+        perturbed: whether a host, a key or the ledger was ever changed by somebody else. Until then, to apply
+            what is under way is to go on with it.
     """
 
     recorded: Recorded
@@ -97,6 +114,7 @@ class State:  # without slots, so that a state can be copied in one go
     keys: int
     asked: Mapping[PlaybookName, Desired]
     left: Left
+    made: Mapping[str, Made] = field(default_factory=dict)
     used: frozenset[Used] = frozenset()
     cooling: Mapping[Used, datetime] = field(default_factory=dict)
     held: frozenset[Edge] = frozenset()
@@ -108,6 +126,7 @@ class State:  # without slots, so that a state can be copied in one go
     snapshot: tuple[HostName, HostState] | None = None
     backup: Backup | None = None
     late: Late | None = None
+    perturbed: bool = False
 
     def changed(self, **changes: Any) -> "State":
         """A copy with other values; as ``dataclasses.replace``, in a tenth of the time."""

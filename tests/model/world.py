@@ -60,8 +60,9 @@ class Moves:
         for move in self.good(state, faults=faults):
             if faults or not move.fault:
                 yield counted(move)
-        for host in unsure[1:]:
-            yield self.runs.surveyed(state, host)
+        if faults and len(unsure) > 1:
+            for move in self.runs.surveyed_in_part(state, unsure):
+                yield counted(move)
         yield from self.people.moves(state)
         if self.configuration.ticks:
             yield self._tick(state)
@@ -82,13 +83,14 @@ class Moves:
         """
         unsure = sorted(state.recorded.pending.keys() | state.meddled)
         if unsure:
-            yield self.runs.surveyed(state, unsure[0], good=True)
+            yield self.runs.surveyed(state, unsure, good=True)
             return
         waits = False
         under_way = {p for p in self.playbooks if state.recorded.running(p) is not None}
         for playbook in sorted(self.playbooks, key=lambda p: p not in under_way):
             idle = under_way and playbook not in under_way
-            planned = None if idle else self.people.planned(state, playbook)
+            goes_on = playbook in under_way and not state.perturbed
+            planned = None if idle or goes_on else self.people.planned(state, playbook)
             if planned is not None:
                 yield replace(planned, good=True)
             if playbook not in state.recorded.playbooks:
