@@ -52,6 +52,50 @@ class KeyMaterialError(KeyrelayError):
     """A key, certificate, CSR or sealed secret is damaged, weak, or does not belong where it was put."""
 
 
+class UnsupportedFileError(KeyMaterialError):
+    """A file is in no format that keyrelay reads, or holds nothing that is looked for in it."""
+
+
+class DamagedFileError(KeyMaterialError):
+    """A file begins as one of a known format and is not one: cut off, changed, or malformed."""
+
+
+class TooCostlyError(KeyMaterialError):
+    """To read a file would take more room or work than keyrelay spends on one."""
+
+
+class PasswordNeededError(KeyMaterialError):
+    """A file is encrypted, and no password was given."""
+
+
+class WrongPasswordError(KeyMaterialError):
+    """A file is encrypted under another password."""
+
+
+class UnsupportedKeyError(KeyMaterialError):
+    """A key is sound, but of a kind or size that keyrelay does not hand over."""
+
+
+class WeakKeyError(KeyMaterialError):
+    """A key, or the signature on a certificate, is too weak to be relied on."""
+
+
+class KeyMismatchError(KeyMaterialError):
+    """A private key and a certificate do not belong together."""
+
+
+class ChainError(KeyMaterialError):
+    """Certificates do not make a chain, or the chain does not hold."""
+
+
+class ExpiredCertificateError(KeyMaterialError):
+    """A certificate is not valid any more."""
+
+
+class NotYetValidError(KeyMaterialError):
+    """A certificate is not valid yet."""
+
+
 class VaultError(KeyrelayError):
     """The vault cannot be opened, or a record in it cannot be read."""
 

@@ -156,13 +156,16 @@ def test_every_module_has_its_line_in_the_architecture() -> None:
     for module in package.glob("*/*.py"):
         if module.stem != "__init__":
             assert f"| `{module.stem}` |" in sections[module.parent.name], module
+    for module in package.glob("keys/*/*.py"):
+        if module.stem != "__init__":
+            assert f"| `{module.parent.name}/{module.stem}` |" in sections["keys"], module
     for module in package.glob("*.py"):
         if module.stem != "__init__":
             assert f"| `{module.stem}` |" in sections["beside the packages"], module
     named = {
         (room, name)
         for room, rows in sections.items()
-        for name in re.findall(r"^\| `(\w+)` ", rows, re.MULTILINE)
+        for name in re.findall(r"^\| `([\w/]+\w)` ", rows, re.MULTILINE)
     }
     for room, name in named:
         place = package if room == "beside the packages" else package / room
