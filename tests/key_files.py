@@ -8,7 +8,7 @@ from cryptography import x509
 
 from orchestrator.keys.authority import Authority, certify, make_issuer, make_request, make_root
 from orchestrator.keys.certificate import Certificate
-from orchestrator.keys.material import Algorithm, KeyPair, generate
+from orchestrator.keys.material import Algorithm, KeyPair, generate, open_signer
 from orchestrator.keys.secret import Secret
 from tests.fakes import SeededEntropy
 
@@ -38,8 +38,10 @@ def pair_of(algorithm: Algorithm, seed: str = "") -> KeyPair:
 def authorities(made_at: datetime = MADE_AT) -> tuple[Authority, Authority]:
     """A root and an issuer."""
     random = SeededEntropy(f"authorities {made_at}")
-    root = make_root(fleet="orchard", now=made_at, lifetime=timedelta(days=3650), random=random)
-    return root, make_issuer(root, fleet="orchard", now=made_at, lifetime=timedelta(days=730), random=random)
+    mine, below = (open_signer(pair_of(Algorithm.ECDSA_P256, f"{made_at} {n}").private) for n in range(2))
+    root = make_root(mine, fleet="orchard", now=made_at, lifetime=timedelta(days=3650), random=random)
+    days = timedelta(days=730)
+    return root, make_issuer(root, below, fleet="orchard", now=made_at, lifetime=days, random=random)
 
 
 def certified(
