@@ -108,6 +108,10 @@ class LedgerError(KeyrelayError):
     """The ledger is missing, damaged, or newer than this program."""
 
 
+class StoppedError(KeyrelayError):
+    """The run was asked to end before it had begun to change anything."""
+
+
 class ConflictError(KeyrelayError):
     """Another controller wrote first, or what was agreed to has changed meanwhile (S8)."""
 

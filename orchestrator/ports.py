@@ -26,7 +26,7 @@ class Clock(Protocol):
         ...
 
     def wait_until(self, instant: datetime) -> None:
-        """Return when ``instant`` is reached, at once if it is past."""
+        """Return when ``instant`` is reached, at once if it is past; early if the run is asked to end."""
         ...
 
 
@@ -44,7 +44,8 @@ class Fleet(Protocol):
     def run(self, visits: Sequence[Visit]) -> Iterator[Outcome]:
         """Make the visits, many at once, and yield each outcome as its visit ends.
 
-        Exactly one outcome for every visit, in any order; a slow or dead host delays nobody else.
+        Exactly one outcome for every visit, in any order; a slow or dead host delays nobody else. A fleet
+        that is asked to stop begins no further visit, and then has outcomes of those alone that it began.
         At most one visit names a given host. Closing the iterator early ends the visits under way.
         """
         ...
@@ -200,6 +201,27 @@ class ProgressSink(Protocol):
         ...
 
 
+class Stop(Protocol):
+    """Whether the run is to end early."""
+
+    @property
+    def asked(self) -> bool:
+        """Whether nothing further is to be begun; once it is, it stays so."""
+        ...
+
+
+class NeverStop:
+    """Nobody asks a run to end early."""
+
+    @property
+    def asked(self) -> bool:
+        """Never."""
+        return False
+
+
+NEVER: Stop = NeverStop()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ports:
     """All outside things that a handover needs."""
@@ -212,3 +234,4 @@ class Ports:
     issuer: Issuer
     controller: Controller
     progress: ProgressSink
+    stop: Stop = NEVER

@@ -61,6 +61,24 @@ class FakeController:
         return name in self.gone
 
 
+class FakeStop:
+    """Asks a run to end when the test says so.
+
+    Attributes:
+        after: so often it is looked at before it is asked for; None: it is not.
+    """
+
+    def __init__(self, after: int | None = None) -> None:
+        self.after = after
+
+    @property
+    def asked(self) -> bool:
+        if self.after is None:
+            return False
+        self.after = max(0, self.after - 1)
+        return self.after == 0
+
+
 class SeededEntropy:
     """Bytes that follow from the seed alone, other ones at each call."""
 

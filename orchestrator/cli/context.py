@@ -24,7 +24,7 @@ from orchestrator.keys.authority import ISSUER_KEY, Authority
 from orchestrator.keys.certificate import parse_certificate
 from orchestrator.keys.secret import Secret
 from orchestrator.operations.found import found
-from orchestrator.ports import Ports
+from orchestrator.ports import NEVER, Ports, Stop
 from orchestrator.records.database import Database
 from orchestrator.records.home import Home
 from orchestrator.records.home_keys import HomeKeys
@@ -45,11 +45,13 @@ class Context:
     Attributes:
         chosen_home: from ``--home`` or ``$KEYRELAY_HOME``.
         accept_new: whether the keys of unknown hosts are believed in this run.
+        stop: what asks the run to end early.
     """
 
     chosen_home: Path | None
     accept_new: bool
     screen: Screen
+    stop: Stop = NEVER
 
     @classmethod
     def of(cls, context: typer.Context) -> "Context":
@@ -77,7 +79,7 @@ class Context:
     @property
     def clock(self) -> SystemClock:
         """The machine's."""
-        return SystemClock()
+        return SystemClock(self.stop)
 
     def progress(self) -> Bars:
         """Bars on stderr."""
@@ -119,6 +121,7 @@ class Context:
             passwords=passwords,
             first_use_file=self.first_use_file,
             accept_new=self.accept_new,
+            stop=self.stop,
         ) as fleet:
             yield fleet
         for key in fleet.accepted:
@@ -128,9 +131,18 @@ class Context:
 
     @contextmanager
     def ports(
-        self, passphrase_file: Path | None, passwords: Mapping[HostName, Secret] | None = None
+        self,
+        passphrase_file: Path | None,
+        passwords: Mapping[HostName, Secret] | None = None,
+        *,
+        passphrase: Secret | None = None,
     ) -> Iterator[tuple[Ports, Bars]]:
         """Everything a handover needs, the vault unlocked.
+
+        Args:
+            passphrase_file: with the vault's passphrase.
+            passwords: for sudo, by host, from the inventory.
+            passphrase: where it was obtained already.
 
         Raises:
             UsageError: there is no home, or no passphrase.
@@ -140,7 +152,7 @@ class Context:
             home = Home.open(self.home)
             database = stack.enter_context(closing(Database.open(home.database_url)))
             ledger = SqlLedger(database)
-            passphrase = passphrases.obtain(passphrase_file, what="the vault", option="--passphrase-file")
+            passphrase = passphrase or vault_passphrase(passphrase_file)
             vault = _unlocked(database, passphrase, passphrase_file)
             keys = home_keys(home.root_key, vault, None)
             certificate = parse_certificate(ledger.read().issuer)
@@ -157,9 +169,19 @@ class Context:
                     issuer=ChosenIssuer(own=EmbeddedIssuer(authority=authority, random=system_entropy)),
                     controller=SystemController(),
                     progress=progress,
+                    stop=self.stop,
                 ),
                 progress,
             )
+
+
+def vault_passphrase(file: Path | None) -> Secret:
+    """The vault's passphrase, from a file or the terminal.
+
+    Raises:
+        UsageError: there is none.
+    """
+    return passphrases.obtain(file, what="the vault", option="--passphrase-file")
 
 
 def home_keys(root_file: Path, vault: SqlVault, passphrase_file: Path | None) -> HomeKeys:

@@ -1,10 +1,9 @@
-"""``keyrelay plan``, ``apply`` and ``watch``: what changes hosts, and what would."""
+"""``keyrelay plan`` and ``apply``: what changes hosts, and what would."""
 
 import re
 import shlex
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -15,11 +14,10 @@ from orchestrator.cli.exits import Code, gravest, leave
 from orchestrator.cli.machine import system_entropy
 from orchestrator.cli.options import AsJson, Inventories, PassphraseFile, PlaybookFile, Wait, duration
 from orchestrator.cli.plays import Play, load_plays, passwords_of
-from orchestrator.errors import InputError, KeyrelayError, UsageError
+from orchestrator.errors import InputError, KeyrelayError, StoppedError, UsageError
 from orchestrator.inventory.model import HostName
 from orchestrator.operations.apply import Applied, apply
 from orchestrator.operations.planning import Prepared, prepare
-from orchestrator.operations.watch import watch_once
 from orchestrator.views.plans import SHOWN_DIGEST, applied_answer, does_anything, how_to_apply, plan_answer
 from orchestrator.views.progress import Bars
 from orchestrator.views.screen import Screen, together
@@ -80,34 +78,14 @@ def apply_(
     with here.ports(passphrase_file, passwords_of(plays)) as (ports, bars):
         agree = _agreement(here.screen, bars, agreed=yes or plan is not None)
         waived = [HostName(name) for name in waive or ()]
-        ended = _in_turn(
+        ended = in_turn(
             partial(
                 apply, ports, play.desired, wait=waiting, agree=agree, digest=digest,
                 new_key=new_key, waive=waived,
             )
             for play, digest in zip(plays, digests, strict=True)
         )  # fmt: skip
-    _conclude(here.screen, ended, as_json=as_json)
-
-
-def watch(
-    context: typer.Context,
-    playbooks: Annotated[list[Path], typer.Argument(metavar="PLAYBOOK…", help="Playbook files.")],
-    *,
-    inventory: Inventories,
-    once: Annotated[bool, typer.Option("--once", help="Do all that is due now, and return at once.")] = False,
-    passphrase_file: PassphraseFile = None,
-    as_json: AsJson = False,
-) -> None:
-    """Redistribute the keys that have come due; for cron and systemd timers."""
-    if not once:
-        raise UsageError(
-            "watch runs once at a time: --once is missing", hint="let cron or a systemd timer repeat it"
-        )
-    here, plays = Context.of(context), load_plays(playbooks, inventory)
-    with here.ports(passphrase_file, passwords_of(plays)) as (ports, _):
-        ended = _in_turn(partial(watch_once, ports, play.desired) for play in plays)
-    _conclude(here.screen, ended, as_json=as_json)
+    conclude(here.screen, ended, as_json=as_json)
 
 
 def _agreed_digests(
@@ -146,28 +124,43 @@ def _agreement(screen: Screen, bars: Bars, *, agreed: bool) -> Callable[[Prepare
     return agree
 
 
-def _in_turn(runs: Iterable[Callable[[], Applied]]) -> list[Applied | KeyrelayError]:
-    """How each play ended; one that fails holds up no other."""
+def in_turn(runs: Iterable[Callable[[], Applied]]) -> list[Applied | KeyrelayError]:
+    """How each play ended; one that fails holds up no other, and after one that was stopped none is begun."""
     ended: list[Applied | KeyrelayError] = []
     for run in runs:
         try:
             ended.append(run())
+        except StoppedError as error:
+            return [*ended, error]
         except KeyrelayError as error:
             ended.append(error)
     return ended
 
 
-def _conclude(screen: Screen, ended: Sequence[Applied | KeyrelayError], *, as_json: bool) -> None:
+def conclude(screen: Screen, ended: Sequence[Applied | KeyrelayError], *, as_json: bool) -> None:
+    """Tell how each play ended, and leave with the gravest code.
+
+    Raises:
+        Exit: not all is done.
+    """
+    tell(screen, ended, as_json=as_json)
+    leave(gravest(code_of(one) for one in ended))
+
+
+def tell(screen: Screen, ended: Sequence[Applied | KeyrelayError], *, as_json: bool) -> None:
+    """Tell how each play ended."""
     applied = [one for one in ended if isinstance(one, Applied)]
     failed = [one for one in ended if isinstance(one, KeyrelayError)]
     if applied:
         screen.answer(together("plays", [applied_answer(one) for one in applied]), as_json=as_json)
     for one in failed:
         screen.error(one.message, one.hint)
-    leave(gravest(_code(one) for one in ended))
 
 
-def _code(applied: Applied | KeyrelayError) -> Code:
+def code_of(applied: Applied | KeyrelayError) -> Code:
+    """The exit code of one play."""
+    if isinstance(applied, StoppedError):
+        return Code.PARTLY
     if isinstance(applied, KeyrelayError):
         return Code.WRONG if isinstance(applied, UsageError | InputError) else Code.FAILED
     if not applied.agreed:

@@ -2,25 +2,66 @@
 
 import os
 import platform
+import signal
 import time
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any, Self
+
+from orchestrator.ports import NEVER, Stop
 
 _LONGEST_NAP_S = 1.0
 _ENDED = "ZX"
 
 
 class SystemClock:
-    """The port ``Clock`` over the machine's."""
+    """The port ``Clock`` over the machine's.
+
+    Args:
+        stop: once it is asked for, nobody waits any longer.
+    """
+
+    def __init__(self, stop: Stop = NEVER) -> None:
+        self._stop = stop
 
     def now(self) -> datetime:
         """The present, in UTC."""
         return datetime.now(UTC)  # noqa: TID251 - the Clock port itself
 
     def wait_until(self, instant: datetime) -> None:
-        """Sleep in naps, so that a clock that is set meanwhile is noticed."""
-        while (left_s := (instant - self.now()).total_seconds()) > 0:
+        """Sleep in naps, so that a clock that is set meanwhile, and the wish to stop, are noticed."""
+        while (left_s := (instant - self.now()).total_seconds()) > 0 and not self._stop.asked:
             time.sleep(min(left_s, _LONGEST_NAP_S))  # noqa: TID251 - the Clock port itself
+
+
+class StopSignals:
+    """The port ``Stop`` over SIGTERM and SIGINT: the first asks the run to end, the second ends it at once.
+
+    A context manager: the signals mean what they meant before when it is left. For the main thread.
+    """
+
+    def __init__(self) -> None:
+        self._asked = False
+        self._before: dict[signal.Signals, Any] = {}
+
+    def __enter__(self) -> Self:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self._before[number] = signal.signal(number, self._take)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    @property
+    def asked(self) -> bool:
+        """Whether one of the signals came."""
+        return self._asked
+
+    def _take(self, _number: int, _frame: object) -> None:
+        if self._asked:
+            raise KeyboardInterrupt
+        self._asked = True
 
 
 class SystemController:

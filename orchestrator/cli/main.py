@@ -27,6 +27,7 @@ from orchestrator.cli import (
     rollouts,
     start,
     visits,
+    watching,
 )
 from orchestrator.cli.anywhere import take_anywhere
 from orchestrator.cli.context import Context, new_context
@@ -103,7 +104,7 @@ app.command()(handovers.plan)
 app.command(name="apply")(handovers.apply_)
 app.add_typer(rollouts.app)
 app.command()(keys.due)
-app.command()(handovers.watch)
+app.command()(watching.watch)
 app.command()(visits.audit)
 app.command(context_settings=keys.DASHES)(keys.holders)
 app.command()(keys.holdings)

@@ -1,46 +1,172 @@
-"""due: which keys want a successor, from the ledger alone."""
+"""due: which keys want a successor, from the ledger alone; and what else comes to its end."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from enum import StrEnum
 
 from orchestrator.inventory.model import HostName
+from orchestrator.keys.certificate import parse_certificate
 from orchestrator.policy.expiry import due_at
 from orchestrator.ports import Clock, Ledger
+from orchestrator.rotation.history import too_tight
+from orchestrator.rotation.holdups import Holdups
 from orchestrator.rotation.lifecycle import KeyState
-from orchestrator.rotation.recorded import Credential
+from orchestrator.rotation.recorded import Credential, Recorded, ServerRecord, Standing
+from orchestrator.rotation.standing import View
+from orchestrator.rotation.visits import CredentialId
 
 IN_SERVICE = frozenset({KeyState.PUBLISHED, KeyState.READY, KeyState.ACTIVE})
+USUAL_LIFETIME = timedelta(days=365)
+"""Of certificates, where no playbook was applied yet."""
+
+
+class Wants(StrEnum):
+    """What is to be done about a key."""
+
+    SUCCESSOR = "successor"
+    """None is on its way yet."""
+    ITS_SUCCESSOR = "its-successor"
+    """It is past its due date and in use, for the handover to its successor has not come so far."""
+    DROPPING = "dropping"
+    """It has ended, and agents still trust it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Away:
+    """A host that a handover waits for."""
+
+    host: HostName
+    reason: str
+    since: datetime
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DueKey:
-    """A key in service, when its successor is due, and when its certificate ends."""
+    """A key that something is to be done about.
+
+    Attributes:
+        servers: that use it, or are to.
+        trusting: how many agents may trust it.
+        due_at: when a successor is due.
+        ends_at: when its certificate ends.
+        paused: why nothing is done about it; empty: it is not paused.
+        away: the hosts that its handover waits for.
+    """
 
     credential: Credential
+    wants: Wants
     servers: tuple[HostName, ...]
+    trusting: int
     due_at: datetime
     ends_at: datetime
+    paused: str = ""
+    away: tuple[Away, ...] = ()
 
     def overdue(self, now: datetime) -> bool:
-        """Whether a successor is due now."""
+        """Whether it is due now."""
         return self.due_at <= now
 
 
-def due(ledger: Ledger, clock: Clock, *, within: timedelta = timedelta(0)) -> tuple[DueKey, ...]:
-    """Keys of servers that are due now or within a time, the most urgent first."""
-    recorded = ledger.read()
-    until = clock.now() + within
-    found: list[DueKey] = []
-    for credential in recorded.credentials.values():
-        servers = tuple(s for s, record in sorted(recorded.servers.items()) if record.target == credential.id)
-        if not servers or credential.state not in IN_SERVICE:
-            continue
-        renew_at = recorded.playbooks[credential.playbook].certificate.renew_at
-        at = due_at(credential.not_before, credential.not_after, renew_at)
-        if at <= until:
-            found.append(
-                DueKey(credential=credential, servers=servers, due_at=at, ends_at=credential.ends),
-            )
-    return tuple(
-        sorted(found, key=lambda d: (d.due_at.replace(microsecond=0), d.credential.scope, d.credential.id))
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DueAuthority:
+    """A certificate of the fleet's own authority, which has to outlive every certificate that hangs on it.
+
+    Attributes:
+        role: ``issuer`` or ``root``.
+        due_at: from when on certificates would outlive it, so that none can be issued.
+    """
+
+    role: str
+    due_at: datetime
+    ends_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Owed:
+    """All that is due.
+
+    Attributes:
+        keys: the most urgent first.
+        warnings: by which a key may end before its successor has taken over.
+    """
+
+    keys: tuple[DueKey, ...] = ()
+    authorities: tuple[DueAuthority, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+    def __bool__(self) -> bool:
+        """Whether anything is to be done."""
+        return bool(self.keys or self.authorities)
+
+
+def due(ledger: Ledger, clock: Clock, *, within: timedelta = timedelta(0)) -> Owed:
+    """What is due now or within a time."""
+    recorded, now = ledger.read(), clock.now()
+    until = now + within
+    found = [key for key in _keys(recorded, now) if key.due_at <= until]
+    found.sort(key=lambda key: (key.due_at.replace(microsecond=0), key.credential.scope, key.credential.id))
+    tight = ((desired.playbook, too_tight(desired, recorded)) for desired in recorded.playbooks.values())
+    return Owed(
+        keys=tuple(found),
+        authorities=tuple(one for one in _authorities(recorded) if one.due_at <= until),
+        warnings=tuple(f"{playbook}: {why}" for playbook, why in tight if why),
     )
+
+
+def _keys(recorded: Recorded, now: datetime) -> Iterator[DueKey]:
+    """Every key that servers use or agents trust, with what it will want one day."""
+    view = View.of(recorded, now)
+    steps = {s: view.step(s) for s, record in sorted(recorded.servers.items()) if not record.given_up}
+    holdups = Holdups(view=view, steps=steps, all_steps=steps)
+    trusted: dict[CredentialId, set[HostName]] = {}
+    for by_credential in view.trusting.values():
+        for name, agents in by_credential.items():
+            trusted.setdefault(name, set()).update(agents)
+    for credential in recorded.credentials.values():
+        aimed = tuple(s for s in steps if recorded.servers[s].target == credential.id)
+        leaving = tuple(s for s in steps if s not in aimed and _uses(recorded.servers[s], credential.id))
+        trusting = len(trusted.get(credential.id, ()))
+        spec = recorded.playbooks[credential.playbook].certificate
+        at = due_at(credential.id, credential.not_before, credential.not_after, spec)
+        servers, wants = aimed, Wants.SUCCESSOR
+        if leaving:
+            servers, wants = leaving, Wants.ITS_SUCCESSOR
+        elif not aimed or credential.state not in IN_SERVICE:
+            if not trusting or aimed or not credential.ends <= now < credential.expires:
+                continue
+            wants, at = Wants.DROPPING, credential.ends
+        rollout = recorded.running(credential.playbook)
+        yield DueKey(
+            credential=credential,
+            wants=wants,
+            servers=servers,
+            trusting=trusting,
+            due_at=at,
+            ends_at=credential.ends,
+            paused=rollout.paused if rollout is not None else "",
+            away=tuple(_away(recorded, holdups, servers)) if wants is Wants.ITS_SUCCESSOR else (),
+        )
+
+
+def _uses(server: ServerRecord, credential: CredentialId) -> bool:
+    placement = server.placements.get(credential)
+    return placement is not None and placement.standing is Standing.ACTIVE
+
+
+def _away(recorded: Recorded, holdups: Holdups, servers: tuple[HostName, ...]) -> Iterator[Away]:
+    """The hosts that do not answer, of those that the servers' next steps wait for."""
+    needed = {host for server in servers for host in holdups.needed(server, holdups.steps[server])}
+    for host in sorted(needed):
+        contact = recorded.contacts.get(host)
+        if contact is not None and contact.failing_since is not None:
+            yield Away(host=host, reason=contact.reason, since=contact.failing_since)
+
+
+def _authorities(recorded: Recorded) -> Iterator[DueAuthority]:
+    lifetimes = [desired.certificate.lifetime for desired in recorded.playbooks.values()]
+    longest = max(lifetimes, default=USUAL_LIFETIME)
+    for role, pem in (("issuer", recorded.issuer), ("root", recorded.root)):
+        if pem:
+            end = parse_certificate(pem).not_after
+            yield DueAuthority(role=role, due_at=end - longest, ends_at=end)

@@ -44,6 +44,7 @@ class Result:
         waits: what goes on by itself later; empty unless the run was not to wait that long.
         blocks: the hosts that keep servers from going on.
         paused: why nothing is done until a person resumes the rollout; empty: it is not paused.
+        stopped: whether the run was asked to end before all was done that could be.
         changed: hosts on which something changed.
         visits: how many visits were made.
     """
@@ -54,11 +55,12 @@ class Result:
     paused: str
     changed: frozenset[HostName]
     visits: int
+    stopped: bool = False
 
     @property
     def complete(self) -> bool:
         """Whether nothing is left to do."""
-        return not self.waits and not self.blocks and not self.paused
+        return not self.waits and not self.blocks and not self.paused and not self.stopped
 
 
 def hand_over(
@@ -121,13 +123,14 @@ class _Run:
                 aside=self._aside,
                 unissued=self._unissued,
             )
-            if self._at_home(decision):
+            stopped = self._ports.stop.asked and decision.moves
+            if not stopped and self._at_home(decision):
                 continue
-            if decision.errands:
+            if not stopped and decision.errands:
                 self._run_errands(decision)
                 continue
             next_at = min((wait.until for wait in decision.waits), default=None)
-            if next_at is None or next_at > deadline:
+            if stopped or self._ports.stop.asked or next_at is None or next_at > deadline:
                 return Result(
                     recorded=self.recorded,
                     waits=decision.waits,
@@ -135,6 +138,7 @@ class _Run:
                     paused=decision.paused,
                     changed=frozenset(self._changed),
                     visits=self._visits,
+                    stopped=stopped,
                 )
             self._ports.progress.waiting(_waiting_for(decision.waits), next_at)
             self._wait_until(min(next_at, decision.prolong_at or next_at))
@@ -149,6 +153,8 @@ class _Run:
         """Wait, renewing the lease meanwhile; what a person says from another terminal ends the wait."""
         before = self.recorded.version
         while (now := self._ports.clock.now()) < instant and self.recorded.version == before:
+            if self._ports.stop.asked:
+                return
             self._ports.clock.wait_until(min(instant, now + LOOK))
             self._look_up()
 
@@ -214,15 +220,7 @@ class _Run:
             self._intend([ev.AgentsWaived(rollout=running.id, agents=decision.waive)])
         if decision.ended:
             self._intend([ev.RolloutEnded(rollout=rollout) for rollout in decision.ended])
-        return bool(
-            decision.make
-            or decision.certify
-            or decision.prolong
-            or decision.destroy
-            or decision.halt
-            or decision.waive
-            or decision.ended,
-        )
+        return decision.at_home
 
     def _make(self, credentials: Sequence[CredentialId]) -> None:
         """Make keys on the controller; one that an earlier run put into the vault is taken again."""
@@ -303,7 +301,7 @@ class _Run:
         finally:
             if outcomes:
                 self._record([ev.VisitsEnded(outcomes=tuple(outcomes))])
-        self._visits += len(visits)
+        self._visits += len(outcomes)
         for outcome in outcomes:
             self._take_in(outcome)
 

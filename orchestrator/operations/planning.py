@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
+from orchestrator.errors import StoppedError
 from orchestrator.inventory.model import Endpoint, HostName
 from orchestrator.keys.material import Random
 from orchestrator.operations.asking import Answers, news, survey, taken_in
@@ -86,6 +87,7 @@ def ask_to_change(recorded: Recorded, desired: Desired, ports: Ports) -> tuple[R
 
     Raises:
         ConflictError: another controller hands over.
+        StoppedError: not all hosts were asked, for the run is to end.
     """
     require_free(recorded, ports)
     endpoints = _endpoints(desired, recorded)
@@ -94,7 +96,10 @@ def ask_to_change(recorded: Recorded, desired: Desired, ports: Ports) -> tuple[R
         recorded = take(recorded, ports)
     fence = Fence(generation=recorded.generation, counter=recorded.version)
     fences = dict.fromkeys(uncertain, fence)
-    return recorded, survey(ports.fleet, endpoints.values(), ports.progress, fences)
+    answers = survey(ports.fleet, endpoints.values(), ports.progress, fences)
+    if ports.stop.asked:
+        raise StoppedError("stopped while hosts were asked what they hold; nothing was changed")
+    return recorded, answers
 
 
 def go_on(recorded: Recorded, playbook: PlaybookName, ports: Ports) -> tuple[Recorded, Answers]:

@@ -4,15 +4,16 @@ It only goes on with what was agreed to before: keys that come due, hosts that d
 playbook or an inventory that asks for something else than when it was last applied needs a person.
 """
 
-from datetime import timedelta
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
 
-from orchestrator.errors import RefusedError
+from orchestrator.errors import KeyrelayError, RefusedError
 from orchestrator.operations.apply import Applied
 from orchestrator.operations.handover import hand_over
 from orchestrator.operations.lease import release
 from orchestrator.operations.planning import prepare_to_change, record
 from orchestrator.policy.desired import Desired
-from orchestrator.ports import Ports
+from orchestrator.ports import Clock, Ports, Stop
 
 
 def watch_once(ports: Ports, desired: Desired) -> Applied:
@@ -46,3 +47,30 @@ def watch_once(ports: Ports, desired: Desired) -> Applied:
         wait=timedelta(0),
     )
     return Applied(prepared=prepared, result=result)
+
+
+def keep_watching(
+    look: Callable[[], Sequence[Applied | KeyrelayError]],
+    *,
+    clock: Clock,
+    stop: Stop,
+    every: timedelta,
+) -> None:
+    """Look again and again, until asked to stop: every so often, and when something that waits goes on.
+
+    Args:
+        look: does all that is due now (``watch_once`` for each playbook), and tells what came of it.
+        clock: the present.
+        stop: ends the watch.
+        every: the longest time between two looks.
+    """
+    while not stop.asked:
+        ended = look()
+        if not stop.asked:
+            clock.wait_until(_next_look(ended, now=clock.now(), every=every))
+
+
+def _next_look(ended: Sequence[Applied | KeyrelayError], *, now: datetime, every: timedelta) -> datetime:
+    results = [one.result for one in ended if isinstance(one, Applied) and one.result is not None]
+    ahead = [wait.until for result in results for wait in result.waits if wait.until > now]
+    return min([*ahead, now + every])

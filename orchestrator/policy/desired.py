@@ -55,11 +55,13 @@ class CertificateSpec:
         lifetime: from its making to its end.
         renew_at: the part of the lifetime after which a successor is due; between 0 and 1.
         grace: how long agents still accept the key after the certificate's end (``exp`` in bundles).
+        jitter: by how much a successor is due earlier at most; each key has its own share of it.
     """
 
     lifetime: timedelta
     renew_at: Fraction
     grace: timedelta
+    jitter: timedelta = timedelta(0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -28,7 +28,7 @@ from orchestrator.inventory.names import shown
 from orchestrator.keys.foreign import parse_roots
 from orchestrator.policy.desired import IssuerSpec, Origin, PlaybookName, Policy
 from orchestrator.policy.durations import format_duration
-from orchestrator.policy.expiry import part_of
+from orchestrator.policy.expiry import part_of, room
 from orchestrator.policy.fields import OneOf, Text, refused
 from orchestrator.policy.hooks import check_hook
 from orchestrator.policy.refusals import Problem, problems_of, refuse
@@ -177,9 +177,15 @@ class Playbook(Section):
     def _check_times(self) -> Self:
         certificate, messages, rollout = self.certificate, self.messages, self.rollout.spec()
         before = part_of(certificate.lifetime, certificate.renew_at)
+        if certificate.jitter >= before:
+            raise _contradiction(
+                f"certificate.jitter is {_words(certificate.jitter)}; a successor is due after "
+                f"{_words(before)}, so some keys would be due at once; allowed: less than that",
+                at=("certificate", "jitter"),
+            )
         windows = {
-            "from renew_at to the certificate's end": certificate.lifetime - before,
-            "until the next successor is due": before,
+            "from renew_at to the certificate's end": room(certificate.spec()),
+            "until the next successor is due": before - certificate.jitter,
         }
         needed = rollout.most_waves * rollout.soak + messages.spec().in_flight
         waves = f"{rollout.most_waves} wave{'s' if rollout.most_waves > 1 else ''}"

@@ -65,9 +65,14 @@ class CertificateSection(Section):
     grace: Annotated[timedelta, Duration(least=timedelta(), most=3650 * _DAY)] = timedelta(days=30)
     """How long agents accept the key beyond its certificate's end, for the case that a handover is late."""
 
+    jitter: Annotated[timedelta, Duration(least=timedelta(), most=3650 * _DAY)] = timedelta()
+    """By how much earlier a successor may be due; each key has its own share, so not all come due at once."""
+
     def spec(self) -> CertificateSpec:
         """The same as plain values."""
-        return CertificateSpec(lifetime=self.lifetime, renew_at=self.renew_at, grace=self.grace)
+        return CertificateSpec(
+            lifetime=self.lifetime, renew_at=self.renew_at, grace=self.grace, jitter=self.jitter
+        )
 
 
 def _command(value: Any) -> Any:

@@ -14,6 +14,7 @@ from time import monotonic
 from typing import Self
 
 from orchestrator.keys.secret import Secret
+from orchestrator.ports import NEVER, Stop
 from orchestrator.remote.deadlines import Watch
 from orchestrator.remote.questions import Answers, Question
 from orchestrator.rotation.visits import Outcome, Visit
@@ -39,12 +40,16 @@ class Crew:
         visits: what is to be done.
         concurrency: threads, those not counted that wait for a slow host.
         answers: to what visits ask, given in the thread that waits for outcomes.
+        stop: once it is asked for, no further visit is begun.
     """
 
-    def __init__(self, visits: Sequence[Visit], concurrency: int, answers: Answers) -> None:
+    def __init__(
+        self, visits: Sequence[Visit], concurrency: int, answers: Answers, stop: Stop = NEVER
+    ) -> None:
         self._count = len(visits)
         self._concurrency = concurrency
         self._answers = answers
+        self._stop = stop
         self._done: SimpleQueue[Outcome | BaseException | _Asked] = SimpleQueue()
         self._lock = threading.Lock()
         self._waiting = deque(visits)
@@ -62,10 +67,10 @@ class Crew:
 
     def outcomes(self, make: Callable[[Visit], Outcome]) -> Iterator[Outcome]:
         """Each outcome as its visit ends; raises what a visit raised, for that is a fault in this program."""
-        for _ in range(self._count):
-            done = self._next(make)
+        while self._count and (done := self._next(make)) is not None:
             if isinstance(done, BaseException):
                 raise done
+            self._count -= 1
             yield done
 
     def close(self) -> None:
@@ -83,8 +88,11 @@ class Crew:
                     return asked.reply.get(timeout=_LOOK_S)
         return None
 
-    def _next(self, make: Callable[[Visit], Outcome]) -> Outcome | BaseException:
+    def _next(self, make: Callable[[Visit], Outcome]) -> Outcome | BaseException | None:
+        """The next outcome; None: there will be none, for the visits that are left were not begun."""
         while True:
+            if self._stop.asked and self._let_go():
+                return None
             self._reinforce(make)
             try:
                 done = self._done.get(timeout=_LOOK_S)
@@ -93,6 +101,13 @@ class Crew:
             if not isinstance(done, _Asked):
                 return done
             done.reply.put(self._answers.of(done.question))
+
+    def _let_go(self) -> bool:
+        """Begins no further visit; whether those under way have ended, too."""
+        with self._lock:
+            self._count -= len(self._waiting)
+            self._waiting.clear()
+        return not self._count
 
     def _reinforce(self, make: Callable[[Visit], Outcome]) -> None:
         """Starts the threads that are missing."""
@@ -127,7 +142,7 @@ class Crew:
         now = monotonic()
         with self._lock:
             self._busy_since[me] = now
-            if not self._waiting or len(self._busy_since) > self._places(now):
+            if self._stop.asked or not self._waiting or len(self._busy_since) > self._places(now):
                 del self._busy_since[me]
                 return None
             return self._waiting.popleft()

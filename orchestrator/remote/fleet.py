@@ -18,7 +18,7 @@ from typing import Self
 
 from orchestrator.inventory.model import Endpoint, HostName
 from orchestrator.keys.secret import Secret
-from orchestrator.ports import Clock, Entropy
+from orchestrator.ports import NEVER, Clock, Entropy, Stop
 from orchestrator.remote.answer_lines import between_markers, plain
 from orchestrator.remote.become import Escalation, NotBecomeError, PasswordWantedError
 from orchestrator.remote.connection import Answer, Connection
@@ -51,6 +51,7 @@ class SshFleet:
         passwords: of hosts' login users, where an inventory has them; the others are asked for.
         first_use_file: where host keys stand that were believed on first use; they are known from then on.
         accept_new: whether keys of hosts of which nothing is known are believed and written there.
+        stop: once it is asked for, no further visit is begun.
     """
 
     def __init__(
@@ -66,6 +67,7 @@ class SshFleet:
         passwords: Mapping[HostName, Secret] | None = None,
         first_use_file: Path | None = None,
         accept_new: bool = False,
+        stop: Stop = NEVER,
     ) -> None:
         if accept_new and first_use_file is None:
             raise ValueError("keys that are believed on first use are written into a file")
@@ -74,6 +76,7 @@ class SshFleet:
         self._concurrency = concurrency
         self._deadline = deadline
         self._patience = patience
+        self._stop = stop
         self._answers = Answers(ask)
         self._passwords = dict(passwords or {})
         self._first_use = (
@@ -101,7 +104,7 @@ class SshFleet:
     def run(self, visits: Sequence[Visit]) -> Iterator[Outcome]:
         """Makes the visits, as ``ports.Fleet`` says."""
         watchdog = Watchdog()
-        crew = Crew(visits, self._concurrency, self._answers)
+        crew = Crew(visits, self._concurrency, self._answers, self._stop)
         with crew, watchdog, closing(crew):
             yield from crew.outcomes(self._make(watchdog, crew.ask))
 

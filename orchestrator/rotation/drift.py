@@ -187,7 +187,7 @@ def _in_use(
     if held.certificate_key is None:
         yield Drift.MISSING, "its key in use has no certificate"
     end = held.not_after or credential.ends
-    due = due_at(credential.not_before, credential.not_after, desired.certificate.renew_at)
+    due = due_at(credential.id, credential.not_before, credential.not_after, desired.certificate)
     if end <= audit.now:
         yield Drift.EXPIRED, f"its certificate ended on {_date(end)}"
     elif due <= audit.now:

@@ -60,8 +60,13 @@ class Decision:
     @property
     def moves(self) -> bool:
         """Whether there is anything to do."""
-        at_home = self.make or self.certify or self.destroy or self.prolong
-        return bool(at_home or self.errands or self.ended or self.waive or self.halt)
+        return self.at_home or bool(self.errands)
+
+    @property
+    def at_home(self) -> bool:
+        """Whether there is anything to do without visiting a host."""
+        made = self.make or self.certify or self.destroy or self.prolong
+        return bool(made or self.ended or self.waive or self.halt)
 
     @property
     def phase(self) -> Phase:

@@ -103,7 +103,7 @@ class Holdups:
         """
         waiting: dict[HostName, dict[HostName, Step]] = {}
         for server, step in self.steps.items():
-            for host in self._needed(server, step):
+            for host in self.needed(server, step):
                 if host in aside or host in elsewhere:
                     waiting.setdefault(host, {})[server] = step
         for agent in unsettled & aside.keys():
@@ -119,7 +119,7 @@ class Holdups:
                 since=since or self.view.now,
             )
 
-    def _needed(self, server: HostName, step: Step) -> Iterator[HostName]:
+    def needed(self, server: HostName, step: Step) -> Iterator[HostName]:
         """Whom the server's step waits for."""
         visits = STEPS[step].visits
         if visits == "server" or (step is Step.CERTIFY):
@@ -134,4 +134,4 @@ class Holdups:
             others = self.view.before_wave(server) if step is Step.WAVE else self.view.unsoaked(server)
             for other in others:
                 if other != server and not self.view.active(other):
-                    yield from self._needed(other, self.steps.get(other, Step.DONE))
+                    yield from self.needed(other, self.steps.get(other, Step.DONE))

@@ -19,6 +19,7 @@ from orchestrator.rotation.bundles import Press
 from orchestrator.rotation.capabilities import refuse_unable_hosts
 from orchestrator.rotation.events import Entry, NewCredential, RolloutStarted
 from orchestrator.rotation.evolve import evolve
+from orchestrator.rotation.history import too_tight
 from orchestrator.rotation.lifecycle import Step
 from orchestrator.rotation.lookup import name_of
 from orchestrator.rotation.observed import HostSurvey
@@ -58,6 +59,7 @@ class Plan:
         reasons: why new keys are made and hosts are visited, a sentence each.
         renews_only: whether all of it follows from what was applied before: keys that came due, drift that
             is mended, a rollout that goes on. Otherwise the playbook or the inventory has changed.
+        warnings: what may go wrong though nothing is refused.
     """
 
     desired: Desired
@@ -66,6 +68,7 @@ class Plan:
     changes: tuple[Change, ...]
     reasons: tuple[str, ...]
     renews_only: bool
+    warnings: tuple[str, ...] = ()
 
     @property
     def digest(self) -> str:
@@ -156,6 +159,7 @@ def make_plan(
         changes=changes,
         reasons=told,
         renews_only=_asks_the_same(desired, recorded),
+        warnings=tuple(filter(None, (too_tight(desired, recorded),))),
     )
 
 

@@ -77,7 +77,8 @@ def reason_to_rekey(
     before = recorded.playbooks.get(desired.playbook)
     if before is not None and not _same_issuer(before, desired):
         return "its certificate is to come from another issuer"
-    if not paused and due_at(known.not_before, known.not_after, desired.certificate.renew_at) <= now:
+    due = due_at(known.id, known.not_before, known.not_after, desired.certificate)
+    if not paused and due <= now:
         return "its key is due"
     given = {*known.servers, *known.certificates}
     left = sorted(given - set(scope.servers))

@@ -5,12 +5,18 @@ from datetime import datetime
 from typing import Any
 
 from orchestrator.keys.certificate import parse_certificate
-from orchestrator.operations.due import DueKey
+from orchestrator.operations.due import Owed, Wants
 from orchestrator.operations.queries import Holding
 from orchestrator.rotation.lifecycle import KEY_MEANINGS
 from orchestrator.rotation.recorded import Credential
 from orchestrator.views.screen import Answer, grid
 from orchestrator.views.text import count, instant, named, span, stamp
+
+_WANTS = {
+    Wants.SUCCESSOR: "due",
+    Wants.ITS_SUCCESSOR: "being replaced, due",
+    Wants.DROPPING: "to be dropped",
+}
 
 
 def key_of(credential: Credential) -> str:
@@ -18,34 +24,69 @@ def key_of(credential: Credential) -> str:
     return credential.public.thumbprint if credential.public is not None else credential.id
 
 
-def due_answer(found: Sequence[DueKey], *, now: datetime) -> Answer:
-    """The keys that want a successor, the most urgent first."""
+def due_answer(owed: Owed, *, now: datetime) -> Answer:
+    """What is due, the most urgent first, and by what a key may end too early."""
     rows = [
         (
             key_of(one.credential),
             one.credential.scope,
-            f"due since {span(now - one.due_at)}" if one.overdue(now) else f"due in {span(one.due_at - now)}",
+            f"{_WANTS[one.wants]} since {span(now - one.due_at)}"
+            if one.overdue(now)
+            else f"{_WANTS[one.wants]} in {span(one.due_at - now)}",
             f"ended {span(now - one.ends_at)} ago"
             if one.ends_at <= now
             else f"ends in {span(one.ends_at - now)}",
-            named(one.servers),
+            named(one.servers) if one.servers else f"{count(one.trusting, 'agent')} trust it",
         )
-        for one in found
+        for one in owed.keys
     ]
+    authorities = [
+        (
+            f"the fleet's {one.role}",
+            f"since {span(now - one.due_at)}" if one.due_at <= now else f"in {span(one.due_at - now)}",
+            instant(one.ends_at),
+        )
+        for one in owed.authorities
+    ]
+    paused = sorted({one.paused for one in owed.keys if one.paused})
+    away = {(away.host, away.reason, instant(away.since)) for one in owed.keys for away in one.away}
     return Answer(
         data={
             "due": [
                 {
                     **_credential(one.credential),
+                    "wants": one.wants,
                     "due_at": stamp(one.due_at),
                     "overdue": one.overdue(now),
                     "ends_at": stamp(one.ends_at),
                     "servers": list(one.servers),
+                    "trusting": one.trusting,
+                    "paused": one.paused,
+                    "away": [
+                        {"host": away.host, "reason": away.reason, "since": stamp(away.since)}
+                        for away in one.away
+                    ],
                 }
-                for one in found
-            ]
+                for one in owed.keys
+            ],
+            "authorities": [
+                {"role": one.role, "due_at": stamp(one.due_at), "ends_at": stamp(one.ends_at)}
+                for one in owed.authorities
+            ],
+            "warnings": list(owed.warnings),
         },
-        body=(grid(("key", "scope", "due", "ends", "servers"), rows),) if rows else ("nothing is due",),
+        body=(
+            *((grid(("key", "scope", "due", "ends", "servers"), rows),) if rows else ()),
+            *(f"its handover is paused: {why}" for why in paused),
+            *((grid(("a handover waits for", "reason", "since"), sorted(away)),) if away else ()),
+            *(
+                (grid(("ends too early for a new certificate", "", "ends"), authorities),)
+                if authorities
+                else ()
+            ),
+            *(f"warning: {warning}" for warning in owed.warnings),
+            *(() if owed else ("nothing is due",)),
+        ),
     )
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from orchestrator.errors import KeyrelayError
 from orchestrator.inventory.model import HostName
 from orchestrator.operations.apply import Applied
 from orchestrator.operations.handover import Result
@@ -43,6 +44,7 @@ def plan_data(prepared: Prepared) -> dict[str, Any]:
         "resumes": plan.resumes,
         "renews_only": plan.renews_only,
         "reasons": list(plan.reasons),
+        "warnings": list(plan.warnings),
         "changes": [
             {"host": change.host, "role": change.role, "what": list(change.what), "why": change.why}
             for change in plan.changes
@@ -67,11 +69,30 @@ def applied_answer(applied: Applied) -> Answer:
     )
 
 
+def gist(ended: Applied | KeyrelayError) -> tuple[object, ...]:
+    """How a run ended, as far as it would be news to who has seen the one before."""
+    if isinstance(ended, KeyrelayError):
+        return (ended.message,)
+    result = ended.result
+    told: tuple[object, ...] = (
+        ended.prepared.plan.desired.playbook,
+        _word(ended),
+        *sorted(ended.unreachable),
+    )
+    if result is None:
+        return told
+    waits = sorted({(wait.server, wait.step) for wait in result.waits})
+    blocks = [(block.host, block.since, block.servers) for block in result.blocks]
+    return (*told, *waits, *blocks, result.paused, result.recorded.version if result.changed else 0)
+
+
 def _word(applied: Applied) -> str:
     if not applied.agreed:
         return "declined"
     if applied.result is None:
         return "nothing-to-do" if applied.complete else "unreachable"
+    if applied.result.stopped:
+        return "stopped"
     if applied.result.paused:
         return "paused"
     if applied.result.blocks or applied.unreachable:
@@ -92,6 +113,7 @@ def _plan_body(prepared: Prepared) -> list[str | Grid]:
             alike.setdefault((change.role, change.what, change.why), []).append(change.host)
         rows = [(packed(hosts), role, what, why) for (role, what, why), hosts in alike.items()]
         body.append(grid(("hosts", "role", "what", "why"), rows))
+    body += [f"warning: {warning}" for warning in plan.warnings]
     body += _failures(prepared.answers.failures)
     return body
 

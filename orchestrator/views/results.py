@@ -17,13 +17,14 @@ _FOR = {Step.WAVE: "the soak of the wave before", Step.SOAK: "the soak", Step.WA
 def result_data(result: Result | None) -> dict[str, Any]:
     """A run as JSON; all empty where there was none."""
     if result is None:
-        return {"changed": [], "visits": 0, "waits": [], "blocks": [], "paused": ""}
+        return {"changed": [], "visits": 0, "waits": [], "blocks": [], "paused": "", "stopped": False}
     return {
         "changed": sorted(result.changed),
         "visits": result.visits,
         "waits": [_wait(wait) for wait in result.waits],
         "blocks": [_block(block) for block in result.blocks],
         "paused": result.paused,
+        "stopped": result.stopped,
     }
 
 
@@ -47,6 +48,8 @@ def how_it_ended(result: Result) -> str:
     """One line."""
     if result.complete:
         return f"done: {count(len(result.changed), 'host')} changed in {count(result.visits, 'visit')}"
+    if result.stopped:
+        return "stopped: the next apply or watch goes on from here"
     if result.paused:
         return "not finished: keyrelay rollout resume goes on from here, keyrelay rollout revert goes back"
     return "not finished: the next apply or watch goes on from here"

@@ -59,7 +59,10 @@ WRONG_LINES = {
     "there is no terminal to ask on": (APPLY, ["no terminal to ask on", "--plan DIGEST, or --yes"]),
     "a digest is none": (f"{APPLY} --plan yes", ["--plan 'yes' is no digest"]),
     "a digest that would fit any plan": (f"{APPLY} --plan 12", ["--plan '12' is no digest"]),
-    "watch without once": ("watch play.yml -i hosts.yml", ["--once is missing", "cron or a systemd timer"]),
+    "a watch that never looks": (
+        "watch play.yml -i hosts.yml --every now",
+        ["--every: 'now' is no duration"],
+    ),
     "a schema of something else": ("schema vault", ["'vault'"]),
     "a lab that is none": ("lab status nowhere", ["there is no lab here", "keyrelay lab up"]),
 }

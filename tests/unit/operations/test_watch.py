@@ -5,10 +5,11 @@ from datetime import timedelta
 
 import pytest
 
-from orchestrator.errors import RefusedError
+from orchestrator.errors import KeyrelayError, RefusedError, StoppedError
 from orchestrator.operations.apply import Applied
-from orchestrator.operations.watch import watch_once
+from orchestrator.operations.watch import keep_watching, watch_once
 from orchestrator.policy.desired import Desired, Policy
+from tests.fakes import FakeStop
 from tests.world import AGENTS, SERVERS, World, desired, endpoint
 
 WANTED = desired(servers=SERVERS[:2], agents=AGENTS[:2])
@@ -96,3 +97,62 @@ def test_a_host_that_cannot_be_asked_keeps_it_from_being_complete(world: World) 
     applied = watched(world)
     assert not applied.complete
     assert applied.unreachable == {AGENTS[0]: "off"}
+
+
+@pytest.mark.parametrize("looked_at", range(1, 16))
+def test_a_run_that_is_asked_to_stop_ends_soon_and_the_next_one_goes_on(world: World, looked_at: int) -> None:
+    world.clock.wait_until(world.clock.now() + timedelta(days=244))
+    stopping = replace(world.ports, stop=FakeStop(after=looked_at))
+    try:
+        applied = watch_once(stopping, WANTED)
+    except StoppedError:
+        assert looked_at == 1
+        assert not world.recorded.running(WANTED.playbook)
+    else:
+        assert applied.result is not None
+        assert not applied.complete
+        assert world.recorded.lease is None
+
+    for _ in range(4):
+        applied = watch_once(world.ports, WANTED)
+        world.clock.wait_until(world.clock.now() + timedelta(minutes=10))
+
+    assert applied.complete
+    assert world.orphans() == []
+
+
+def test_a_run_that_is_asked_to_stop_when_all_is_done_says_that_all_is_done(world: World) -> None:
+    assert watch_once(replace(world.ports, stop=FakeStop(after=2)), WANTED).complete
+
+
+def test_a_watch_looks_again_when_something_that_waits_goes_on_and_at_least_every_so_often(
+    world: World,
+) -> None:
+    world.clock.wait_until(world.clock.now() + timedelta(days=244))
+    began = world.clock.now()
+    looks: list[timedelta] = []
+
+    def look() -> list[Applied | KeyrelayError]:
+        looks.append(world.clock.now() - began)
+        if len(looks) == 3:
+            return [RefusedError("a person has to look")]
+        return [watched(world)]
+
+    keep_watching(look, clock=world.clock, stop=FakeStop(after=11), every=timedelta(hours=1))
+
+    assert [str(at) for at in looks] == ["0:00:00", "0:10:00", "0:16:00", "1:16:00", "2:16:00"]
+    assert not watched(world).prepared.plan.changes
+
+
+def test_a_watch_that_is_asked_to_stop_waits_no_longer(world: World) -> None:
+    stop, looks = FakeStop(), []
+
+    def look() -> list[Applied | KeyrelayError]:
+        looks.append(world.clock.now())
+        stop.after = 1
+        return []
+
+    keep_watching(look, clock=world.clock, stop=stop, every=timedelta(hours=1))
+
+    assert len(looks) == 1
+    assert world.clock.now() == looks[0]

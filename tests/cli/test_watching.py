@@ -1,0 +1,124 @@
+"""``keyrelay watch`` as a daemon on real hosts: it hands over what comes due, and ends when it is told to."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Event
+from time import monotonic
+
+import pytest
+
+from tests.cli.conftest import MakeFleet
+from tests.cli.terminal import ROOT, Terminal, keys_in_use
+
+INVENTORY = ("-i", "lab/inventory.yml")
+PLAY = "playbooks/shared.yml"
+LIFE = "lifetime: 2m, renew_at: 1/24"
+PATIENCE_S = 60.0
+
+
+def wait_for(file: Path, words: str = "") -> None:
+    """Until the file is there and has these words in it."""
+    until, pause = monotonic() + PATIENCE_S, Event()
+    while not (file.exists() and words in file.read_text(encoding="utf-8")):
+        assert monotonic() < until, f"{file} with {words!r} did not come"
+        pause.wait(0.05)
+
+
+@contextmanager
+def watching(keyrelay: Terminal, *words: str) -> Iterator[subprocess.Popen[bytes]]:
+    with (keyrelay.folder / "said").open("wb") as said:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "orchestrator.cli", "watch", PLAY, *INVENTORY, *words],
+            cwd=keyrelay.folder,
+            env={**os.environ, "PYTHONPATH": str(ROOT), **keyrelay.environment},
+            stdin=subprocess.DEVNULL,
+            stdout=said,
+            stderr=subprocess.STDOUT,
+        )
+        try:
+            yield process
+        finally:
+            process.kill()
+            process.wait()
+
+
+@pytest.fixture
+def due_soon(make_fleet: MakeFleet) -> Terminal:
+    """A fleet of two hosts whose key comes due every five seconds.
+
+    Its server takes the ``seconds`` of a file to take over a key, and says when it begins and ends.
+    """
+    keyrelay, _ = make_fleet(servers=1, agents=1)
+    play = keyrelay.folder / PLAY
+    text = play.read_text(encoding="utf-8").replace("lifetime: 365d, renew_at: 2/3", LIFE)
+    folder = keyrelay.folder
+    hook = f"touch {folder}/begun; sleep $(cat {folder}/seconds); touch {folder}/ended"
+    play.write_text(f"{text}  hooks: {{activated: {hook!r}}}\n", encoding="utf-8")
+    keyrelay.write("seconds", "0")
+    keyrelay("apply", PLAY, *INVENTORY, "--yes").ended(0)
+    for file in ("begun", "ended"):
+        (folder / file).unlink()
+    return keyrelay
+
+
+def test_a_daemon_hands_over_what_comes_due_until_it_is_told_to_end(due_soon: Terminal) -> None:
+    first = keys_in_use(due_soon.folder / "lab" / "hosts")
+    with watching(due_soon, "--every", "1s") as process:
+        wait_for(due_soon.folder / "said", "done: 2 hosts changed")
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(PATIENCE_S) == 0
+    said = (due_soon.folder / "said").read_text(encoding="utf-8")
+    assert "watching, at least every 1s" in said
+    assert not first & keys_in_use(due_soon.folder / "lab" / "hosts")
+    assert said.count("nothing to do") <= 2, "what is no news is not told"
+
+
+def test_a_daemon_ends_the_visit_in_hand_when_it_is_told_to_end(due_soon: Terminal) -> None:
+    due_soon.write("seconds", "3")
+    with watching(due_soon, "--every", "1s") as process:
+        wait_for(due_soon.folder / "begun")
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(PATIENCE_S) == 0
+    assert (due_soon.folder / "ended").exists()
+    said = (due_soon.folder / "said").read_text(encoding="utf-8")
+    assert "stopped: the next apply or watch goes on" in said
+    due_soon.write("seconds", "0")
+    due_soon("apply", PLAY, *INVENTORY, "--yes").ended(0)
+    assert due_soon("prove", *INVENTORY).ended(0)
+
+
+def test_a_daemon_that_is_told_twice_ends_at_once_and_the_next_run_goes_on(due_soon: Terminal) -> None:
+    due_soon.write("seconds", str(int(PATIENCE_S)))
+    with watching(due_soon, "--every", "1s") as process:
+        wait_for(due_soon.folder / "begun")
+        process.send_signal(signal.SIGTERM)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(PATIENCE_S / 2) == 3
+    assert not (due_soon.folder / "ended").exists()
+    assert "error: interrupted" in (due_soon.folder / "said").read_text(encoding="utf-8")
+    due_soon.write("seconds", "0")
+    assert due_soon("prove", *INVENTORY).ended(0)
+
+
+def test_a_watch_that_cannot_begin_ends_with_the_reason(due_soon: Terminal) -> None:
+    due_soon.write("vault.passphrase", "another\n")
+    due_soon("watch", PLAY, *INVENTORY).ended(1).line("the passphrase is wrong")
+    due_soon("watch", "missing.yml", *INVENTORY).ended(2).line("missing.yml: there is no such file")
+
+
+def test_units_for_systemd_are_printed_with_paths_that_do_not_depend_on_the_folder(
+    due_soon: Terminal,
+) -> None:
+    said = due_soon("watch", PLAY, *INVENTORY, "--systemd", "--every", "1h").ended(0)
+    assert said.line(
+        "ExecStart=", f"watch --once {due_soon.folder}/{PLAY} -i {due_soon.folder}/lab/inventory.yml"
+    )
+    assert said.line(f"ReadWritePaths={due_soon.folder}/.keyrelay")
+    assert said.line("OnUnitInactiveSec=3600s")
+    del due_soon.environment["KEYRELAY_PASSPHRASE_FILE"]
+    due_soon("watch", PLAY, *INVENTORY, "--systemd").ended(2).line("a service has no terminal")
