@@ -66,29 +66,24 @@ def due_soon(make_fleet: MakeFleet) -> Terminal:
     return keyrelay
 
 
-def test_a_daemon_hands_over_what_comes_due_until_it_is_told_to_end(due_soon: Terminal) -> None:
-    first = keys_in_use(due_soon.folder / "lab" / "hosts")
+def test_a_daemon_hands_over_what_is_due_and_ends_the_visits_in_hand_when_it_is_told_to_end(
+    due_soon: Terminal,
+) -> None:
+    folder = due_soon.folder
+    first = keys_in_use(folder / "lab" / "hosts")
     with watching(due_soon, "--every", "1s") as process:
-        wait_for(due_soon.folder / "said", "done: 2 hosts changed")
+        wait_for(folder / "said", "done: 2 hosts changed")
+        assert not first & keys_in_use(folder / "lab" / "hosts")
+        due_soon.write("seconds", "3")
+        for file in ("begun", "ended"):
+            (folder / file).unlink()
+        wait_for(folder / "begun")
         process.send_signal(signal.SIGTERM)
         assert process.wait(PATIENCE_S) == 0
-    said = (due_soon.folder / "said").read_text(encoding="utf-8")
-    assert "watching, at least every 1s" in said
-    assert not first & keys_in_use(due_soon.folder / "lab" / "hosts")
-    assert said.count("nothing to do") <= 2, "what is no news is not told"
-
-
-def test_a_daemon_ends_the_visit_in_hand_when_it_is_told_to_end(due_soon: Terminal) -> None:
-    due_soon.write("seconds", "3")
-    with watching(due_soon, "--every", "1s") as process:
-        wait_for(due_soon.folder / "begun")
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(PATIENCE_S) == 0
-    assert (due_soon.folder / "ended").exists()
-    said = (due_soon.folder / "said").read_text(encoding="utf-8")
+    assert (folder / "ended").exists()
+    said = (folder / "said").read_text(encoding="utf-8")
     assert "stopped: the next apply or watch goes on" in said
-    due_soon.write("seconds", "0")
-    due_soon("apply", PLAY, *INVENTORY, "--yes").ended(0)
+    assert said.count("nothing to do") <= said.count("done: 2 hosts changed") + 1, "no news is not told"
     assert due_soon("prove", *INVENTORY).ended(0)
 
 
@@ -101,24 +96,4 @@ def test_a_daemon_that_is_told_twice_ends_at_once_and_the_next_run_goes_on(due_s
         assert process.wait(PATIENCE_S / 2) == 3
     assert not (due_soon.folder / "ended").exists()
     assert "error: interrupted" in (due_soon.folder / "said").read_text(encoding="utf-8")
-    due_soon.write("seconds", "0")
     assert due_soon("prove", *INVENTORY).ended(0)
-
-
-def test_a_watch_that_cannot_begin_ends_with_the_reason(due_soon: Terminal) -> None:
-    due_soon.write("vault.passphrase", "another\n")
-    due_soon("watch", PLAY, *INVENTORY).ended(1).line("the passphrase is wrong")
-    due_soon("watch", "missing.yml", *INVENTORY).ended(2).line("missing.yml: there is no such file")
-
-
-def test_units_for_systemd_are_printed_with_paths_that_do_not_depend_on_the_folder(
-    due_soon: Terminal,
-) -> None:
-    said = due_soon("watch", PLAY, *INVENTORY, "--systemd", "--every", "1h").ended(0)
-    assert said.line(
-        "ExecStart=", f"watch --once {due_soon.folder}/{PLAY} -i {due_soon.folder}/lab/inventory.yml"
-    )
-    assert said.line(f"ReadWritePaths={due_soon.folder}/.keyrelay")
-    assert said.line("OnUnitInactiveSec=3600s")
-    del due_soon.environment["KEYRELAY_PASSPHRASE_FILE"]
-    due_soon("watch", PLAY, *INVENTORY, "--systemd").ended(2).line("a service has no terminal")

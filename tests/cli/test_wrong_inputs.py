@@ -294,6 +294,26 @@ def test_a_listing_shows_jump_hosts_where_there_are_any(terminal: Terminal, type
     typed("inventory list -i hosts.yml").ended(0).line("a1", "ProxyCommand '/bin/x' would run a program")
 
 
+def test_a_watch_that_cannot_begin_ends_with_the_reason(terminal: Terminal, with_home: Typed) -> None:
+    with_home("watch missing.yml -i hosts.yml").ended(2).line("missing.yml: there is no such file")
+    terminal.write("wrong", "another\n")
+    with_home("watch play.yml -i hosts.yml --passphrase-file wrong").ended(1).line("the passphrase is wrong")
+
+
+def test_units_for_systemd_are_printed_with_paths_that_depend_on_no_folder(
+    terminal: Terminal, typed: Typed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = terminal.folder
+    said = typed("watch play.yml -i hosts.yml --systemd --every 1h --home there").ended(0)
+    said.line("ExecStart=", f"watch --once {folder}/play.yml -i {folder}/hosts.yml")
+    said.line(f"ReadWritePaths={folder}/there")
+    said.line("OnUnitInactiveSec=3600s")
+    units = typed("--json watch play.yml -i hosts.yml --systemd").ended(0).json["units"]
+    assert set(units) == {"keyrelay-watch.service", "keyrelay-watch.timer"}
+    monkeypatch.delenv("KEYRELAY_PASSPHRASE_FILE")
+    typed("watch play.yml -i hosts.yml --systemd").ended(2).line("a service has no terminal")
+
+
 def test_a_fault_of_keyrelay_is_told_without_the_words_of_the_fault(
     with_home: Typed, monkeypatch: pytest.MonkeyPatch
 ) -> None:

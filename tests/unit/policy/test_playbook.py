@@ -346,6 +346,15 @@ def test_a_wrong_field_is_refused_at_its_place_with_what_is_allowed(
     assert error.hint.startswith(hint)
 
 
+def test_jitter_never_makes_a_key_due_at_once() -> None:
+    (play,) = read(with_line("  certificate: {lifetime: 90d, renew_at: 2/3, jitter: 59d}"))
+    assert play.certificate.spec().jitter == timedelta(days=59)
+    error = error_of(with_line("  certificate: {lifetime: 90d, renew_at: 2/3, jitter: 60d}"))
+    assert "6:55: certificate.jitter is 60d; a successor is due after 60d" in error.message
+    tight = error_of(with_line("  certificate: {lifetime: 90d, renew_at: 2/3, jitter: 1439h50m}"))
+    assert "does not fit into the 10m until the next successor is due" in tight.message
+
+
 def test_a_handover_that_just_fits_is_accepted() -> None:
     read(with_line("  certificate: {lifetime: 4321s, renew_at: 0.5}"))
     assert "does not fit" in error_of(with_line("  certificate: {lifetime: 4320s, renew_at: 0.5}")).message

@@ -107,7 +107,7 @@ def test_the_schema_names_defaults_as_a_playbook_writes_them() -> None:
         for name in ("CertificateSection", "RolloutSection")
     }
     assert defaults == {
-        "CertificateSection": ["365d", "2/3", "30d"],
+        "CertificateSection": ["365d", "2/3", "30d", "0s"],
         "RolloutSection": [[1, "25%", "100%"], "5%", "10m", "1d", "block", "covered"],
     }
 
