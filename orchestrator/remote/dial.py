@@ -220,10 +220,10 @@ class Dialer:
         record = found.about(hop.known_as, hop.known_port)
         if self._first_use is not None:
             try:
-                record = record.joined(self._first_use.about(hop.known_as, hop.known_port))
+                record = record.over_first_use(self._first_use.about(hop.known_as, hop.known_port))
             except (InputError, OSError) as error:
                 raise NotReachedError(f"the file of keys believed on first use: {error}") from error
-        return record, " or ".join(files) or "any file: none is named"
+        return record, (" or ".join(files) or "any file: none is named") + _passed_over(found)
 
     def _wait_s(self, tries: int) -> float:
         """Between half and all of a time that doubles with each try."""
@@ -236,11 +236,22 @@ def _read_known_hosts(files: tuple[str, ...], *, required: bool) -> KnownHosts |
     try:
         return KnownHosts.read(map(Path, files), missing_ok=not required)
     except InputError as error:
-        return NotReachedError(error.message)
+        return NotReachedError(
+            f"{error.message}; a line with a mark is never passed over: mend it, or take it out"
+        )
     except FileNotFoundError as error:
         return NotReachedError(f"known_hosts file {error.filename} does not exist")
     except OSError as error:
         return NotReachedError(f"known_hosts file {error.filename} cannot be read: {error.strerror}")
+
+
+def _passed_over(known: KnownHosts) -> str:
+    """How many lines cannot be read, and the first of them; empty if all can."""
+    if not known.skipped:
+        return ""
+    first, *more = known.skipped
+    others = f", and {len(more)} more" if more else ""
+    return f" (passed over, for it cannot be read: {first.message}{others})"
 
 
 def _not_accepted(reason: str, tried: list[str], notes: list[str], hop: Hop) -> str:

@@ -2,8 +2,8 @@
 
 A key is believed on first use only when the operator says so for a run, only for a host of which nothing is
 known, and it is written down before anybody logs in. The file is read in every run, so that the host is
-held to that key from then on; whoever lists it sees which hosts nobody has looked at. Each line's comment
-says when it was written and for which host.
+held to that key from then on, unless other files come to know the host, which then count alone; whoever lists
+it sees which hosts nobody has looked at. Each line's comment says when it was written and for which host.
 """
 
 import base64
@@ -122,7 +122,7 @@ class FirstUse:
 
     def _read(self) -> KnownHosts:
         if self._known is None:
-            self._known = KnownHosts.read([self._file] if self._file.exists() else [])
+            self._known = KnownHosts.read([self._file] if self._file.exists() else [], strict=True)
         return self._known
 
 
@@ -135,7 +135,7 @@ def accepted_keys(file: Path) -> tuple[AcceptedKey, ...]:
     """
     if not file.exists():
         return ()
-    KnownHosts.read([file])
+    KnownHosts.read([file], strict=True)
     found = []
     for row in file.read_text(encoding="utf-8", errors="replace").splitlines():
         if not row.strip() or row.startswith(("#", "@")):

@@ -17,6 +17,8 @@ from orchestrator.remote.host_certificates import (
 )
 from orchestrator.remote.known_hosts import Standing, fingerprint
 
+_ASK_THERE = "somebody may be in between: ask the host itself, at its console, for the fingerprint"
+
 
 def check_host_key(transport: paramiko.Transport, peer: Peer) -> None:
     """Believes the key the host showed only if a line for it says so; raises ``NotReachedError``."""
@@ -34,33 +36,50 @@ def check_host_key(transport: paramiko.Transport, peer: Peer) -> None:
         case Standing.KNOWN:
             return
         case Standing.CHANGED:
-            same = [line for line in peer.record.keys if line.kind == key.get_name()] or peer.record.keys
+            same, *_ = [line for line in peer.record.keys if line.kind == key.get_name()]
             reason = (
-                f"changed: {found}, expected {same[0].fingerprint} ({same[0].place}); {_what_to_do(peer)}"
+                f"changed: {found}, expected {same.fingerprint} ({same.place})"
+                f"{_first_use(peer, blob)}; {_ASK_THERE}; if the new key is its own, {_forget(peer)}, "
+                "and add the new one"
+            )
+        case Standing.OTHER_TYPE:
+            known = peer.record.keys[0]
+            reason = (
+                f"is of another type than the known one: {found} ({key.get_name()}), expected "
+                f"{known.fingerprint} ({known.kind}, {known.place}){_first_use(peer, blob)}; {_ASK_THERE}; "
+                "if the key is its own, add it there"
             )
         case _ if not peer.record.authorities and peer.accept is not None:
             peer.accept(key.get_name(), blob)
             return
         case _:
             reason = f"is unknown: {found}, nothing for {peer.record.name} in {peer.files}"
+            if peer.record.without_port:
+                reason += f" but another key without the port ({peer.record.without_port[0].place})"
             if failing:
-                reason += f"; its certificate {failing}"
+                reason += f"; its certificate {failing}{_first_use(peer, blob)}"
             elif peer.record.authorities:
                 place = peer.record.authorities[0].place
                 reason += f" but a @cert-authority ({place}), and it shows no certificate"
+                reason += _first_use(peer, blob)
             elif peer.unknown:
                 reason += f"; {peer.unknown}"
     raise NotReachedError(f"host key of {peer.host!r} {reason}")
 
 
-def _what_to_do(peer: Peer) -> str:
-    """How a host's new key comes to be believed, once a person knows that it is its own."""
+def _first_use(peer: Peer, blob: bytes) -> str:
+    """That the key was believed on first use, which does not count; empty if it was not."""
+    for line in peer.record.passed_over:
+        if line.blob == blob:
+            return f"; that it was believed on first use ({line.place}) does not count beside this"
+    return ""
+
+
+def _forget(peer: Peer) -> str:
+    """How a host's old key is forgotten, once a person knows that the new one is its own."""
     files = dict.fromkeys(line.place.file for line in peer.record.keys)
     forget = " and ".join(f"ssh-keygen -f {quote(file)} -R {quote(peer.record.name)}" for file in files)
-    return (
-        "somebody may be in between: ask the host itself, at its console, for the fingerprint; "
-        f"if the new key is its own, forget the old one with {forget}, and add the new one"
-    )
+    return f"forget the old one with {forget}"
 
 
 def _refuse_revoked(peer: Peer, blob: bytes, certificate: bytes | None) -> None:

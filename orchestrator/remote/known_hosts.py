@@ -1,8 +1,13 @@
 """Which host keys are believed: OpenSSH's known_hosts files (``sshd(8)``, SSH_KNOWN_HOSTS FILE FORMAT).
 
 A key is believed only when a line for that very host holds it. A line for a port other than 22 is named
-``[host]:port``, as ``ssh`` writes it. Lines marked ``@revoked`` make their key unacceptable whatever other
-lines say. Lines marked ``@cert-authority`` are set apart: they say whose certificates are believed.
+``[host]:port``, as ``ssh`` writes it; where no such line holds a key, one for the host without a port may let
+the key be believed, but never makes it a changed one, as with ``ssh``. Lines marked ``@revoked`` make their
+key unacceptable whatever other lines say. Lines marked ``@cert-authority`` are set apart: they say whose
+certificates are believed.
+
+A line that cannot be read is passed over, as ``ssh`` does, unless it has a mark: to pass over what revokes a
+key would believe it.
 
 Plain names are found by one look-up, so that 10,000 lines cost each host nothing; hashed names have to be
 hashed anew for each host, one HMAC a line.
@@ -14,7 +19,7 @@ import hashlib
 import hmac
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from itertools import chain
 from pathlib import Path
@@ -33,7 +38,9 @@ class Standing(StrEnum):
 
     KNOWN = "known"
     CHANGED = "changed"
-    """Lines for the host hold other keys, and none holds this one."""
+    """Lines for the host hold other keys of this type, and none holds this one."""
+    OTHER_TYPE = "other type"
+    """Lines for the host hold keys, all of other types."""
     UNKNOWN = "unknown"
     """No line for the host holds a key."""
     REVOKED = "revoked"
@@ -68,34 +75,44 @@ class HostRecord:
         keys: the keys it may show, in the files' order.
         revoked: the keys it must not show.
         authorities: keys that sign host certificates.
+        without_port: the keys of the host on the usual port, where what was looked up has another one.
+        passed_over: keys that were believed on first use, which do not count beside the others.
     """
 
     name: str
     keys: tuple[KnownKey, ...] = ()
     revoked: tuple[KnownKey, ...] = ()
     authorities: tuple[KnownKey, ...] = ()
+    without_port: tuple[KnownKey, ...] = ()
+    passed_over: tuple[KnownKey, ...] = ()
 
     @property
     def kinds(self) -> tuple[str, ...]:
         """The kinds of the keys it may show, each once."""
-        return tuple(dict.fromkeys(key.kind for key in self.keys))
+        return tuple(dict.fromkeys(key.kind for key in self.keys or self.without_port))
 
-    def joined(self, other: "HostRecord") -> "HostRecord":
-        """These lines and those of ``other``, about the same name."""
-        return HostRecord(
-            name=self.name,
-            keys=self.keys + other.keys,
+    def over_first_use(self, other: "HostRecord") -> "HostRecord":
+        """These lines and those of ``other``, whose keys were believed on first use.
+
+        Such a key was believed because nothing else was known; it does not count where something is.
+        """
+        known = bool(self.keys or self.authorities)
+        return replace(
+            self,
+            keys=self.keys if known else other.keys,
             revoked=self.revoked + other.revoked,
-            authorities=self.authorities + other.authorities,
+            passed_over=other.keys if known else (),
         )
 
     def standing(self, blob: bytes) -> Standing:
         """What these lines say of a key."""
         if any(key.blob == blob for key in self.revoked):
             return Standing.REVOKED
-        if any(key.blob == blob for key in self.keys):
+        if any(key.blob == blob for key in self.keys or self.without_port):
             return Standing.KNOWN
-        return Standing.CHANGED if self.keys else Standing.UNKNOWN
+        if not self.keys:
+            return Standing.UNKNOWN
+        return Standing.CHANGED if any(_kind(blob) == key.kind for key in self.keys) else Standing.OTHER_TYPE
 
 
 class _Mark(StrEnum):
@@ -112,8 +129,13 @@ class _Line:
 
 @dataclass(slots=True)
 class KnownHosts:
-    """The lines of some files, indexed; made by ``read``."""
+    """The lines of some files, indexed; made by ``read``.
 
+    Attributes:
+        skipped: what cannot be read in lines that were passed over, with the place of each.
+    """
+
+    skipped: list[InputError] = field(default_factory=list)
     _plain: dict[str, list[_Line]] = field(default_factory=dict)
     _hashed: list[tuple[bytes, bytes, _Line]] = field(default_factory=list)
     _patterns: list[tuple[tuple[re.Pattern[str], ...], tuple[re.Pattern[str], ...], _Line]] = field(
@@ -121,13 +143,18 @@ class KnownHosts:
     )
 
     @classmethod
-    def read(cls, files: Iterable[Path], *, missing_ok: bool = False) -> "KnownHosts":
-        """Reads the files, each once, a ``~`` expanded; with ``missing_ok`` those that exist.
+    def read(cls, files: Iterable[Path], *, missing_ok: bool = False, strict: bool = False) -> "KnownHosts":
+        """Reads the files, each once, a ``~`` expanded.
+
+        Args:
+            files: their paths.
+            missing_ok: whether one of them may be missing.
+            strict: whether every line must be one that can be read.
 
         Raises:
             FileNotFoundError: one of them does not exist.
             OSError: one of them cannot be read.
-            InputError: a line is damaged; names it.
+            InputError: a line with a mark cannot be read, or with ``strict`` any other; names it.
         """
         hosts = cls()
         for file in files:
@@ -138,20 +165,30 @@ class KnownHosts:
                 if not missing_ok:
                     raise
                 continue
-            hosts._add(text, str(path))
+            hosts._add(text, str(path), strict=strict)
         return hosts
 
     @classmethod
-    def parse(cls, text: str, *, file: str = "known_hosts") -> "KnownHosts":
+    def parse(cls, text: str, *, file: str = "known_hosts", strict: bool = False) -> "KnownHosts":
         """Takes the text of one file; raises ``InputError`` as ``read`` does."""
         hosts = cls()
-        hosts._add(text, file)
+        hosts._add(text, file, strict=strict)
         return hosts
 
     def about(self, host: str, port: int = _DEFAULT_PORT) -> HostRecord:
         """Everything about one host, whose name or address is compared without regard to case."""
         host = host.lower()
-        name = host if port == _DEFAULT_PORT else f"[{host}]:{port}"
+        if port == _DEFAULT_PORT:
+            return self._named(host)
+        own, usual = self._named(f"[{host}]:{port}"), self._named(host)
+        return replace(
+            own,
+            revoked=_together(own.revoked, usual.revoked),
+            authorities=_together(own.authorities, usual.authorities),
+            without_port=usual.keys,
+        )
+
+    def _named(self, name: str) -> HostRecord:
         lines = list(self._lines(name))
 
         def marked(mark: _Mark) -> tuple[KnownKey, ...]:
@@ -179,22 +216,29 @@ class KnownHosts:
         )
         return chain(self._plain.get(name, ()), hashed, matching)
 
-    def _add(self, text: str, file: str) -> None:
+    def _add(self, text: str, file: str, *, strict: bool) -> None:
         for number, row in enumerate(text.split("\n"), start=1):
             row = row.strip()  # noqa: PLW2901 - the rest of the loop means the stripped line
-            if row and not row.startswith("#"):
+            if not row or row.startswith("#"):
+                continue
+            try:
                 self.add_line(row, Place(file=file, line=number))
+            except InputError as error:
+                if strict or row.startswith("@"):
+                    raise
+                self.skipped.append(error)
 
     def add_line(self, row: str, place: Place) -> None:
-        """Takes one more line, neither blank nor a comment; raises ``InputError`` as ``read`` does."""
-        mark = _Mark.NONE
-        if row.startswith("@"):
-            word, _, row = row.partition(" ")
-            if word not in set(_Mark):
-                raise InputError(
-                    f"unknown marker {word!r}; expected @revoked or @cert-authority", place=place
-                )
-            mark = _Mark(word)
+        """Takes one more line, neither blank nor a comment; raises ``InputError`` if it cannot be read."""
+        if not row.startswith("@"):
+            self._add_marked(_Mark.NONE, row, place)
+            return
+        word, *rest = row.split(None, 1)
+        if word not in set(_Mark):
+            raise InputError(f"unknown marker {word!r}; expected @revoked or @cert-authority", place=place)
+        self._add_marked(_Mark(word), "".join(rest), place)
+
+    def _add_marked(self, mark: _Mark, row: str, place: Place) -> None:
         names, kind, encoded = _fields(row, place)
         line = _Line(mark=mark, key=KnownKey(kind=kind, blob=_blob(kind, encoded, place), place=place))
         if names.startswith("|"):
@@ -213,6 +257,14 @@ class KnownHosts:
 def fingerprint(blob: bytes) -> str:
     """``SHA256:…`` of a public key as it travels, as ``ssh-keygen -l`` prints it."""
     return "SHA256:" + base64.b64encode(hashlib.sha256(blob).digest()).decode("ascii").rstrip("=")
+
+
+def _together(first: tuple[KnownKey, ...], second: tuple[KnownKey, ...]) -> tuple[KnownKey, ...]:
+    return tuple(dict.fromkeys((*first, *second)))
+
+
+def _kind(blob: bytes) -> str:
+    return blob[4 : 4 + int.from_bytes(blob[:4], "big")].decode(errors="replace")
 
 
 def _fields(row: str, place: Place) -> tuple[str, str, str]:

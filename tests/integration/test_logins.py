@@ -426,6 +426,56 @@ def test_a_key_that_differs_from_the_one_believed_on_first_use_is_refused(lab: L
     assert said.startswith(f"host key of '{SERVER}' changed: found SHA256:")
 
 
+def test_a_key_believed_on_first_use_does_not_count_where_known_hosts_holds_another(
+    lab: Lab, tmp_path: Path
+) -> None:
+    first_use, known = tmp_path / "first-use", tmp_path / "known_hosts"
+    where = endpoints(lab)[SERVER]
+    other = make_key(tmp_path / "other").with_suffix(".pub").read_text()
+    known.write_text(f"[{where.address}]:{where.port} {other}")
+    with fleet(first_use=first_use, accept_new=True) as ssh:
+        before = unreachable(survey(ssh, replace(where, known_hosts=str(known))))
+        assert reached(survey(ssh, nowhere(where)))
+
+    with fleet(first_use=first_use, accept_new=True) as ssh:
+        after = unreachable(survey(ssh, replace(where, known_hosts=str(known))))
+        assert ssh.accepted == ()
+
+    assert before.startswith(f"host key of '{SERVER}' changed: found SHA256:")
+    assert f"({known}:1); that it was believed on first use ({first_use}:1) does not count" in after
+
+
+@pytest.mark.parametrize(
+    ("lines", "is_reached"),
+    [
+        ("{host} {key}", True),
+        ("[{host}]:{port} {other}\n{host} {key}", False),
+        ("{host} {other}", False),
+        ("{host} {other}\n[{host}]:{port} {key}", True),
+        ("@revoked {host} {key}\n{host} {key}", False),
+        ("{host} 1024 65537 1234567890\nno line\n{host} ssh-new AAAA\nh\xe9 ssh-rsa *\n{host} {key}", True),
+    ],
+)
+def test_known_hosts_say_of_a_host_on_another_port_what_they_say_to_ssh(
+    lab: Lab, tmp_path: Path, ways: SshFleet, lines: str, *, is_reached: bool
+) -> None:
+    where = endpoints(lab)[SERVER]
+    other = make_key(tmp_path / "other").with_suffix(".pub").read_text().strip()
+    key = lab.known_hosts.read_text().split(" ", 1)[1].splitlines()[0]
+    known = tmp_path / "known_hosts"
+    text = lines.format(host=where.address, port=where.port, key=key, other=other)
+    known.write_bytes(f"{text}\n".encode("latin-1"))
+    options = [f"UserKnownHostsFile={known}", "StrictHostKeyChecking=yes", "BatchMode=yes"]
+    words = [word for option in options for word in ("-o", option)]
+    command = ["ssh", *words, "-F", "none", "-i", str(lab.key_file), "-p", str(where.port), where.address]
+
+    there = subprocess.run([*command, "true"], capture_output=True, timeout=60, check=False)
+    outcome = survey(ways, replace(where, known_hosts=str(known)))
+
+    assert (there.returncode == 0) is is_reached, there.stderr
+    assert reached(outcome) if is_reached else unreachable(outcome)
+
+
 def test_a_host_that_is_known_by_another_key_is_never_believed_on_first_use(lab: Lab, tmp_path: Path) -> None:
     where = endpoints(lab)[SERVER]
     lab.replace_host_key(SERVER)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator.errors import InputError
-from orchestrator.remote.known_hosts import KnownHosts, Standing, fingerprint
+from orchestrator.remote.known_hosts import HostRecord, KnownHosts, Standing, fingerprint
 
 
 def blob(content: bytes, kind: str = "ssh-ed25519") -> bytes:
@@ -42,8 +42,57 @@ def test_another_port_than_22_is_another_host() -> None:
     assert hosts.about("127.0.0.1", 2222).standing(blob(ONE)) is Standing.KNOWN
     assert hosts.about("127.0.0.1", 2222).name == "[127.0.0.1]:2222"
     assert hosts.about("127.0.0.1").standing(blob(ONE)) is Standing.UNKNOWN
-    assert hosts.about("plain", 2222).standing(blob(ONE)) is Standing.UNKNOWN
     assert hosts.about("plain").standing(blob(ONE)) is Standing.KNOWN
+
+
+def test_a_line_without_a_port_lets_a_key_be_believed_where_none_with_the_port_does() -> None:
+    hosts = KnownHosts.parse(line("host", ONE) + line("both", ONE) + line("[both]:2222", TWO))
+
+    assert hosts.about("host", 2222).standing(blob(ONE)) is Standing.KNOWN
+    assert hosts.about("host", 2222).kinds == ("ssh-ed25519",)
+    assert hosts.about("host", 2222).standing(blob(TWO)) is Standing.UNKNOWN
+    assert hosts.about("both", 2222).standing(blob(TWO)) is Standing.KNOWN
+    assert hosts.about("both", 2222).standing(blob(ONE)) is Standing.CHANGED
+
+
+def test_what_revokes_and_who_certifies_counts_without_the_port_too() -> None:
+    record = KnownHosts.parse(
+        line("host", ONE, mark="@revoked") + line("host,*", TWO, mark="@cert-authority")
+    ).about("host", 2222)
+
+    assert record.standing(blob(ONE)) is Standing.REVOKED
+    assert [key.blob for key in record.authorities] == [blob(TWO)]
+
+
+def test_a_key_of_another_type_than_the_known_ones_is_not_called_changed() -> None:
+    record = KnownHosts.parse(line("web", ONE, "ssh-rsa")).about("web")
+
+    assert record.standing(blob(ONE)) is Standing.OTHER_TYPE
+    assert record.standing(blob(TWO, "ssh-rsa")) is Standing.CHANGED
+
+
+def known(text: str) -> HostRecord:
+    return KnownHosts.parse(text).about("web")
+
+
+@pytest.mark.parametrize(
+    "more", [line("web", TWO), line("web", TWO, "ssh-rsa"), line("*", TWO, mark="@cert-authority")]
+)
+def test_what_was_believed_on_first_use_does_not_count_where_other_files_know_the_host(more: str) -> None:
+    record = known(more).over_first_use(known(line("web", ONE)))
+
+    assert record.standing(blob(ONE)) is not Standing.KNOWN
+    assert [key.blob for key in record.passed_over] == [blob(ONE)]
+
+
+def test_what_was_believed_on_first_use_counts_where_nothing_else_is_known_unless_it_is_revoked() -> None:
+    first = known(line("web", ONE))
+
+    assert known("").over_first_use(first).standing(blob(ONE)) is Standing.KNOWN
+    assert known("").over_first_use(first).standing(blob(TWO)) is Standing.CHANGED
+    revoking = known(line("*", ONE, mark="@revoked"))
+    assert revoking.over_first_use(first).standing(blob(ONE)) is Standing.REVOKED
+    assert known(line("web", ONE)).over_first_use(first).standing(blob(ONE)) is Standing.KNOWN
 
 
 def test_wildcards_match_and_an_exclamation_mark_takes_a_host_out_again() -> None:
@@ -111,20 +160,40 @@ def test_the_kinds_of_a_host_are_each_named_once_in_the_files_order() -> None:
         ("web ssh-ed25519", "expected host names, a key type and a key"),
         ("web ssh-ed25519 AAAA*", "not valid base64"),
         ("web ssh-rsa " + base64.b64encode(blob(ONE)).decode(), "not of the type 'ssh-rsa'"),
-        ("@trusted " + line("web", ONE), "unknown marker '@trusted'"),
+        ("web 1024 65537 12345678901234567890", "not valid base64"),
+        ("w\N{LATIN SMALL LETTER E WITH ACUTE}b", "expected host names"),
         (line("|1|c2FsdA==|aGFzaA==", ONE), "hashed host name is damaged"),
         (line("|2|c2FsdA==|aGFzaA==", ONE), "hashed host name is damaged"),
         (line("|1|c2FsdA==", ONE), "hashed host name is damaged"),
     ],
 )
-def test_a_damaged_line_is_named_with_its_file_and_number(row: str, message: str, tmp_path: Path) -> None:
+def test_a_line_that_cannot_be_read_is_passed_over_and_named(row: str, message: str, tmp_path: Path) -> None:
     file = tmp_path / "known_hosts"
-    file.write_text(f"# a comment\n\n{row}\n")
+    file.write_bytes(f"# a comment\n\n{row}\n{line('web', ONE)}".encode("latin-1"))
 
-    with pytest.raises(InputError, match=message) as caught:
-        KnownHosts.read([file])
+    hosts = KnownHosts.read([file])
 
-    assert caught.value.message.startswith(f"{file}:3: ")
+    assert hosts.about("web").standing(blob(ONE)) is Standing.KNOWN
+    (skipped,) = hosts.skipped
+    assert message in skipped.message
+    assert skipped.message.startswith(f"{file}:3: ")
+    with pytest.raises(InputError, match=message):
+        KnownHosts.read([file], strict=True)
+
+
+@pytest.mark.parametrize("mark", ["@revoked", "@cert-authority"])
+@pytest.mark.parametrize("row", ["web ssh-ed25519", "web ssh-ed25519 AAAA*", "", "|1|c2FsdA==|aGFzaA== a b"])
+def test_a_line_with_a_mark_is_never_passed_over(mark: str, row: str) -> None:
+    with pytest.raises(InputError, match=r"known_hosts:2: "):
+        KnownHosts.parse(f"{line('web', ONE)}{mark} {row}")
+
+
+def test_a_mark_may_be_followed_by_any_blank_and_an_unknown_one_is_refused() -> None:
+    revoked = line("web", ONE, mark="@revoked").replace(" ", "\t")
+
+    assert KnownHosts.parse(revoked).about("web").standing(blob(ONE)) is Standing.REVOKED
+    with pytest.raises(InputError, match="unknown marker '@trusted'"):
+        KnownHosts.parse(line("web", ONE, mark="@trusted"))
 
 
 def test_a_missing_file_is_told_from_one_that_cannot_be_read(tmp_path: Path) -> None:
