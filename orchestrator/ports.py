@@ -5,7 +5,7 @@
 values from the pure packages.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Protocol
@@ -69,6 +69,10 @@ class Ledger(Protocol):
             ConflictError: the ledger has grown since ``onto`` was read: another controller writes (S8).
             LedgerError: it cannot be written.
         """
+        ...
+
+    def heads(self, numbers: Iterable[int]) -> Mapping[int, str]:
+        """The digests of the entries with these numbers; numbers that it has no entry for are left out."""
         ...
 
     def entries(self, *, after: int = 0) -> Iterator[Entry]:

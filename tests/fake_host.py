@@ -5,6 +5,7 @@ order of bundles (S2), what may be activated, disarmed and erased. Keys, request
 """
 
 from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
@@ -23,6 +24,7 @@ from orchestrator.keys.delegation import fault_of
 from orchestrator.keys.material import generate, open_signer, sign
 from orchestrator.keys.secret import Secret
 from orchestrator.rotation import visits
+from orchestrator.rotation.observed import Tombstone
 from orchestrator.rotation.visits import (
     PROOFS_A_VISIT,
     READING,
@@ -41,7 +43,7 @@ from orchestrator.rotation.visits import (
     Visit,
     Voucher,
 )
-from tests.fake_state import NO_FAULTS, Faults, Folder, HostState, survey
+from tests.fake_state import NO_FAULTS, Faults, Folder, HostState, survey, whole
 
 Random = Callable[[int], bytes]
 _LOST = "the connection was lost before the answer ended"
@@ -72,7 +74,8 @@ def obey(
     if faults.unreachable is not None:
         return state, Unreachable(host=host, reason=faults.unreachable)
     if mutating and (reason := _closed(state, visit, faults)):
-        return state, Refused(host=host, reason=reason, skew=faults.skew)
+        fenced = reason.startswith("fenced")
+        return state, Refused(host=host, reason=reason, skew=faults.skew, fenced=fenced)
     fence = visit.fence if mutating else None
     desk = _Desk(state=state, fence=fence, now=now + faults.skew, random=random, faults=faults)
     reports: list[Report] = []
@@ -115,10 +118,26 @@ def _closed(state: HostState, visit: Visit, faults: Faults) -> str | None:
         return faults.refuses
     if state.locked_by is not None:
         return f"visit {state.locked_by} holds the lock"
-    if state.fence is not None and visit.fence is not None and visit.fence < state.fence:
-        there, here = _numbers(state.fence), _numbers(visit.fence)
-        return f"fenced: a controller at {there} was here, this one is at {here}"
-    return None
+    return _fenced(state.fence, visit)
+
+
+def _fenced(held: Fence | None, visit: Visit) -> str | None:
+    """Why the visit's ledger is not the one that the host follows."""
+    shown = visit.fence
+    if shown is None:
+        return None
+    if held is not None and shown < held:
+        return f"fenced: a controller at {_numbers(held)} was here, this one is at {_numbers(shown)}"
+    if held is not None and shown == held:
+        other = held.head and shown.head and held.head != shown.head
+        there = _numbers(shown)
+        return f"fenced: a controller with another ledger was here, at {there} too" if other else None
+    told = [(fence, fence.head) for fence in visit.remembers or ()]
+    if visit.remembers is None or told == ([] if held is None else [(held, held.head)]):
+        return None
+    was = _numbers(held) if held is not None else "-"
+    expected = _numbers(visit.remembers[0]) if visit.remembers else "-"
+    return f"fenced: another controller was here since it was asked: {was}, expected {expected}"
 
 
 def _numbers(fence: Fence) -> str:
@@ -137,7 +156,7 @@ class _Desk:
 
     def raise_fence(self) -> None:
         """The fence is written with the first change, or when all is done; a visit refused leaves none."""
-        if self.fence is not None:
+        if self.fence is not None and self.state.fence != self.fence:
             self.state = replace(self.state, fence=self.fence)
 
     def _become(self, **changes: Any) -> None:
@@ -147,7 +166,8 @@ class _Desk:
     def do(self, order: Order) -> Report:
         match order:
             case visits.Survey():
-                return visits.Surveyed(survey=survey(self.state))
+                all_of_it = whole(self.state) if order.whole else None
+                return visits.Surveyed(survey=survey(self.state), whole=all_of_it)
             case visits.Generate():
                 return self._generate(order)
             case visits.Stage():
@@ -218,6 +238,7 @@ class _Desk:
         changed = old is None or old.digest != new.digest
         if changed:
             self._become(bundle=new)
+        self._bury(order.ends, trusted={key.public.spki_digest for key in new.keys if key.signs})
         return visits.Trusted(
             position=new.position,
             digest=new.digest,
@@ -273,6 +294,7 @@ class _Desk:
         before = self.state
         if before.current in order.credentials:
             raise _RefusalError(f"credential {before.current} is in use")
+        self._bury(order.ends)
         gone = order.credentials
         changed = any(name in before.credentials or name in before.disarmed for name in gone)
         if changed:
@@ -280,6 +302,14 @@ class _Desk:
                 credentials=_without(before.credentials, gone), disarmed=_without(before.disarmed, gone)
             )
         return visits.Erased(credentials=order.credentials, changed=changed)
+
+    def _bury(self, ends: Iterable[Tombstone], *, trusted: AbstractSet[str] = frozenset()) -> None:
+        known = {stone.key: stone for stone in (*self.state.ended, *ends)}
+        until = int(self.now.timestamp())
+        kept = (stone for stone in known.values() if stone.until > until and stone.key not in trusted)
+        ended = tuple(sorted(kept))
+        if ended != self.state.ended:
+            self._become(ended=ended)
 
     def _sign(self, order: visits.Sign) -> Report:
         current = self.state.current

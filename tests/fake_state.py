@@ -21,6 +21,8 @@ from orchestrator.rotation.observed import (
     HeldEdge,
     HostSurvey,
     Problem,
+    Tombstone,
+    Whole,
 )
 from orchestrator.rotation.visits import Fence
 
@@ -47,6 +49,7 @@ class HostState:
         locked_by: who holds the host's lock; None: nobody.
         openssl: the version line of its openssl; empty: there is none.
         problems: what a survey reports of owners and modes.
+        ended: the keys that have ended, sorted.
     """
 
     fence: Fence | None = None
@@ -58,6 +61,7 @@ class HostState:
     locked_by: str | None = None
     problems: tuple[Problem, ...] = ()
     openssl: str = "OpenSSL 3.0.0 (in memory)"
+    ended: tuple[Tombstone, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,6 +104,27 @@ def survey(state: HostState) -> HostSurvey:
         credentials=tuple(sorted(held, key=lambda credential: (credential.name, credential.disarmed))),
         bundle=None if state.bundle is None else _held_bundle(state.bundle),
         problems=state.problems,
+        head=state.fence.head if state.fence else "",
+        ended=state.ended,
+    )
+
+
+def whole(state: HostState) -> Whole:
+    """What it tells beyond that when it is asked for all of it."""
+    folders = {**state.disarmed, **state.credentials}
+    held = [
+        load_private(folder.private_key).public
+        for folder in folders.values()
+        if folder.private_key is not None and _spki(folder.private_key) is not None
+    ]
+    trusted = [key.public for key in state.bundle.keys if key.signs] if state.bundle is not None else []
+    return Whole(
+        keys={public.spki_digest: public for public in (*held, *trusted)},
+        certificates={
+            name: (folder.certificate_pem, folder.chain_pem or "")
+            for name, folder in folders.items()
+            if folder.certificate_pem is not None
+        },
     )
 
 

@@ -5,7 +5,7 @@ itself.
 """
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from itertools import count
 
@@ -116,6 +116,10 @@ class FakeLedger:
         self._state = fold(self._state, new)
         self._entries += new
         return self._state
+
+    def heads(self, numbers: Iterable[int]) -> Mapping[int, str]:
+        wanted = set(numbers)
+        return {entry.number: entry.digest for entry in self._entries if entry.number in wanted}
 
     def entries(self, *, after: int = 0) -> Iterator[Entry]:
         yield from self._entries[after:]

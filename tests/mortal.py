@@ -1,6 +1,6 @@
 """A controller that can be killed: between any two things it does that last, and never again after that."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -52,6 +52,9 @@ class MortalLedger:
         after = self.ledger.append(events, onto=onto, at=at)
         self.life.point()
         return after
+
+    def heads(self, numbers: Iterable[int]) -> Mapping[int, str]:
+        return self.ledger.heads(numbers)
 
     def entries(self, *, after: int = 0) -> Iterator[Entry]:
         return self.ledger.entries(after=after)

@@ -84,6 +84,7 @@ def apply(
         _waived(record(prepared, ports), waive, desired, ports),
         desired.playbook,
         aside=prepared.answers.failures,
+        fences=prepared.answers.fences,
         wait=wait,
     )
     return Applied(prepared=prepared, result=result)

@@ -1,7 +1,8 @@
 """How operations ask hosts what they hold, without changing them."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, field
 from datetime import datetime
 from types import MappingProxyType
 from typing import assert_never
@@ -11,20 +12,38 @@ from orchestrator.ports import Fleet, ProgressSink
 from orchestrator.rotation import visits as vs
 from orchestrator.rotation.events import Entry, HostsSurveyed
 from orchestrator.rotation.evolve import evolve
-from orchestrator.rotation.observed import HostSurvey
+from orchestrator.rotation.observed import HostSurvey, Whole
 from orchestrator.rotation.recorded import Recorded
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answers:
-    """What each host holds, or why it could not be asked; every host asked is in exactly one of the two."""
+    """What each host holds, or why it could not be asked; every host asked is in exactly one of the two.
+
+    Attributes:
+        fences: what each host remembers now, for the visits that follow (``visits.Visit.remembers``).
+        fenced: hosts that follow another ledger, and said so instead of answering, with their words.
+        wholes: what hosts told beyond their survey, where all of it was asked for.
+    """
 
     surveys: Mapping[HostName, HostSurvey]
     failures: Mapping[HostName, str]
+    fences: Mapping[HostName, tuple[vs.Fence, ...]] = field(default_factory=dict)
+    fenced: Mapping[HostName, str] = field(default_factory=dict)
+    wholes: Mapping[HostName, Whole] = field(default_factory=dict)
 
     def __bool__(self) -> bool:
         """Whether there is any."""
         return bool(self.surveys or self.failures)
+
+    def of(self, hosts: AbstractSet[HostName]) -> "Answers":
+        """The answers of some of the hosts."""
+        return Answers(
+            surveys={host: told for host, told in self.surveys.items() if host in hosts},
+            failures={host: why for host, why in self.failures.items() if host in hosts},
+            fences={host: fences for host, fences in self.fences.items() if host in hosts},
+            wholes={host: whole for host, whole in self.wholes.items() if host in hosts},
+        )
 
     def event(self) -> HostsSurveyed:
         """The answers as the ledger keeps them."""
@@ -36,6 +55,8 @@ def survey(
     endpoints: Iterable[Endpoint],
     progress: ProgressSink,
     fences: Mapping[HostName, vs.Fence] = MappingProxyType({}),
+    *,
+    whole: bool = False,
 ) -> Answers:
     """Visit every endpoint and see what it holds.
 
@@ -44,28 +65,50 @@ def survey(
         endpoints: whom to ask.
         progress: who watches.
         fences: for hosts with a visit whose end is not known, so that it cannot have its way afterwards.
+        whole: whether public keys, certificates and chains are asked for as well.
     """
     visits = [
-        vs.Visit(endpoint=endpoint, orders=(vs.Survey(),), fence=fences.get(endpoint.host))
+        vs.Visit(endpoint=endpoint, orders=(vs.Survey(whole=whole),), fence=fences.get(endpoint.host))
         for endpoint in endpoints
     ]
     surveys: dict[HostName, HostSurvey] = {}
     failures: dict[HostName, str] = {}
+    fenced: dict[HostName, str] = {}
+    wholes: dict[HostName, Whole] = {}
     progress.visiting("survey", len(visits))
     for outcome in fleet.run(visits):
         progress.visited(outcome)
         match outcome:
             case vs.Changed() | vs.Unchanged():
-                told = [report.survey for report in outcome.reports if isinstance(report, vs.Surveyed)]
+                told = [report for report in outcome.reports if isinstance(report, vs.Surveyed)]
                 if told:
-                    surveys[outcome.host] = told[0]
+                    surveys[outcome.host] = told[0].survey
                 else:
                     failures[outcome.host] = "it did not answer the survey"
+                if told and told[0].whole is not None:
+                    wholes[outcome.host] = told[0].whole
             case vs.Refused() | vs.Unreachable() | vs.Failed():
                 failures[outcome.host] = outcome.reason
+                if isinstance(outcome, vs.Refused) and outcome.fenced:
+                    fenced[outcome.host] = outcome.reason
             case _:
                 assert_never(outcome)
-    return Answers(surveys=dict(sorted(surveys.items())), failures=dict(sorted(failures.items())))
+    return Answers(
+        surveys=dict(sorted(surveys.items())),
+        failures=dict(sorted(failures.items())),
+        fences={host: _remembered(told, fences.get(host)) for host, told in surveys.items()},
+        fenced=dict(sorted(fenced.items())),
+        wholes=wholes,
+    )
+
+
+def _remembered(survey: HostSurvey, shown: vs.Fence | None) -> tuple[vs.Fence, ...]:
+    """What the host remembers after its survey: the fence that this one showed, or the one it told of."""
+    if shown is not None:
+        return (shown,)
+    if survey.fence is None:
+        return ()
+    return (vs.Fence(generation=survey.fence[0], counter=survey.fence[1], head=survey.head),)
 
 
 def taken_in(recorded: Recorded, answers: Answers, *, at: datetime) -> Recorded:

@@ -69,6 +69,7 @@ def end_key(ports: Ports, key: str, *, lost: bool, reason: str, wait: timedelta)
         record(prepared, ports),
         known.playbook,
         aside=prepared.answers.failures,
+        fences=prepared.answers.fences,
         wait=wait,
     )
     after = result.recorded

@@ -9,8 +9,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from types import MappingProxyType
 
-from orchestrator.errors import ConflictError, IssuerError, KeyMaterialError
+from orchestrator.errors import ConflictError, IssuerError, KeyMaterialError, RefusedError
 from orchestrator.inventory.model import HostName
 from orchestrator.keys.authority import make_request
 from orchestrator.keys.certificate import parse_certificate
@@ -24,6 +25,7 @@ from orchestrator.rotation.engine import Decision, decide
 from orchestrator.rotation.errands import Errand
 from orchestrator.rotation.holdups import Block, Wait
 from orchestrator.rotation.proofs import judge
+from orchestrator.rotation.recognition import STOPPED
 from orchestrator.rotation.recorded import Recorded
 from orchestrator.rotation.visits import CredentialId
 
@@ -70,6 +72,7 @@ def hand_over(
     *,
     aside: Mapping[HostName, str],
     wait: timedelta,
+    fences: Mapping[HostName, tuple[vs.Fence, ...]] = MappingProxyType({}),
 ) -> Result:
     """Do all that the engine allows for one playbook.
 
@@ -79,11 +82,13 @@ def hand_over(
         playbook: whose servers and agents are visited.
         aside: hosts not to visit in this run, with the reason.
         wait: how long this run may wait for time to pass, all in all.
+        fences: what hosts remember, as their surveys told.
 
     Raises:
         ConflictError: another controller writes the ledger (S8).
+        RefusedError: a host follows another ledger; from now on this home writes nothing any more.
     """
-    run = _Run(ports, take(recorded, ports), playbook, aside=aside)
+    run = _Run(ports, take(recorded, ports), playbook, aside=aside, fences=fences)
     try:
         result = run.until(ports.clock.now() + wait)
     finally:
@@ -101,12 +106,14 @@ class _Run:
         playbook: PlaybookName,
         *,
         aside: Mapping[HostName, str],
+        fences: Mapping[HostName, tuple[vs.Fence, ...]] = MappingProxyType({}),
     ) -> None:
         self.recorded = recorded
         self._ports = ports
         self._playbook = playbook
         self._aside = dict(aside)
         self._unissued: dict[HostName, str] = {}
+        self._fences = dict(fences)
         self._changed: set[HostName] = set()
         self._visits = 0
         self._last: Mapping[HostName, object] = {}
@@ -287,7 +294,9 @@ class _Run:
         if not self._intend([ev.VisitsIntended(intents=tuple(errand.intent for errand in errands.values()))]):
             self._last = {}
             return
-        fence = vs.Fence(generation=self.recorded.generation, counter=self.recorded.version)
+        fence = vs.Fence(
+            generation=self.recorded.generation, counter=self.recorded.version, head=self.recorded.head
+        )
         visits = [self._visit(errand, fence) for errand in errands.values()]
         outcomes: list[vs.Outcome] = []
         self._ports.progress.visiting(decision.phase, len(visits))
@@ -303,7 +312,13 @@ class _Run:
                 self._record([ev.VisitsEnded(outcomes=tuple(outcomes))])
         self._visits += len(outcomes)
         for outcome in outcomes:
+            self._fences[outcome.host] = (fence,)
             self._take_in(outcome)
+        for outcome in outcomes:
+            if isinstance(outcome, vs.Refused) and outcome.fenced:
+                reason = f"{outcome.host} follows another ledger: {outcome.reason}"
+                self._record([ev.ControllerStopped(reason=reason)])
+                raise RefusedError(f"{reason}; this home has stopped for good", hint=STOPPED)
 
     def _moving(self, errands: Iterable[Errand]) -> list[Errand]:
         """The errands that are not the very ones just made: those hosts are put aside."""
@@ -318,6 +333,7 @@ class _Run:
             endpoint=self.recorded.endpoints[errand.host],
             orders=tuple(self._with_key(order) for order in errand.orders),
             fence=fence,
+            remembers=self._fences.get(errand.host),
         )
 
     def _with_key(self, order: vs.Order) -> vs.Order:

@@ -10,6 +10,7 @@ from datetime import timedelta
 from orchestrator.errors import ConflictError
 from orchestrator.ports import Ports
 from orchestrator.rotation.events import LeaseReleased, LeaseTaken
+from orchestrator.rotation.recognition import refuse_stopped
 from orchestrator.rotation.recorded import Recorded
 
 TERM = timedelta(minutes=10)
@@ -17,11 +18,13 @@ TERM = timedelta(minutes=10)
 
 
 def require_free(recorded: Recorded, ports: Ports) -> None:
-    """Refuse while another controller hands over.
+    """Refuse while another controller hands over, and for good where hosts follow another ledger.
 
     Raises:
-        ConflictError: names it, since when, and until when its lease runs.
+        RefusedError: this home has stopped.
+        ConflictError: names the other controller, since when, and until when its lease runs.
     """
+    refuse_stopped(recorded)
     lease = recorded.lease
     if lease is None or lease.holder == ports.controller.name or lease.until <= ports.clock.now():
         return

@@ -1,19 +1,22 @@
 """What plan, apply and watch begin with: ask the hosts, and plan from what they answer."""
 
 from collections.abc import Iterator
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from datetime import datetime
+from typing import NoReturn
 
-from orchestrator.errors import StoppedError
+from orchestrator.errors import RefusedError, StoppedError
 from orchestrator.inventory.model import Endpoint, HostName
 from orchestrator.keys.material import Random
 from orchestrator.operations.asking import Answers, news, survey, taken_in
 from orchestrator.operations.lease import require_free, take
 from orchestrator.policy.desired import Desired, PlaybookName
 from orchestrator.ports import Clock, Entropy, Fleet, Ledger, Ports, ProgressSink
-from orchestrator.rotation.events import EndpointsChanged, Event
+from orchestrator.rotation.adopting import Sight, meet
+from orchestrator.rotation.events import ControllerStopped, EndpointsChanged, Event
 from orchestrator.rotation.plan import Plan, make_plan
-from orchestrator.rotation.recognition import refuse_moved_hosts
+from orchestrator.rotation.recognition import STOPPED, reason_to_stop, refuse_moved_hosts
 from orchestrator.rotation.recorded import Recorded
 from orchestrator.rotation.visits import Fence
 
@@ -59,6 +62,8 @@ def prepare(
     """
     recorded = ledger.read()
     answers = survey(fleet, _endpoints(desired, recorded).values(), progress)
+    if reason := why_to_stop(recorded, answers, ledger):
+        raise RefusedError(reason, hint=STOPPED)
     return _planned(desired, recorded, answers, now=clock.now(), random=entropy, new_key=new_key)
 
 
@@ -88,18 +93,56 @@ def ask_to_change(recorded: Recorded, desired: Desired, ports: Ports) -> tuple[R
     Raises:
         ConflictError: another controller hands over.
         StoppedError: not all hosts were asked, for the run is to end.
+        RefusedError: a host follows another ledger; from now on this home writes nothing any more.
     """
     require_free(recorded, ports)
     endpoints = _endpoints(desired, recorded)
     uncertain = sorted(recorded.pending.keys() & endpoints.keys())
     if uncertain:
         recorded = take(recorded, ports)
-    fence = Fence(generation=recorded.generation, counter=recorded.version)
+    fence = Fence(generation=recorded.generation, counter=recorded.version, head=recorded.head)
     fences = dict.fromkeys(uncertain, fence)
-    answers = survey(ports.fleet, endpoints.values(), ports.progress, fences)
+    unmet = recorded.unmet.keys() & endpoints.keys()
+    answers = survey(ports.fleet, endpoints.values(), ports.progress, fences, whole=bool(unmet))
     if ports.stop.asked:
         raise StoppedError("stopped while hosts were asked what they hold; nothing was changed")
-    return recorded, answers
+    if reason := why_to_stop(recorded, answers, ports.ledger):
+        stop(recorded, reason, ports)
+    return _met(recorded, answers, unmet & answers.surveys.keys(), ports), answers
+
+
+def _met(recorded: Recorded, answers: Answers, hosts: AbstractSet[HostName], ports: Ports) -> Recorded:
+    """Take over what hosts tell that nobody waited for when the home was restored (S9)."""
+    if not hosts:
+        return recorded
+    told = answers.of(hosts)
+    sight = Sight(
+        surveys=told.surveys,
+        wholes=told.wholes,
+        endpoints=recorded.endpoints,
+        failures={},
+        ended={},
+    )
+    events: list[Event] = [meet(recorded, sight, random=ports.entropy), told.event()]
+    return ports.ledger.append(events, onto=recorded, at=ports.clock.now())
+
+
+def why_to_stop(recorded: Recorded, answers: Answers, ledger: Ledger) -> str:
+    """Why hosts do not follow this ledger; empty: they do."""
+    for host, words in answers.fenced.items():
+        return f"{host} follows another ledger: {words}"
+    numbers = {one.fence[1] for one in answers.surveys.values() if one.fence is not None}
+    return reason_to_stop(recorded, answers.surveys, ledger.heads(numbers))
+
+
+def stop(recorded: Recorded, reason: str, ports: Ports) -> NoReturn:
+    """Write that this home stops for good, and say so.
+
+    Raises:
+        RefusedError: always.
+    """
+    ports.ledger.append([ControllerStopped(reason=reason)], onto=recorded, at=ports.clock.now())
+    raise RefusedError(f"{reason}; this home has stopped for good", hint=STOPPED)
 
 
 def go_on(recorded: Recorded, playbook: PlaybookName, ports: Ports) -> tuple[Recorded, Answers]:

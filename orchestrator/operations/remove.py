@@ -121,5 +121,6 @@ def _run(ports: Ports, desired: Desired, wait: timedelta) -> Result:
         record(prepared, ports),
         desired.playbook,
         aside=prepared.answers.failures,
+        fences=prepared.answers.fences,
         wait=wait,
     )

@@ -9,6 +9,7 @@ from orchestrator.operations.planning import go_on
 from orchestrator.ports import Clock, Ledger, Ports
 from orchestrator.rotation.events import AgentsWaived, RolloutPaused, RolloutResumed
 from orchestrator.rotation.lookup import rollout_named
+from orchestrator.rotation.recognition import refuse_stopped
 from orchestrator.rotation.recorded import Recorded, Rollout
 from orchestrator.rotation.revert import plan_revert
 
@@ -21,6 +22,7 @@ def pause(ledger: Ledger, name: str, *, clock: Clock, reason: str) -> Rollout:
         RefusedError: it is not under way, or paused already.
     """
     recorded = ledger.read()
+    refuse_stopped(recorded)
     rollout = _under_way(recorded, name)
     if rollout.paused:
         raise RefusedError(f"rollout {rollout.id} is paused already: {rollout.paused}")
@@ -72,7 +74,9 @@ def revert(ports: Ports, name: str, *, wait: timedelta) -> Result:
 
 def _carry_on(ports: Ports, recorded: Recorded, rollout: Rollout, wait: timedelta) -> Result:
     recorded, answers = go_on(recorded, rollout.playbook, ports)
-    return hand_over(ports, recorded, rollout.playbook, aside=answers.failures, wait=wait)
+    return hand_over(
+        ports, recorded, rollout.playbook, aside=answers.failures, fences=answers.fences, wait=wait
+    )
 
 
 def _under_way(recorded: Recorded, name: str) -> Rollout:

@@ -44,6 +44,7 @@ def watch_once(ports: Ports, desired: Desired) -> Applied:
         recorded,
         desired.playbook,
         aside=prepared.answers.failures,
+        fences=prepared.answers.fences,
         wait=timedelta(0),
     )
     return Applied(prepared=prepared, result=result)

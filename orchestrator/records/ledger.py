@@ -4,7 +4,7 @@ Entries are only ever added. What they say together is ``rotation/evolve.py``'s 
 that they are all there, in order, unchanged, and that nobody adds to a state that is not the last (S8).
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 
 from sqlalchemy import Connection, Row, Select, insert, select
@@ -71,6 +71,18 @@ class SqlLedger:
                 connection.execute(insert(table), rows)
         self._known = recorded
         return recorded
+
+    def heads(self, numbers: Iterable[int]) -> Mapping[int, str]:
+        """The digests of the entries with these numbers, as far as there are such entries."""
+        wanted = sorted(set(numbers))
+        found: dict[int, str] = {}
+        with self._database.reading(failing_as=LedgerError) as connection:
+            for start in range(0, len(wanted), _PAGE):
+                page = select(table.c.number, table.c.digest).where(
+                    table.c.number.in_(wanted[start : start + _PAGE])
+                )
+                found |= {row.number: row.digest for row in connection.execute(page)}
+        return found
 
     def entries(self, *, after: int = 0) -> Iterator[Entry]:
         """The entries numbered higher than ``after``, oldest first, each checked against the one before.

@@ -92,8 +92,9 @@ def decode(visit: Visit, *, marker: str, stdout: bytes, sent_at: datetime, recei
         case _ if not answer.ended:
             reason = "the answer breaks off: the visit was cut, or the host's answer is too long"
             return Failed(host=host, reason=reason, reports=reports, skew=skew)
-        case ("refused", reason):
-            return Refused(host=host, reason=reason, reports=reports, skew=skew)
+        case ("refused" | "fenced" as word, reason):
+            fenced = word == "fenced"
+            return Refused(host=host, reason=reason, reports=reports, skew=skew, fenced=fenced)
         case ("failed", reason):
             return Failed(host=host, reason=reason, reports=reports, skew=skew, told=True)
         case ("finished", _) if len(reports) == len(visit.orders):
@@ -119,7 +120,7 @@ class _Reading:
         begun = False
         for line in lines:
             word, _, rest = line.partition(" ")
-            if word in ("refused", "failed", "finished"):
+            if word in ("refused", "fenced", "failed", "finished"):
                 return word, plain(rest, limit=_REASON_CHARACTERS)
             if word == "order":
                 self._expect(rest)
@@ -145,7 +146,8 @@ class _Reading:
 def _report(order: Order, said: Sequence[str], *, changed: bool, base: str) -> Report:
     match order:
         case Survey():
-            return Surveyed(survey=read_survey(said, base=base))
+            survey, whole = read_survey(said, base=base, whole=order.whole)
+            return Surveyed(survey=survey, whole=whole)
         case Generate():
             return Generated(credential=order.credential, request_pem=_request(said), changed=changed)
         case Stage():
@@ -226,7 +228,7 @@ def _request(said: Sequence[str]) -> str:
 def _skew(lines: Sequence[str], sent_at: datetime, received_at: datetime) -> timedelta:
     """How far the host's second lies outside the visit; it covers all instants from its start to its end."""
     word, _, seconds = lines[0].partition(" ") if lines else ("", "", "")
-    if word in ("refused", ""):
+    if word in ("refused", "fenced", ""):
         return timedelta(0)
     if word != "time" or not _SECONDS.fullmatch(seconds) or int(seconds) > _LAST_SECOND:
         raise GarbledError("the answer is garbled: it does not begin with the host's time")

@@ -10,6 +10,7 @@ _PARTS = (
     "frames",
     "places",
     "lock",
+    "tombstones",
     "signatures",
     "vouching",
     "credentials",

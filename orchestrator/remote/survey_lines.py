@@ -13,6 +13,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Literal
 
 from orchestrator.errors import KeyMaterialError
 from orchestrator.inventory.model import HostName
@@ -27,6 +28,8 @@ from orchestrator.rotation.observed import (
     HeldEdge,
     HostSurvey,
     Problem,
+    Tombstone,
+    Whole,
 )
 
 MOST_PROBLEMS = 100
@@ -36,14 +39,16 @@ MOST_EDGES = 20_000
 MOST_KEYS = 20_000
 MOST_ISSUER_LINES = 2_000
 """An agent has one issuer, or two while the one is replaced; a certificate is some twenty lines."""
+MOST_TOMBSTONES = 2_000
 LARGEST_CREDENTIAL = 32_768
-"""Characters of a certificate and a public key together; what is longer is neither."""
+"""Characters of a certificate, its chain and a public key together; what is longer is none of them."""
 LARGEST_REST = 200_000
 """Characters of all other lines."""
 
 _DELEGATION_FORM = "<server> <issuer's spki-sha256> <grace>"
 _KEY_BEGIN = "-----BEGIN PUBLIC KEY-----"
-_FENCE = re.compile(r"(0|[1-9][0-9]{0,15}) (0|[1-9][0-9]{0,15})")
+_FENCE = re.compile(r"(0|[1-9][0-9]{0,15}) (0|[1-9][0-9]{0,15})(?: (-|[0-9a-f]{64}))?")
+_TOMBSTONE = re.compile(r"([0-9a-f]{64}) (removed|compromised|lost) (0|[1-9][0-9]{0,15})")
 _CURRENT = re.compile(r"credentials/([A-Za-z0-9._-]{1,200})")
 _FOLDER = re.compile(r"server/(credentials|disarmed)/([A-Za-z0-9._-]{1,200})")
 _EDGE = re.compile(r"([A-Za-z0-9_][A-Za-z0-9._-]{0,252}) ([0-9a-f]{64}) (-|0|[1-9][0-9]{0,11})")
@@ -64,6 +69,7 @@ class _Folder:
     disarmed: bool
     hash: str | None = None
     certificate: list[str] = field(default_factory=list)
+    chain: list[str] = field(default_factory=list)
     key: list[str] = field(default_factory=list)
     room: int = LARGEST_CREDENTIAL
 
@@ -73,7 +79,7 @@ class _Folder:
             return
         self.room -= len(rest) + 1
         if self.room >= 0:
-            (self.certificate if word == "certificate" else self.key).append(rest)
+            {"certificate": self.certificate, "chain": self.chain, "key": self.key}[word].append(rest)
 
 
 class _Notes:
@@ -88,6 +94,7 @@ class _Notes:
         self.delegations: list[str] = []
         self.denied: list[str] = []
         self.issuers: list[str] = []
+        self.ended: list[str] = []
         self.keys = 0
         self.problems: dict[str, Problem] = {}
         self.problem_lines = 0
@@ -99,8 +106,11 @@ class _Notes:
             case "held" if found := _FOLDER.fullmatch(rest):
                 self.folders.append(_Folder(name=found[2], disarmed=found[1] == "disarmed"))
                 _bounded(len(self.folders), MOST_CREDENTIALS, "credentials")
-            case "hash" | "certificate" | "key" if self.folders:
+            case "hash" | "certificate" | "chain" | "key" if self.folders:
                 self.folders[-1].take(word, rest)
+            case "ended":
+                self.ended.append(rest)
+                _bounded(len(self.ended), MOST_TOMBSTONES, "ended keys")
             case "edge":
                 self.edges.append(rest)
                 _bounded(len(self.edges), MOST_EDGES, "edges")
@@ -140,12 +150,13 @@ def _bounded(number: int, most: int, what: str) -> None:
         raise GarbledError(f"the answer is garbled: a survey has more than {most} {what}")
 
 
-def read_survey(said: Sequence[str], *, base: str) -> HostSurvey:
-    """What the lines of a survey tell.
+def read_survey(said: Sequence[str], *, base: str, whole: bool = False) -> tuple[HostSurvey, Whole | None]:
+    """What the lines of a survey tell; all of it only where that was asked for.
 
     Args:
         said: the lines of the report.
         base: the base's path, for the paths of problems.
+        whole: whether public keys, certificates and chains are wanted as well.
 
     Raises:
         GarbledError: the survey is larger than any honest one.
@@ -157,28 +168,62 @@ def read_survey(said: Sequence[str], *, base: str) -> HostSurvey:
     credentials = tuple(sorted(map(_credential, notes.folders), key=lambda held: (held.name, held.disarmed)))
     # These may note problems, so they come before the problems are counted.
     current, fence, bundle = _current(notes, credentials), _fence(notes), _bundle(notes)
+    ended = tuple(sorted(_tombstones(notes)))
     if (passed_over := notes.problem_lines - MOST_PROBLEMS) > 0:
         notes.problem("*", found=f"{passed_over} more problems", wanted="none")
-    return HostSurvey(
+    survey = HostSurvey(
         user=plain(notes.single.get("user", "")),
         openssl=plain(notes.single.get("openssl", "")),
-        fence=fence,
+        fence=fence[:2] if fence is not None else None,
         current=current,
         credentials=credentials,
         bundle=bundle,
         problems=tuple(sorted(notes.problems.values(), key=lambda problem: problem.path)),
+        head=fence[2] if fence is not None else "",
+        ended=ended,
+    )
+    return survey, _whole(notes) if whole else None
+
+
+def _whole(notes: _Notes) -> Whole:
+    texts = ["\n".join(folder.key) for folder in notes.folders] + _PUBLIC_KEY.findall("\n".join(notes.public))
+    keys = [key for text in texts if (key := _public(text)) is not None]
+    return Whole(
+        keys={key.spki_digest: key for key in keys},
+        certificates={
+            folder.name: ("\n".join([*folder.certificate, ""]), "\n".join([*folder.chain, ""]))
+            for folder in notes.folders
+            if folder.certificate
+        },
     )
 
 
-def _fence(notes: _Notes) -> tuple[int, int] | None:
+def _tombstones(notes: _Notes) -> Iterator[Tombstone]:
+    for number, line in enumerate(notes.ended, start=1):
+        found = _TOMBSTONE.fullmatch(line)
+        if found is None:
+            text = f"line {number}: {plain(line)}"
+            notes.problem("ended", found=text, wanted="<spki-sha256> <how> <until>")
+            continue
+        how: Literal["removed", "compromised", "lost"] = "removed"
+        match found[2]:
+            case "compromised" | "lost" as worse:
+                how = worse
+            case _:
+                pass
+        yield Tombstone(key=SpkiDigest(found[1]), how=how, until=int(found[3]))
+
+
+def _fence(notes: _Notes) -> tuple[int, int, str] | None:
     text = notes.single.get("fence")
     if text is None:
         return None
     found = _FENCE.fullmatch(text)
     if found is None:
-        notes.problem("fence", found=f"the line {plain(text)}", wanted="a generation and a counter")
+        wanted = "a generation, a counter and a digest"
+        notes.problem("fence", found=f"the line {plain(text)}", wanted=wanted)
         return None
-    return int(found[1]), int(found[2])
+    return int(found[1]), int(found[2]), (found[3] or "").removeprefix("-")
 
 
 def _current(notes: _Notes, credentials: Sequence[HeldCredential]) -> str | None:
@@ -293,13 +338,22 @@ def _keys(notes: _Notes) -> Iterator[SpkiDigest]:
 
 def _spki(pem: str) -> SpkiDigest | None:
     """The digest of a public key in PEM: of its canonical form, or as it stands for a kind unknown here."""
+    if (known := _public(pem)) is not None:
+        return known.spki_digest
     if not _PUBLIC_KEY.fullmatch(pem):
         return None
-    try:
-        return PublicKey.from_pem(f"{pem}\n").spki_digest
-    except KeyMaterialError:
-        body = "".join(pem.split("\n")[1:-1])
+    body = "".join(pem.split("\n")[1:-1])
     try:
         return SpkiDigest(hashlib.sha256(base64.b64decode(body, validate=True)).hexdigest())
     except binascii.Error:
+        return None
+
+
+def _public(pem: str) -> PublicKey | None:
+    """The public key of a text, if it is one of the kinds known here."""
+    if not _PUBLIC_KEY.fullmatch(pem):
+        return None
+    try:
+        return PublicKey.from_pem(f"{pem}\n")
+    except KeyMaterialError:
         return None

@@ -18,6 +18,7 @@ from orchestrator.keys.material import Algorithm
 from orchestrator.keys.secret import Secret
 from orchestrator.remote.answers import ANSWER_LIMIT_BYTES, decode
 from orchestrator.remote.program import BOOTSTRAP, PROGRAM
+from orchestrator.rotation.observed import Tombstone
 from orchestrator.rotation.visits import (
     PROOFS_A_VISIT,
     READING,
@@ -27,6 +28,7 @@ from orchestrator.rotation.visits import (
     Claim,
     Disarm,
     Erase,
+    Fence,
     Generate,
     Order,
     Revert,
@@ -92,11 +94,11 @@ def encode(visit: Visit, *, marker: str, lease: timedelta | None = None) -> Secr
     if sum(len(order.claims) for order in visit.orders if isinstance(order, Trust | Check)) > PROOFS_A_VISIT:
         raise ValueError(f"a visit has at most {PROOFS_A_VISIT} claims")
     seconds = max(1, math.ceil((lease or time_needed(visit) + _SPARE).total_seconds()))
-    fence = f"{seconds} - -"
+    fence = f"{seconds} - - - *"
     if visit.fence is None and not all(isinstance(order, READING) for order in visit.orders):
         raise ValueError("a visit that changes something shows a fence")
     if visit.fence is not None:
-        fence = f"{seconds} {visit.fence.generation} {visit.fence.counter}"
+        fence = f"{seconds} {_fence(visit.fence).replace('.', ' ')} {_remembered(visit.remembers)}"
     frames = [PROGRAM, _line(f"keyrelay 1 {marker}"), _line(visit.endpoint.base), _line(fence)]
     for order in visit.orders:
         frames += _order(order)
@@ -108,7 +110,7 @@ def encode(visit: Visit, *, marker: str, lease: timedelta | None = None) -> Secr
 def _order(order: Order) -> Iterator[bytes]:
     match order:
         case Survey():
-            yield _line("survey")
+            yield _line("survey whole" if order.whole else "survey")
         case Generate():
             yield _line(f"generate {order.credential} {order.algorithm} {len(order.names)}")
             yield from map(_line, order.names)
@@ -124,8 +126,9 @@ def _order(order: Order) -> Iterator[bytes]:
             yield _line(f"disarm {order.in_use or '-'} {len(order.credentials)}")
             yield from map(_line, order.credentials)
         case Erase():
-            yield _line(f"erase {len(order.credentials)}")
+            yield _line(f"erase {len(order.credentials)} {len(order.ends)}")
             yield from map(_line, order.credentials)
+            yield from map(_tombstone, order.ends)
         case Sign():
             yield _line("sign")
             yield from _challenge(order.challenge)
@@ -167,11 +170,29 @@ def _trust(order: Trust) -> Iterator[bytes]:
     claims = _with_decoys(order.claims)
     position = order.bundle.position
     words = [position.epoch, position.sequence, order.bundle.digest, *map(_count, content)]
-    yield _line(f"trust {' '.join(map(str, words))} {len(names)} {len(issuers)} {len(claims)}")
+    yield _line(
+        f"trust {' '.join(map(str, words))} {len(names)} {len(issuers)} {len(claims)} {len(order.ends)}"
+    )
     yield from content
     yield from map(_line, names)
     yield from map(_line, issuers)
     yield from _claims(claims)
+    yield from map(_tombstone, order.ends)
+
+
+def _tombstone(ended: Tombstone) -> bytes:
+    return _line(f"{ended.key} {ended.how} {ended.until}")
+
+
+def _fence(fence: Fence) -> str:
+    return f"{fence.generation}.{fence.counter}.{fence.head or '-'}"
+
+
+def _remembered(fences: tuple[Fence, ...] | None) -> str:
+    """The fence that the host is to remember: ``*`` for any, ``-`` for none."""
+    if fences is None:
+        return "*"
+    return _fence(fences[0]) if fences else "-"
 
 
 def _switch(order: Activate | Revert, *, goes_back: bool) -> Iterator[bytes]:

@@ -21,6 +21,7 @@ from orchestrator.rotation.patience import over_budget, to_waive
 from orchestrator.rotation.prolonging import in_use, last_call, to_prolong, uncertified
 from orchestrator.rotation.recorded import Intent, Proof, Recorded, RolloutId, TrustLine
 from orchestrator.rotation.standing import View
+from orchestrator.rotation.tombstones import Endings
 from orchestrator.rotation.visits import Claim, CredentialId
 
 GETTING_READY = frozenset({Step.MAKE, Step.CERTIFY, Step.STAGE})
@@ -128,7 +129,7 @@ class _Round:
         self._recorded = recorded
         self._playbook = playbook
         self._view = View.of(recorded, now)
-        self._errands = ServerErrands(view=self._view, random=random)
+        self._errands = ServerErrands(view=self._view, random=random, endings=self._endings)
         self._aside = aside
         self._unissued = unissued
         self._all_steps = {
@@ -155,6 +156,7 @@ class _Round:
             if agent not in self._elsewhere and not record.given_up
         )
         self._press = Press(recorded)
+        self._endings = Endings.of(recorded, now)
         self._unsettled: set[HostName] = set()
 
     def decision(self) -> Decision:
@@ -261,7 +263,10 @@ class _Round:
         if have is None or have.content != installed.content:
             proved, claims = self._claims(lines)
             intent = Intent(host=agent, bundle=installed, proves=proved)
-            return Errand(host=agent, orders=(vs.Trust(bundle=bundle, claims=claims),), intent=intent)
+            had = {line.credential for before in recorded.bundles(agent) for line in before.lines}
+            ends = self._endings.told(had - {line.credential for line in lines})
+            order = vs.Trust(bundle=bundle, claims=claims, ends=ends)
+            return Errand(host=agent, orders=(order,), intent=intent)
         proved, claims = self._claims(self._to_prove(agent, lines))
         if not claims:
             return None

@@ -9,6 +9,7 @@ from orchestrator.rotation.lifecycle import Step
 from orchestrator.rotation.prolonging import outdated
 from orchestrator.rotation.recorded import Credential, Intent, Standing
 from orchestrator.rotation.standing import View
+from orchestrator.rotation.tombstones import Endings
 from orchestrator.rotation.visits import Challenge, Hook
 
 
@@ -46,10 +47,12 @@ class ServerErrands:
 
     Attributes:
         random: for nonces.
+        endings: the keys that hosts are told to remember as ended.
     """
 
     view: View
     random: Random
+    endings: Endings
 
     def for_step(self, server: HostName, step: Step) -> Errand | None:
         """The visit that the step asks for, where it is one to the server."""
@@ -77,7 +80,7 @@ class ServerErrands:
                 order: vs.Order = vs.Disarm(credentials=there, in_use=record.target)
                 return Errand(host=server, orders=(order,), intent=Intent(host=server, disarms=there))
             case Step.ERASE:
-                order = vs.Erase(credentials=there)
+                order = vs.Erase(credentials=there, ends=self.endings.told(there))
                 return Errand(host=server, orders=(order,), intent=Intent(host=server, erases=there))
             case _:
                 return None
@@ -106,7 +109,7 @@ class ServerErrands:
         near = tuple(c for c in gone if record.placements[c].standing is not Standing.DISARMED)
         active = (c for c, placement in record.placements.items() if placement.standing is Standing.ACTIVE)
         disarm = (vs.Disarm(credentials=near, in_use=next(active, None)),) if near else ()
-        orders = (*disarm, vs.Erase(credentials=gone))
+        orders = (*disarm, vs.Erase(credentials=gone, ends=self.endings.told(gone)))
         return Errand(host=server, orders=orders, intent=Intent(host=server, disarms=near, erases=gone))
 
     def _activate(self, server: HostName, credential: Credential, challenge: Challenge) -> vs.Activate:

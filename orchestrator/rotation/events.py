@@ -12,7 +12,7 @@ from typing import Literal
 
 from orchestrator.inventory.model import Endpoint, HostName
 from orchestrator.keys.material import PublicKey
-from orchestrator.policy.desired import Desired, KeySpec, ScopeName
+from orchestrator.policy.desired import Desired, KeySpec, PlaybookName, ScopeName
 from orchestrator.rotation.lifecycle import KeyState
 from orchestrator.rotation.observed import HostSurvey
 from orchestrator.rotation.recorded import Intent, RolloutId
@@ -220,6 +220,79 @@ class HostGivenUp:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ControllerStopped:
+    """A host follows another ledger, so nothing is written for the fleet from this one any more (S8, S9)."""
+
+    reason: str
+    kind: Literal["controller-stopped"] = "controller-stopped"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HomeRestored:
+    """A person said that this home is the one to go on with, and hosts are told so by a generation (S9).
+
+    Attributes:
+        generation, epoch: above all that any host was seen with.
+        unmet: hosts that nobody waited for, each with what that costs; they are met when they are seen again.
+        backup: the id of the backup that the home was made of; empty: it was there.
+        kept: the credentials whose private keys came with it; None: those that the ledger names.
+    """
+
+    generation: int
+    epoch: int
+    unmet: Mapping[HostName, str]
+    backup: str = ""
+    kept: tuple[CredentialId, ...] | None = None
+    kind: Literal["home-restored"] = "home-restored"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FoundCredential:
+    """A credential that was made after the backup, as hosts tell of it.
+
+    Attributes:
+        servers: where its key lies, or whom agents trust with it.
+        certificates, chains: PEM by server; those that this fleet's root stands behind.
+        not_before, not_after: None: nothing tells.
+    """
+
+    id: CredentialId
+    playbook: PlaybookName
+    scope: ScopeName
+    key: KeySpec
+    servers: tuple[HostName, ...]
+    public: PublicKey
+    certificates: Mapping[HostName, str]
+    chains: Mapping[HostName, str]
+    not_before: datetime | None
+    not_after: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostsMet:
+    """What a restored ledger takes over from hosts (``adopting.py``); their surveys follow.
+
+    Attributes:
+        found: credentials that it did not know, or whose keys it had not seen made.
+        ended: credentials that have ended since, each with who says so.
+        armed: what each server may have signed with lately.
+        targets: servers that are to have something else than the ledger says: what they use, or nothing yet.
+        servers, agents: hosts that joined since; the servers with the playbook they seem to be of.
+        endpoints: how the hosts were reached.
+    """
+
+    hosts: tuple[HostName, ...]
+    found: tuple[FoundCredential, ...]
+    ended: Mapping[CredentialId, str]
+    armed: Mapping[HostName, tuple[CredentialId, ...]]
+    targets: Mapping[HostName, CredentialId | None]
+    servers: Mapping[HostName, PlaybookName]
+    agents: tuple[HostName, ...]
+    endpoints: Mapping[HostName, Endpoint]
+    kind: Literal["hosts-met"] = "hosts-met"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RolloutEnded:
     """Every server is where the rollout wanted it, and no agent trusts anything else."""
 
@@ -246,6 +319,9 @@ Event = (
     | KeyDestroyed
     | KeyEnded
     | HostGivenUp
+    | ControllerStopped
+    | HomeRestored
+    | HostsMet
     | RolloutEnded
 )
 

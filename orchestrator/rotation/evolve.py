@@ -23,6 +23,7 @@ from orchestrator.rotation.recorded import (
     RolloutId,
     ServerRecord,
 )
+from orchestrator.rotation.restored import met, restored
 from orchestrator.rotation.settle import settle
 from orchestrator.rotation.surveys import surveyed
 from orchestrator.rotation.visits import CredentialId
@@ -37,6 +38,7 @@ MOVES_NOTHING = (
     ev.RolloutPaused,
     ev.RolloutResumed,
     ev.AgentsWaived,
+    ev.ControllerStopped,
 )
 """Events after which every host holds what it held, so that no key's state can change."""
 
@@ -140,6 +142,12 @@ def _apply(recorded: Recorded, event: ev.Event, at: datetime) -> Recorded:
             return _credential(recorded, event.credential, ended=event.how, ended_why=event.reason)
         case ev.HostGivenUp():
             return _give_up(recorded, event)
+        case ev.ControllerStopped():
+            return replace(recorded, stopped=event.reason)
+        case ev.HomeRestored():
+            return restored(recorded, event, at)
+        case ev.HostsMet():
+            return met(recorded, event, at)
         case ev.RolloutEnded():
             return _finish(recorded, event, at)
         case _:

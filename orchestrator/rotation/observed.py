@@ -5,12 +5,14 @@ and whoever shows it escapes it. Keys are told by the SHA-256 of their SPKI, whi
 to its credentials.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Literal
 
 from orchestrator.inventory.model import HostName
 from orchestrator.keys.bundle import Position
-from orchestrator.keys.material import SpkiDigest
+from orchestrator.keys.material import PublicKey, SpkiDigest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,6 +94,33 @@ class Problem:
     wanted: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, order=True)
+class Tombstone:
+    """A key that has ended, as a host remembers it, so that no older ledger brings it back (S9).
+
+    Attributes:
+        how: ``removed`` for a key that ended in the usual way.
+        until: as Unix seconds: from then on agents refuse the key anyway, and nobody has to remember it.
+    """
+
+    key: SpkiDigest
+    how: Literal["removed", "compromised", "lost"]
+    until: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Whole:
+    """What only a survey that was asked for all of it tells.
+
+    Attributes:
+        keys: every public key on the host, a server's and an agent's, by its digest.
+        certificates: the certificate and the chain of each credential, PEM, by the folder's name.
+    """
+
+    keys: Mapping[SpkiDigest, PublicKey]
+    certificates: Mapping[str, tuple[str, str]]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HostSurvey:
     """One host at one visit.
@@ -104,6 +133,8 @@ class HostSurvey:
         credentials: what lies in ``credentials`` and ``disarmed``, sorted by name.
         bundle: what the host trusts as an agent; None: nothing.
         problems: wrong owners, modes and kinds.
+        head: the digest that belongs to ``fence``; empty: the host remembers none.
+        ended: the keys that have ended, as far as the host has seen, sorted.
     """
 
     user: str
@@ -113,3 +144,5 @@ class HostSurvey:
     credentials: tuple[HeldCredential, ...]
     bundle: HeldBundle | None
     problems: tuple[Problem, ...]
+    head: str = ""
+    ended: tuple[Tombstone, ...] = ()

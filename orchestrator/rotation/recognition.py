@@ -1,4 +1,8 @@
-"""Whether hosts are the ones that the ledger knows, and the ledger the one that hosts know."""
+"""Whether hosts are the ones that the ledger knows, and the ledger the one that hosts know.
+
+A controller whose ledger is not the one that a host follows stops for good: only a person can say which of
+two copies is the true one, and does so by opening another generation (``restoring.py``).
+"""
 
 from collections.abc import Mapping
 
@@ -8,6 +12,8 @@ from orchestrator.policy.desired import Desired
 from orchestrator.rotation.observed import HostSurvey
 from orchestrator.rotation.recorded import Recorded
 
+STOPPED = "If this home is the one to go on with, open a generation for it: keyrelay restore --this-home"
+
 
 def refuse_newer_hosts(recorded: Recorded, surveys: Mapping[HostName, HostSurvey]) -> None:
     """Refuse to go on where a host has followed a later ledger: this one is old, or not its own (S8, S9).
@@ -15,17 +21,58 @@ def refuse_newer_hosts(recorded: Recorded, surveys: Mapping[HostName, HostSurvey
     Raises:
         RefusedError: names the host, and where both stand.
     """
-    here = (recorded.generation, recorded.version)
     for host, survey in sorted(surveys.items()):
-        newer = survey.fence is not None and survey.fence > here
-        ahead = survey.bundle is not None and survey.bundle.position > recorded.position
-        if newer or ahead:
-            seen = survey.fence if newer else (survey.bundle.position if survey.bundle else None)
+        if reason := _newer(recorded, host, survey):
             raise RefusedError(
-                f"{host} has followed a ledger that is newer than this one: it stands at {seen}, "
-                f"this ledger at {here}, bundle {recorded.position}",
-                hint="Another home manages this host, or this home is an old copy. Use the newest one.",
+                reason, hint=f"Another home manages this host, or this home is an old copy. {STOPPED}"
             )
+
+
+def refuse_stopped(recorded: Recorded) -> None:
+    """Refuse to write anything for a fleet that follows another ledger.
+
+    Raises:
+        RefusedError: names the reason.
+    """
+    if recorded.stopped:
+        raise RefusedError(f"this home has stopped for good: {recorded.stopped}", hint=STOPPED)
+
+
+def reason_to_stop(
+    recorded: Recorded, surveys: Mapping[HostName, HostSurvey], heads: Mapping[int, str]
+) -> str:
+    """Why this ledger is not the one that hosts follow; empty: it is, as far as they tell.
+
+    Args:
+        recorded: the ledger.
+        surveys: what hosts tell.
+        heads: the digests of the entries whose numbers the hosts remember, as far as this ledger has them.
+    """
+    for host, survey in sorted(surveys.items()):
+        if reason := _newer(recorded, host, survey):
+            return reason
+        same_generation = survey.fence is not None and survey.fence[0] == recorded.generation
+        if survey.fence is None or not same_generation or not survey.head:
+            continue
+        if heads.get(survey.fence[1]) != survey.head:
+            there, number = survey.head[:12], survey.fence[1]
+            here = heads[number][:12] if number in heads else "missing"
+            told = f"entry {number} is {there} there, {here} here"
+            return f"{host} has followed another copy of this ledger: {told}"
+    return ""
+
+
+def _newer(recorded: Recorded, host: HostName, survey: HostSurvey) -> str:
+    here = (recorded.generation, recorded.version)
+    newer = survey.fence is not None and survey.fence > here
+    ahead = survey.bundle is not None and survey.bundle.position > recorded.position
+    if not newer and not ahead:
+        return ""
+    seen = survey.fence if newer else (survey.bundle.position if survey.bundle else None)
+    return (
+        f"{host} has followed a ledger that is newer than this one: it stands at {seen}, "
+        f"this ledger at {here}, bundle {recorded.position}"
+    )
 
 
 def refuse_moved_hosts(desired: Desired, recorded: Recorded, surveys: Mapping[HostName, HostSurvey]) -> None:

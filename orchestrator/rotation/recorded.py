@@ -325,6 +325,8 @@ class Recorded:
         pending: visits whose end is not known.
         rollouts: in the order in which they started.
         lease: None: nobody is handing over.
+        stopped: why nothing is written for the fleet any more; empty: it is.
+        unmet: hosts that were not asked when the home was restored, with what that costs, until they are.
     """
 
     version: int = 0
@@ -343,6 +345,8 @@ class Recorded:
     pending: Mapping[HostName, Intent] = field(default_factory=dict)
     rollouts: Mapping[RolloutId, Rollout] = field(default_factory=dict)
     lease: Lease | None = None
+    stopped: str = ""
+    unmet: Mapping[HostName, str] = field(default_factory=dict)
 
     def given_up(self, host: HostName) -> bool:
         """Whether nobody visits the host any more."""

@@ -9,7 +9,7 @@ A failing host is a value, never an exception. Which value says what is known af
 of the orders done before it); after ``Failed`` only a survey can tell.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import StrEnum
 from typing import Literal, NewType
@@ -18,7 +18,7 @@ from orchestrator.inventory.model import Endpoint, HostName
 from orchestrator.keys.bundle import Position, TrustBundle
 from orchestrator.keys.material import Algorithm, SpkiDigest
 from orchestrator.keys.secret import Secret
-from orchestrator.rotation.observed import HostSurvey
+from orchestrator.rotation.observed import HostSurvey, Tombstone, Whole
 
 CredentialId = NewType("CredentialId", str)
 """128 random bits as 32 lowercase hex digits, given by the controller before anything is made."""
@@ -31,13 +31,18 @@ PROOFS_A_VISIT = 100
 class Fence:
     """Where the writing ledger stands; a host remembers the highest it saw and refuses a lower one (S8).
 
+    Numbers alone would let a copy of the ledger pass that has written more than the true one. So a host
+    remembers the entry's digest too, and a controller whose ledger has another entry there is found out.
+
     Attributes:
         generation: counts restores of the ledger; a restored ledger opens a higher one (S9).
         counter: the number of the ledger entry that holds the visit's intent.
+        head: the digest (hex) of that entry; empty: not known. No part of the order.
     """
 
     generation: int
     counter: int
+    head: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,8 +115,12 @@ class Survey:
 
     In a visit that shows a fence all the same it is the last word on what earlier visits did: none of them
     is still at work, since this one has the lock, and none that comes later gets past the fence.
+
+    Attributes:
+        whole: tell public keys, certificates and chains as well, not their digests alone.
     """
 
+    whole: bool = False
     kind: Literal["survey"] = "survey"
 
 
@@ -147,10 +156,15 @@ class Stage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trust:
-    """Install a trust bundle, make it the one in use, and verify the claims with it (S2, S6)."""
+    """Install a trust bundle, make it the one in use, and verify the claims with it (S2, S6).
+
+    Attributes:
+        ends: keys that have ended, for the host to remember; a key that is in the bundle is forgotten there.
+    """
 
     bundle: TrustBundle
     claims: tuple[Claim, ...] = ()
+    ends: tuple[Tombstone, ...] = ()
     kind: Literal["trust"] = "trust"
 
 
@@ -214,9 +228,14 @@ class Disarm:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Erase:
-    """Overwrite and remove credentials; refused for the one in use."""
+    """Overwrite and remove credentials; refused for the one in use.
+
+    Attributes:
+        ends: keys that have ended, for the host to remember.
+    """
 
     credentials: tuple[CredentialId, ...]
+    ends: tuple[Tombstone, ...] = ()
     kind: Literal["erase"] = "erase"
 
 
@@ -248,18 +267,22 @@ class Visit:
 
     Attributes:
         fence: needed as soon as one order changes something; a visit that shows one takes the lock.
+        remembers: the fence that the host must remember for the visit to begin, as a survey or the visit
+            before told: one, or none at all; None: any that is not higher.
     """
 
     endpoint: Endpoint
     orders: tuple[Order, ...]
     fence: Fence | None = None
+    remembers: tuple[Fence, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Surveyed:
-    """What the host holds."""
+    """What the host holds; ``whole`` only where all of it was asked for."""
 
     survey: HostSurvey
+    whole: Whole | None = None
     changed: bool = False
     kind: Literal["survey"] = "survey"
 
@@ -384,12 +407,17 @@ class Unchanged:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refused:
-    """The host said no to an order before changing anything for it; the earlier ones are reported."""
+    """The host said no to an order before changing anything for it; the earlier ones are reported.
+
+    Attributes:
+        fenced: whether the host follows another ledger, so that this one has to stop (S8, S9).
+    """
 
     host: HostName
     reason: str
     reports: tuple[Report, ...] = ()
     skew: timedelta = timedelta(0)
+    fenced: bool = False
     kind: Literal["refused"] = "refused"
 
 

@@ -112,7 +112,7 @@ def test_a_higher_fence_is_remembered_even_when_nothing_else_changes(machine: Ma
 
     assert isinstance(outcome, Unchanged)
     assert machine.without_fence() == before
-    assert (machine.base / "fence").read_text() == "2 0\n"
+    assert (machine.base / "fence").read_text() == "2 0 -\n"
 
 
 @pytest.mark.parametrize("algorithm", Algorithm)

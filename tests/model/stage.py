@@ -1,6 +1,6 @@
 """The ports of one controller over any state: a ledger that can fork, and hosts that are values."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -46,6 +46,9 @@ class ModelLedger:
                 self.known[name] = self.recorded
         self.marks.append((self.recorded, self.vault.kept))
         return self.recorded
+
+    def heads(self, numbers: Iterable[int]) -> Mapping[int, str]:
+        return {number: str(number) for number in numbers if 0 < number <= self.recorded.version}
 
     def entries(self, *, after: int = 0) -> Iterator[ev.Entry]:
         raise NotImplementedError

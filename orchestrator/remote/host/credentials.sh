@@ -141,13 +141,13 @@ fetch_ids() {
     ids="$ids $id"
     count=$((count - 1))
   done
-  frames_end
 }
 
 order_disarm() {
   in_use=$1
   [ "$in_use" = - ] || is_hex "$in_use" 32 || stop 'the visit is garbled'
   fetch_ids "$2"
+  frames_end
   leads server credentials
   [ "$in_use" = - ] || [ "$in_use" = "$to" ] || stop "credential ${to:-none} is in use, expected $in_use"
   set --
@@ -171,6 +171,9 @@ order_disarm() {
 
 order_erase() {
   fetch_ids "$1"
+  fetch_ends "$2"
+  frames_end
+  bury ''
   leads server credentials
   set --
   for id in $ids; do

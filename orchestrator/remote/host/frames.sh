@@ -19,12 +19,17 @@ nl='
 blanks=" 	$nl"
 longest=3600
 IFS=$blanks
-base='' here='' work='' scratch='' held='' made='' raise='' touched='' guarded='' writing='' device='' group=''
+base='' here='' work='' scratch='' held='' made='' raise='' buried='' touched='' guarded='' writing='' device='' group=''
 server='' nonce='' fleet='' why='' number=0
 # Children find an empty standard input and an unheard standard output; only `line` reads 3, `say` writes 4.
 exec 3<&0 </dev/null 4>&1 >/dev/null
 
 say() { printf '%s\n' "$1" >&4; }
+
+stop_fenced() {
+  say "fenced $1"
+  finish
+}
 
 stop() {
   if [ "$touched" ]; then say "failed $1"; else say "refused $1"; fi
@@ -69,6 +74,9 @@ is_hex() {
   case $1 in *[!0-9a-f]*) return 1 ;; esac
   [ "${#1}" -eq "$2" ]
 }
+
+# is_head WORD: the digest of a ledger entry, or - where none is known.
+is_head() { [ "$1" = - ] || is_hex "$1" 64; }
 
 is_number() {
   case $1 in '' | *[!0-9]* | 0?*) return 1 ;; esac

@@ -65,31 +65,45 @@ take_over() {
   done
 }
 
-# The fence: written by settle, or at the end of a visit that changed nothing else.
+# The fence: written by settle, or at the end of a visit that changed nothing else. Fences of before have no digest.
 
 check_fence() {
+  was=-
   if [ -e fence ] || [ -L fence ]; then
-    held_generation='' held_counter=''
-    { read -r held_generation held_counter <fence; } 2>/dev/null
-    is_number "$held_generation" && is_number "$held_counter" || stop "$base/fence is damaged"
+    held_generation='' held_counter='' held_head=''
+    { read -r held_generation held_counter held_head <fence; } 2>/dev/null
+    held_head=${held_head:--}
+    is_number "$held_generation" && is_number "$held_counter" && is_head "$held_head" || stop "$base/fence is damaged"
+    was=$held_generation.$held_counter.$held_head
     lower "$held_generation" "$held_counter" "$generation" "$counter" || {
-      [ "$held_generation $held_counter" = "$generation $counter" ] ||
-        stop "fenced: a controller at $held_generation.$held_counter was here, this one is at $generation.$counter"
+      [ "$held_generation $held_counter" = "$generation $counter" ] || stop_fenced \
+        "fenced: a controller at $held_generation.$held_counter was here, this one is at $generation.$counter"
+      [ "$held_head" = "$head" ] || [ "$held_head" = - ] || [ "$head" = - ] ||
+        stop_fenced "fenced: a controller with another ledger was here, at $generation.$counter too"
       return 0
     }
   fi
-  put "$work/fence" "$generation $counter" || cannot_write
+  case $remembered in
+    '*' | "$was") ;;
+    *) stop_fenced "fenced: another controller was here since it was asked: ${was%.*}, expected ${remembered%.*}" ;;
+  esac
+  put "$work/fence" "$generation $counter $head" || cannot_write
   raise=1
 }
 
 # settle FILE…: makes durable what an order has prepared, and the fence, before the order's first change.
 settle() {
   if [ "$raise" ]; then set -- "$@" "$work/fence"; fi
+  if [ "$buried" ]; then set -- "$@" "$work/ended"; fi
   if [ $# -gt 0 ]; then why=$(sync "$@" 2>&1) || cannot_write; fi
   [ -d "$work" ] || stop 'the lock was lost: the visit took longer than its lease'
   if [ "$raise" ]; then
     why=$(mv -T "$work/fence" fence 2>&1) || cannot_write
     raise=''
+  fi
+  if [ "$buried" ]; then
+    why=$(mv -T "$work/ended" ended 2>&1) || cannot_write
+    buried=''
   fi
   touched=1 made=''
 }

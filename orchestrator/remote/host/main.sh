@@ -22,14 +22,14 @@ main() {
   set -f
   set -- $row
   set +f
-  [ $# -eq 3 ] && is_number "$1" || stop 'the visit is garbled'
-  lease=$1 generation=$2 counter=$3
+  [ $# -eq 5 ] && is_number "$1" || stop 'the visit is garbled'
+  lease=$1 generation=$2 counter=$3 head=$4 remembered=$5
   if [ "$generation" = - ]; then
     enter
     scratch=$(mktemp -d 2>/dev/null) || stop 'there is no folder for temporary files'
     work=$scratch
   else
-    is_number "$generation" && is_number "$counter" || stop 'the visit is garbled'
+    is_number "$generation" && is_number "$counter" && is_head "$head" || stop 'the visit is garbled'
     [ "$lease" -le "$longest" ] || stop "a lock for ${lease}s is too long: at most ${longest}s"
     writing=1
     entered=1
@@ -60,19 +60,20 @@ main() {
     esac
     say "order $order $verb"
     case $verb:$# in
-      survey:0) order_survey ;;
+      survey:0) order_survey '' ;;
+      survey:1) order_survey "$1" ;;
       sign:0) order_sign ;;
       check:1) order_check "$@" ;;
       generate:3) order_generate "$@" ;;
       stage:7) order_stage "$@" ;;
-      trust:12) order_trust "$@" ;;
+      trust:13) order_trust "$@" ;;
       activate:4 | revert:4) order_activate "$@" ;;
       disarm:2) order_disarm "$@" ;;
-      erase:1) order_erase "$@" ;;
+      erase:2) order_erase "$@" ;;
       *) stop "the verb $verb is unknown here" ;;
     esac
   done
-  if [ "$raise" ]; then
+  if [ "$raise" ] || [ "$buried" ]; then
     settle
     durable .
   fi

@@ -15,7 +15,7 @@ say_problems() {
     case $path in
       .) wanted_kind=folder wanted_mode='7[0145][0145]' ;;
       server/current | agent/current) wanted_kind=link wanted_mode=777 ;;
-      fence | server/hook-pending | server/*/*/*) wanted_kind=file wanted_mode=600 ;;
+      fence | ended | server/hook-pending | server/*/*/*) wanted_kind=file wanted_mode=600 ;;
       server | server/*) wanted_kind=folder wanted_mode=700 ;;
       agent/*/*/keys/* | agent/*/*/issuers/*) wanted_kind=file wanted_mode=644 ;;
       agent/*/*/keys | agent/*/*/issuers) wanted_kind=folder wanted_mode=755 ;;
@@ -49,6 +49,7 @@ say_credential() {
   if [ -f "$folder/cert.pem" ] && why=$(sha256sum "$folder/cert.pem" 2>/dev/null); then
     say "hash ${why%% *}"
     say_file certificate "$folder/cert.pem"
+    if [ "$whole" ] && [ -f "$folder/chain.pem" ]; then say_file chain "$folder/chain.pem"; fi
   fi
   if [ -f "$folder/key.pem" ] && [ "$version" ]; then
     openssl pkey -in "$folder/key.pem" -passin pass: -pubout -out "$work/public" 2>/dev/null &&
@@ -56,7 +57,9 @@ say_credential() {
   fi
 }
 
+# order_survey WHOLE: with WHOLE, chains as well.
 order_survey() {
+  whole=$1
   frames_end
   me=$(id -u)
   user=$(id -un 2>/dev/null) || user=$me
@@ -72,10 +75,11 @@ order_survey() {
     done_with unchanged
     return
   fi
-  say_problems . fence server server/current server/hook-pending server/credentials server/disarmed \
+  say_problems . fence ended server server/current server/hook-pending server/credentials server/disarmed \
     server/credentials/* server/credentials/*/* server/disarmed/* server/disarmed/*/* \
     agent agent/current agent/bundles agent/bundles/* agent/bundles/*/*
   if [ -f fence ]; then say_file fence fence; fi
+  if [ -f ended ]; then say_file ended ended; fi
   if [ -L server/current ]; then say "current $(readlink server/current)"; fi
   for folder in server/credentials/* server/disarmed/*; do
     if is_folder "$folder"; then say_credential "$folder"; fi

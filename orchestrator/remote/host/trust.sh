@@ -35,7 +35,7 @@ split() {
 }
 
 order_trust() {
-  epoch=$1 sequence=$2 sent=$3 keys=${10} issuers=${11} claims=${12} position=$1.$2 place=agent/bundles/$1.$2
+  epoch=$1 sequence=$2 sent=$3 keys=${10} issuers=${11} claims=${12} ended=${13} position=$1.$2 place=agent/bundles/$1.$2
   is_number "$epoch" && is_number "$sequence" && is_hex "$sent" 64 && is_number "$keys" && is_number "$issuers" ||
     stop 'the visit is garbled'
   # Their names must fit the arguments of one sha256sum.
@@ -55,8 +55,10 @@ order_trust() {
   [ "$issuers" -eq 0 ] || split "$new/issuers" "$new/bundle/issuers" "$issuers"
   umask 077
   fetch_claims "$claims"
+  fetch_ends "$ended"
   frames_end
   [ "$claims" -eq 0 ] || need_openssl
+  bury "$new/bundle"
   digest "$new/bundle" && [ "$digest" = "$sent" ] || stop "what was written in $base is not what was sent"
   leads agent bundles
   before=$to

@@ -23,6 +23,16 @@ LATER = {
         '{"credential":"11111111111111111111111111111111","kind":"key-prolonged",'
         '"reason":"it waits for agent-1: off","until":"2031-01-01T12:00:00.000000Z"}'
     ),
+    "controller-stopped": '{"kind":"controller-stopped","reason":"agent-1 follows another ledger"}',
+    "home-restored": (
+        '{"backup":"","epoch":2,"generation":2,"kept":["11111111111111111111111111111111"],'
+        '"kind":"home-restored","unmet":{"agent-1":"keys may come back"}}'
+    ),
+    "hosts-met": (
+        '{"agents":["agent-2"],"armed":{"server-1":["11111111111111111111111111111111"]},"ended":{},'
+        '"endpoints":{},"found":[],"hosts":["server-1"],"kind":"hosts-met","servers":{"server-2":"main"},'
+        '"targets":{"server-1":null}}'
+    ),
 }
 """Kinds that came after the file was written, each as it was first written down."""
 HEAD = "b806aaaa153f9aa1dc123a585e54f9efaed4a66745e00a579da1182db3916abd"

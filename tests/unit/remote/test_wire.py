@@ -117,17 +117,28 @@ def test_every_message_begins_with_the_same_program_of_the_size_that_the_bootstr
     assert not [row for row in one[:size].splitlines() if row.startswith((b"#", b" "))]
 
 
-@pytest.mark.parametrize(("fence", "shown"), [(None, "- -"), (Fence(generation=3, counter=7), "3 7")])
+@pytest.mark.parametrize(
+    ("fence", "shown"), [(None, "- - -"), (Fence(generation=3, counter=7, head="ab"), "3 7 ab")]
+)
 def test_a_visit_of_readings_shows_the_fence_it_is_given(fence: Fence | None, shown: str) -> None:
     assert frames(Survey(), lease=timedelta(seconds=1.2), fence=fence) == [
         f"keyrelay 1 {MARKER}",
         "/base",
-        f"2 {shown}",
+        f"2 {shown} *",
         "survey",
         ".",
         "end",
         "",
     ]
+
+
+def test_a_visit_tells_what_the_host_has_to_remember() -> None:
+    before = Fence(generation=1, counter=6, head="cd")
+    shown = [
+        encode(replace(visit(Survey()), remembers=remembers), marker=MARKER).reveal().decode().split("\n")
+        for remembers in ((), (before,), (replace(before, head=""),))
+    ]
+    assert [lines[-5].split(" ")[-1] for lines in shown] == ["-", "1.6.cd", "1.6.-"]
 
 
 def test_orders_follow_each_other_with_an_end_each() -> None:
@@ -142,12 +153,12 @@ def test_orders_follow_each_other_with_an_end_each() -> None:
     )
     asked = ["fleet 1", "server-01", "ab" * 32]
     assert frames(*orders, lease=timedelta(seconds=60))[2:] == [
-        "60 2 7",
+        "60 2 7 - *",
         *[f"generate {ONE} ecdsa-p256 2", "a.example", "b.example", "."],
         *[f"activate {ONE} 2l 9 back", *asked, "systemctl reload", "true", "."],
         *[f"revert {ONE} - 0 back", *asked, "."],
         *["disarm - 1", ONE, "."],
-        *["erase 1", ONE, "."],
+        *["erase 1 0", ONE, "."],
         *["sign", *asked, "."],
         "end",
         "",
@@ -175,7 +186,7 @@ def test_a_bundle_goes_with_its_keys_once_and_a_broken_copy_of_the_first_claim()
 
     key = PAIR.public.spki_digest
     asked = ["fleet 1", "server-01", "ab" * 32, key]
-    assert sent[3] == f"trust 1 2 {BUNDLE.digest} 1l 1l 3l 0b 0b 0b 1 0 3"
+    assert sent[3] == f"trust 1 2 {BUNDLE.digest} 1l 1l 3l 0b 0b 0b 1 0 3 0"
     after = (
         "\n".join(sent[4:]).encode().removeprefix(files["edges"] + files["trust.jwks"] + files["trust.pem"])
     )
@@ -275,4 +286,4 @@ def test_a_visit_may_take_as_long_as_its_hooks_when_they_run_twice() -> None:
     making = [Generate(credential=ONE, algorithm=algorithm, names=("a",)) for algorithm in Algorithm]
     assert time_needed(visit(*making)) == timedelta(seconds=180)
     assert time_needed(visit(order)) == timedelta(seconds=270)
-    assert frames(order)[2] == "300 2 7"
+    assert frames(order)[2] == "300 2 7 - *"

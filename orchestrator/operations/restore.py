@@ -1,0 +1,136 @@
+"""restore: go on with a home that hosts do not follow, from a backup or as it is, at a person's word (S9).
+
+Hosts are asked twice: first, so that a person can be told what would happen, then behind the fence of the new
+generation. From that visit on a host refuses the controller of before, so what it tells then stays true.
+Nothing else is changed on hosts: the next apply gives every agent a bundle of the new epoch.
+"""
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field, replace
+
+from orchestrator.errors import RefusedError
+from orchestrator.inventory.model import Endpoint, HostName
+from orchestrator.keys.material import SpkiDigest
+from orchestrator.operations.asking import Answers, survey
+from orchestrator.ports import Ports
+from orchestrator.rotation.adopting import Sight, meet
+from orchestrator.rotation.events import HomeRestored, HostsMet
+from orchestrator.rotation.recorded import Recorded
+from orchestrator.rotation.restoring import Stranded, open_generation, stranded, without
+from orchestrator.rotation.visits import CredentialId, Fence
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Effects:
+    """What restoring the home does to the fleet.
+
+    Attributes:
+        opening: the generation, the epoch, and the hosts that nobody waits for.
+        meeting: what the ledger takes over from the hosts.
+        stranded: edges that hold now, and will not until a handover mends them.
+        asked: how many hosts answered.
+    """
+
+    opening: HomeRestored
+    meeting: HostsMet
+    stranded: tuple[Stranded, ...]
+    asked: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """What a person asks for.
+
+    Attributes:
+        waive: hosts that are not waited for.
+        endpoints: how the inventory reaches hosts; the ledger's word for those it does not name.
+        backup: the id of the backup that the home was made of; empty: it was there.
+        kept: the credentials whose private keys came with it.
+        ended: keys that a later ledger calls ended, where there is one to ask.
+    """
+
+    waive: Collection[HostName] = ()
+    endpoints: Mapping[HostName, Endpoint] = field(default_factory=dict)
+    backup: str = ""
+    kept: Collection[CredentialId] | None = None
+    ended: Mapping[SpkiDigest, str] = field(default_factory=dict)
+
+
+def foresee(recorded: Recorded, answers: Answers, request: Request, ports: Ports) -> Effects:
+    """What restoring would do, from what hosts told; changes nothing.
+
+    Raises:
+        RefusedError: hosts did not answer, and were not waived.
+        UsageError: a waived host is not waited for.
+    """
+    sight = _sight(recorded, answers, request)
+    opening = open_generation(recorded, sight, waived=request.waive, backup=request.backup, kept=request.kept)
+    seen = without(sight, request.waive)
+    meeting = meet(replace(recorded, unmet=opening.unmet), seen, random=ports.entropy)
+    return Effects(
+        opening=opening,
+        meeting=meeting,
+        stranded=stranded(recorded, seen, meeting),
+        asked=len(seen.surveys),
+    )
+
+
+def restore(ports: Ports, request: Request, *, agree: Callable[[Effects], bool]) -> Effects | None:
+    """Ask, tell what would happen, and open the generation.
+
+    Args:
+        ports: the outside things; the ledger is the home's that is to go on.
+        request: what was asked for.
+        agree: is shown what would happen.
+
+    Returns:
+        None: it was not agreed to, and nothing was changed.
+
+    Raises:
+        RefusedError: hosts did not answer, and were not waived; or one has met a later generation meanwhile.
+        ConflictError: another controller writes this ledger.
+    """
+    recorded = ports.ledger.read()
+    endpoints = asked_hosts(recorded, request)
+    answers = survey(ports.fleet, endpoints.values(), ports.progress, whole=True)
+    effects = foresee(recorded, answers, request, ports)
+    if not agree(effects):
+        return None
+    now = ports.clock.now()
+    recorded = ports.ledger.append([effects.opening], onto=recorded, at=now)
+    fence = Fence(generation=recorded.generation, counter=recorded.version, head=recorded.head)
+    asked = [endpoint for host, endpoint in endpoints.items() if host not in request.waive]
+    again = survey(
+        ports.fleet, asked, ports.progress, dict.fromkeys((e.host for e in asked), fence), whole=True
+    )
+    if again.failures:
+        host, why = next(iter(again.failures.items()))
+        raise RefusedError(
+            f"{host} answered at first and does not any more: {why}",
+            hint="Run the command again; what other hosts were told does no harm.",
+        )
+    sight = without(_sight(recorded, again, request), request.waive)
+    meeting = meet(recorded, sight, random=ports.entropy)
+    ports.ledger.append([meeting, again.event()], onto=recorded, at=ports.clock.now())
+    return replace(effects, meeting=meeting, stranded=stranded(recorded, sight, meeting))
+
+
+def asked_hosts(recorded: Recorded, request: Request) -> dict[HostName, Endpoint]:
+    """Whom to ask: hosts that the ledger knows and has not given up, and every host of the inventory."""
+    known = {
+        host: endpoint
+        for host, endpoint in recorded.endpoints.items()
+        if not recorded.given_up(host) and (host in recorded.servers or host in recorded.agents)
+    }
+    desired = {host: e for one in recorded.playbooks.values() for host, e in one.endpoints.items()}
+    return dict(sorted({**desired, **known, **request.endpoints}.items()))
+
+
+def _sight(recorded: Recorded, answers: Answers, request: Request) -> Sight:
+    return Sight(
+        surveys=answers.surveys,
+        wholes=answers.wholes,
+        endpoints=asked_hosts(recorded, request),
+        failures=answers.failures,
+        ended=request.ended,
+    )

@@ -1,0 +1,152 @@
+"""A home that is restored from a backup, at any moment, onto the fleet as it is at any later one."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+
+import pytest
+
+from orchestrator.errors import RefusedError
+from orchestrator.operations.compromise import end_key
+from orchestrator.operations.restore import Effects, Request, restore
+from orchestrator.policy.desired import Desired, Origin, Policy
+from orchestrator.rotation.adopting import ended_in
+from orchestrator.rotation.visits import Outcome, Survey, Visit
+from tests.endings import assert_settled
+from tests.homes import HomeCopy, copied, go_on_with, live
+from tests.mortal import KilledError
+from tests.world import AGENTS, SERVERS, WatchedFleet, World, desired
+
+SMALL = desired(servers=SERVERS[:2], agents=AGENTS[:2])
+NOTHING_SAID = Request()
+ENOUGH = 8
+"""A story has more rounds of visits than this."""
+
+KINDS = {
+    "shared": desired(Policy.SHARED, servers=SERVERS[:2], agents=AGENTS[:2]),
+    "made on servers": desired(servers=SERVERS[:2], agents=AGENTS[:2], origin=Origin.SERVER),
+}
+
+
+@dataclass(slots=True)
+class Chaptered:
+    """Counts the rounds of visits that change something; copies the home before one, dies before another."""
+
+    world: World
+    inner: WatchedFleet
+    copies_at: int
+    dies_at: int
+    rounds: int = 0
+    copy: HomeCopy | None = None
+    phases: list[str] = field(default_factory=list)
+
+    def run(self, visits: Sequence[Visit]) -> Iterator[Outcome]:
+        changing = [o for visit in visits for o in visit.orders if not isinstance(o, Survey)]
+        if changing:
+            self.begins("+".join(sorted({order.kind for order in changing})))
+        yield from self.inner.run(visits)
+
+    def begins(self, phase: str) -> None:
+        if self.rounds == self.copies_at:
+            self.copy = copied(self.world)
+        if self.rounds == self.dies_at:
+            raise KilledError
+        self.phases.append(phase)
+        self.rounds += 1
+
+
+def lived(story: Callable[[World], None], *, copies_at: int, dies_at: int) -> tuple[World, Chaptered]:
+    """A world in which the story was told until the home was lost, and what was copied on the way."""
+    world = World()
+    chapters = Chaptered(world, WatchedFleet(world.fleet, world), copies_at, dies_at)
+    world.ports = replace(world.ports, fleet=chapters)
+    with suppress(KilledError):
+        story(world)
+        chapters.begins("after all")
+    return world, chapters
+
+
+def renews(wanted: Desired) -> Callable[[World], None]:
+    def story(world: World) -> None:
+        world.apply(wanted)
+        world.apply(wanted, new_key=True)
+
+    return story
+
+
+def renews_twice(wanted: Desired) -> Callable[[World], None]:
+    def story(world: World) -> None:
+        renews(wanted)(world)
+        world.apply(wanted, new_key=True)
+
+    return story
+
+
+def loses_a_key(wanted: Desired) -> Callable[[World], None]:
+    def story(world: World) -> None:
+        world.apply(wanted)
+        target = world.recorded.servers[SERVERS[0]].target
+        assert target is not None
+        public = world.recorded.credentials[target].public
+        assert public is not None
+        world.eye.leaked.add(public.spki_digest)
+        world.eye.begins()
+        end_key(world.ports, public.thumbprint, lost=False, reason="it leaked", wait=timedelta(hours=1))
+        world.apply(wanted, new_key=True)
+
+    return story
+
+
+def rounds_of(story: Callable[[World], None]) -> int:
+    world, chapters = lived(story, copies_at=-1, dies_at=-1)
+    assert world.orphans() == []
+    return chapters.rounds
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_backup_of_any_phase_restored_in_any_later_one_orphans_nobody(kind: str) -> None:
+    check_all_pairs(renews(KINDS[kind]), KINDS[kind])
+
+
+def test_a_backup_from_before_one_renewal_restored_during_the_next_orphans_nobody() -> None:
+    check_all_pairs(renews_twice(SMALL), SMALL)
+
+
+def test_a_key_that_leaked_never_comes_back_whenever_the_backup_was_taken() -> None:
+    check_all_pairs(loses_a_key(SMALL), SMALL)
+
+
+def check_all_pairs(story: Callable[[World], None], wanted: Desired) -> None:
+    rounds = rounds_of(story)
+    assert rounds > ENOUGH
+    for lost in range(1, rounds):
+        for taken in range(lost + 1):
+            world, chapters = lived(story, copies_at=taken, dies_at=lost)
+            assert chapters.copy is not None
+            older = live(world)
+            restored(world, chapters.copy, what_only_the_ledger_knows(world))
+            assert_settled(world, wanted)
+            trusted = {key for a in AGENTS[:2] for s in SERVERS[:2] for key in world.trusted(a, s)}
+            assert not world.eye.leaked & trusted
+            go_on_with(world, older, watched=False)
+            with pytest.raises(RefusedError):
+                world.apply(wanted, new_key=True)
+            assert world.recorded.stopped
+
+
+def what_only_the_ledger_knows(world: World) -> Request:
+    """The word of the older ledger, where a leak was written down, and no host has heard of it yet."""
+    heard = {stone.key for host in world.fleet.hosts.values() for stone in host.ended}
+    return NOTHING_SAID if world.eye.leaked <= heard else Request(ended=ended_in(world.recorded))
+
+
+def restored(world: World, home: HomeCopy, request: Request = NOTHING_SAID) -> Effects:
+    """The world with another home, which has been restored; the eye looks again when that is done."""
+    world.eye.takes_in_surveys()
+    go_on_with(world, home, watched=False)
+    effects = restore(world.ports, request, agree=lambda _: True)
+    assert effects is not None
+    go_on_with(world, home)
+    world.eye.look("after the restore")
+    return effects
