@@ -24,6 +24,7 @@ from orchestrator.cli import (
     passphrases,
     policy,
     records,
+    restores,
     rollouts,
     start,
     visits,
@@ -111,6 +112,7 @@ app.command()(keys.holdings)
 app.command()(visits.prove)
 app.command(context_settings=keys.DASHES)(keys.compromise)
 app.command()(hosts.remove)
+app.command()(restores.restore)
 app.add_typer(keys.app)
 app.add_typer(records.ledger_app)
 app.command()(start.schema)

@@ -237,7 +237,7 @@ def test_a_bundle_that_delegates_goes_with_its_issuers_and_denied_keys() -> None
     sent = frames(Trust(bundle=delegating))
 
     certificate = issuer.pem.splitlines()
-    assert sent[3] == f"trust 1 2 {delegating.digest} 0b 1l 0b 1l 1l {len(certificate)}l 0 1 0"
+    assert sent[3] == f"trust 1 2 {delegating.digest} 0b 1l 0b 1l 1l {len(certificate)}l 0 1 0 0"
     assert sent[5:] == [
         f"server-01 {issuer.public_key.spki_digest} 0",
         f"{PAIR.public.spki_digest} {int(NOON.timestamp())}",

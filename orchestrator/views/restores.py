@@ -1,0 +1,57 @@
+"""Restoring a home: what it would do to the fleet, and what came of it."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from orchestrator.operations.restore import Effects
+from orchestrator.views.screen import Answer, Grid, grid
+from orchestrator.views.text import count, named
+
+STRANDED_SHOWN = 20
+
+
+def before_restoring(effects: Effects) -> tuple[str | Grid, ...]:
+    """What would happen, for a person to agree to."""
+    opening, meeting = effects.opening, effects.meeting
+    agents = {one.agent for one in effects.stranded}
+    body: list[str | Grid] = [
+        f"{count(effects.asked, 'host')} answered",
+        f"generation {opening.generation} and epoch {opening.epoch} are above all that they have seen",
+        "every other copy of this home, and every backup of one, is refused by these hosts from then on",
+        f"{count(len(meeting.found), 'key')} that it does not know would be taken over from the hosts",
+        f"{count(len(meeting.ended), 'key')} that ended since would never be used again",
+    ]
+    if opening.unmet:
+        body.append(grid(("not waited for", "and what that costs"), sorted(opening.unmet.items())))
+    if not agents:
+        body.append("restoring this strands no agent")
+        return tuple(body)
+    body.append(f"restoring this strands {count(len(agents), 'agent')}: {named(tuple(sorted(agents)))}")
+    rows = [(one.agent, one.server, one.why) for one in effects.stranded[:STRANDED_SHOWN]]
+    body.append(grid(("agent", "stops believing", "because"), rows))
+    return tuple(body)
+
+
+def restored_answer(effects: Effects, *, home: str) -> Answer:
+    """What was done."""
+    opening = effects.opening
+    return Answer(
+        data={"home": home, "restored": True, **effects_data(effects)},
+        body=(
+            f"{home} goes on in generation {opening.generation}, epoch {opening.epoch}",
+            "agents get bundles of it with the next run of: keyrelay apply",
+        ),
+    )
+
+
+def effects_data(effects: Effects) -> Mapping[str, Any]:
+    """The effects as JSON."""
+    return {
+        "generation": effects.opening.generation,
+        "epoch": effects.opening.epoch,
+        "asked": effects.asked,
+        "waived": dict(effects.opening.unmet),
+        "taken_over": [found.public.thumbprint for found in effects.meeting.found],
+        "ended": dict(effects.meeting.ended),
+        "stranded": [{"agent": one.agent, "server": one.server, "why": one.why} for one in effects.stranded],
+    }
