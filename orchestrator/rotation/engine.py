@@ -129,6 +129,7 @@ class _Round:
         self._recorded = recorded
         self._playbook = playbook
         self._view = View.of(recorded, now)
+        self._endings = Endings.of(recorded, now)
         self._errands = ServerErrands(view=self._view, random=random, endings=self._endings)
         self._aside = aside
         self._unissued = unissued
@@ -156,7 +157,6 @@ class _Round:
             if agent not in self._elsewhere and not record.given_up
         )
         self._press = Press(recorded)
-        self._endings = Endings.of(recorded, now)
         self._unsettled: set[HostName] = set()
 
     def decision(self) -> Decision:
