@@ -136,6 +136,7 @@ class World:
     Attributes:
         life: when the controller is killed.
         eye: who looks at the hosts.
+        keys: the authority's.
     """
 
     clock: FakeClock = field(default_factory=FakeClock)
@@ -143,29 +144,31 @@ class World:
     vault: FakeVault = field(default_factory=FakeVault)
     entropy: SeededEntropy = field(default_factory=lambda: SeededEntropy("world"))
     life: Life = field(default_factory=Life)
+    keys: FakeKeyring = field(init=False)
     fleet: FakeFleet = field(init=False)
     eye: Eye = field(init=False)
     ports: Ports = field(init=False)
 
     def __post_init__(self) -> None:
-        keys = FakeKeyring(FakeVault(), self.entropy)
-        found(self.ledger, keys, fleet="0123456789abcdef", clock=self.clock, entropy=self.entropy)
+        self.keys = FakeKeyring(FakeVault(), self.entropy)
+        found(self.ledger, self.keys, fleet="0123456789abcdef", clock=self.clock, entropy=self.entropy)
         self.fleet = FakeFleet(now=self.clock.now)
         self.eye = Eye(fleet=self.fleet, ledger=self.ledger, vault=self.vault, clock=self.clock)
-        issuer = Authority(
-            certificate=parse_certificate(self.ledger.read().issuer),
-            signer=keys.open(ISSUER_KEY),
-        )
         self.ports = Ports(
             clock=self.clock,
             entropy=self.entropy,
             fleet=WatchedFleet(self.fleet, self),
             ledger=MortalLedger(self.ledger, self.life),
             vault=MortalVault(self.vault, self.life),
-            issuer=EmbeddedIssuer(authority=issuer, random=self.entropy),
+            issuer=EmbeddedIssuer(authority=self.issuer, random=self.entropy),
             controller=FakeController(),
             progress=Silent(),
         )
+
+    def issuer(self) -> Authority:
+        """The fleet's issuer as it is now."""
+        certificate = parse_certificate(self.ledger.read().issuer)
+        return Authority(certificate=certificate, signer=self.keys.open(ISSUER_KEY))
 
     def apply(
         self,

@@ -24,7 +24,7 @@ from orchestrator.keys.authority import ISSUER_KEY, Authority
 from orchestrator.keys.certificate import parse_certificate
 from orchestrator.keys.secret import Secret
 from orchestrator.operations.found import found
-from orchestrator.ports import NEVER, Ports, Stop
+from orchestrator.ports import NEVER, Keyring, Ports, Stop
 from orchestrator.records.database import Database
 from orchestrator.records.home import Home
 from orchestrator.records.home_keys import HomeKeys
@@ -32,10 +32,25 @@ from orchestrator.records.ledger import SqlLedger
 from orchestrator.records.vault import SqlVault
 from orchestrator.remote.fleet import SshFleet
 from orchestrator.remote.questions import Question
+from orchestrator.rotation.authority import Role
 from orchestrator.views.progress import Bars
 from orchestrator.views.screen import Screen
 
 LOCAL_HOME = Path(".keyrelay")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Opened:
+    """A home whose vault is unlocked."""
+
+    ledger: SqlLedger
+    vault: SqlVault
+    keys: Keyring
+
+    def issuer(self) -> Authority:
+        """The fleet's issuer; raises ``VaultError`` where its key cannot be opened."""
+        certificate = parse_certificate(self.ledger.read().issuer)
+        return Authority(certificate=certificate, signer=self.keys.open(ISSUER_KEY))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,6 +144,46 @@ class Context:
                 f"believed on first use: {key.host} ({key.name}) has {key.kind} {key.fingerprint}"
             )
 
+    def key_places(self) -> Mapping[Role, str]:
+        """Where the authority's private keys are, for people; raises ``UsageError`` if there is no home."""
+        root = Home.open(self.home).root_key
+        there = str(root) if root.exists() else f"a file that is not here: {root} was moved away"
+        return {Role.ROOT: there, Role.ISSUER: "the vault"}
+
+    @contextmanager
+    def opened(
+        self,
+        passphrase_file: Path | None,
+        *,
+        passphrase: Secret | None = None,
+        root_file: Path | None = None,
+        root_passphrase_file: Path | None = None,
+    ) -> Iterator[Opened]:
+        """The ledger, the vault unlocked, and the authority's keys.
+
+        Args:
+            passphrase_file: with the vault's passphrase.
+            passphrase: where it was obtained already.
+            root_file: where the root's sealed key lies; None: in the home.
+            root_passphrase_file: the root's; None: the terminal is asked, and only when its key is used.
+
+        Raises:
+            UsageError: there is no home, or no passphrase.
+            VaultError: the passphrase is wrong.
+        """
+        home = Home.open(self.home)
+        with closing(Database.open(home.database_url)) as database:
+            vault = _unlocked(database, passphrase or vault_passphrase(passphrase_file), passphrase_file)
+
+            def ask_root() -> Secret:
+                option = "--root-passphrase-file"
+                return passphrases.obtain(root_passphrase_file, what="the root key", option=option)
+
+            keys = HomeKeys(
+                vault=vault, root_file=root_file or home.root_key, ask_root=ask_root, random=system_entropy
+            )
+            yield Opened(ledger=SqlLedger(database), vault=vault, keys=keys)
+
     @contextmanager
     def ports(
         self,
@@ -149,14 +204,9 @@ class Context:
             VaultError: the passphrase is wrong.
         """
         with ExitStack() as stack:
-            home = Home.open(self.home)
-            database = stack.enter_context(closing(Database.open(home.database_url)))
-            ledger = SqlLedger(database)
-            passphrase = passphrase or vault_passphrase(passphrase_file)
-            vault = _unlocked(database, passphrase, passphrase_file)
-            keys = home_keys(home.root_key, vault, None)
-            certificate = parse_certificate(ledger.read().issuer)
-            authority = Authority(certificate=certificate, signer=keys.open(ISSUER_KEY))
+            opened = stack.enter_context(self.opened(passphrase_file, passphrase=passphrase))
+            opened.issuer()  # before anything is done, for a key that cannot be opened
+            own = EmbeddedIssuer(authority=opened.issuer, random=system_entropy)
             progress = stack.enter_context(self.progress())
             fleet = stack.enter_context(self.fleet(progress, passwords))
             yield (
@@ -164,9 +214,9 @@ class Context:
                     clock=self.clock,
                     entropy=system_entropy,
                     fleet=fleet,
-                    ledger=ledger,
-                    vault=vault,
-                    issuer=ChosenIssuer(own=EmbeddedIssuer(authority=authority, random=system_entropy)),
+                    ledger=opened.ledger,
+                    vault=opened.vault,
+                    issuer=ChosenIssuer(own=own),
                     controller=SystemController(),
                     progress=progress,
                     stop=self.stop,
@@ -182,15 +232,6 @@ def vault_passphrase(file: Path | None) -> Secret:
         UsageError: there is none.
     """
     return passphrases.obtain(file, what="the vault", option="--passphrase-file")
-
-
-def home_keys(root_file: Path, vault: SqlVault, passphrase_file: Path | None) -> HomeKeys:
-    """The authority's keys in a home; asks for the root's passphrase when its key is used."""
-
-    def ask_root() -> Secret:
-        return passphrases.obtain(passphrase_file, what="the root key", option="--root-passphrase-file")
-
-    return HomeKeys(vault=vault, root_file=root_file, ask_root=ask_root, random=system_entropy)
 
 
 def _unlocked(database: Database, passphrase: Secret, file: Path | None) -> SqlVault:

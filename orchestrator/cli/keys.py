@@ -31,7 +31,7 @@ def due(
     within: Annotated[str, typer.Option(metavar="TIME", help="Look ahead so far, e.g. 30d.")] = "0s",
     as_json: AsJson = False,
 ) -> None:
-    """Name the keys that want a successor; exit 4 if there is one."""
+    """Name what is due: keys, and the fleet's own authority; exit 4 if anything is."""
     here, ahead = Context.of(context), duration(within, "--within")
     with here.ledger() as ledger:
         found = due_keys(ledger, here.clock, within=ahead)

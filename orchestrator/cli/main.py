@@ -16,6 +16,7 @@ import typer
 from typer.exceptions import Abort, TyperException
 
 from orchestrator.cli import (
+    authority,
     handovers,
     hosts,
     inventory,
@@ -114,6 +115,7 @@ app.command(context_settings=keys.DASHES)(keys.compromise)
 app.command()(hosts.remove)
 app.command()(restores.restore)
 app.add_typer(keys.app)
+app.add_typer(authority.app)
 app.add_typer(records.ledger_app)
 app.command()(start.schema)
 app.add_typer(lab.app)

@@ -1,5 +1,6 @@
 """The issuer that lives in the fleet's own home: its key is in the vault, and it works unattended."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -13,11 +14,11 @@ class EmbeddedIssuer:
     """Certifies with an authority that somebody else opened.
 
     Attributes:
-        authority: the fleet's issuer: its certificate and its opened key.
+        authority: gives the fleet's issuer as it is now: its certificate may have been renewed.
         random: gives serial numbers.
     """
 
-    authority: Authority
+    authority: Callable[[], Authority]
     random: Random
 
     def issue(self, order: CertificateOrder, *, now: datetime) -> Issued:
@@ -28,8 +29,9 @@ class EmbeddedIssuer:
                 when it can certify.
             KeyMaterialError: the request is damaged, unproven, or asks for other names.
         """
+        authority = self.authority()
         certificate = certify(
-            self.authority,
+            authority,
             request_pem=order.request_pem,
             names=order.names,
             now=now,
@@ -37,4 +39,4 @@ class EmbeddedIssuer:
             backdate=order.backdate,
             random=self.random,
         )
-        return Issued(certificate_pem=certificate.pem, chain_pem=self.authority.certificate.pem)
+        return Issued(certificate_pem=certificate.pem, chain_pem=authority.certificate.pem)

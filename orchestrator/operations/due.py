@@ -6,9 +6,9 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from orchestrator.inventory.model import HostName
-from orchestrator.keys.certificate import parse_certificate
 from orchestrator.policy.expiry import due_at
 from orchestrator.ports import Clock, Ledger
+from orchestrator.rotation.authority import DueAuthority, authorities
 from orchestrator.rotation.history import too_tight
 from orchestrator.rotation.holdups import Holdups
 from orchestrator.rotation.lifecycle import KeyState
@@ -17,8 +17,6 @@ from orchestrator.rotation.standing import View
 from orchestrator.rotation.visits import CredentialId
 
 IN_SERVICE = frozenset({KeyState.PUBLISHED, KeyState.READY, KeyState.ACTIVE})
-USUAL_LIFETIME = timedelta(days=365)
-"""Of certificates, where no playbook was applied yet."""
 
 
 class Wants(StrEnum):
@@ -69,20 +67,6 @@ class DueKey:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DueAuthority:
-    """A certificate of the fleet's own authority, which has to outlive every certificate that hangs on it.
-
-    Attributes:
-        role: ``issuer`` or ``root``.
-        due_at: from when on certificates would outlive it, so that none can be issued.
-    """
-
-    role: str
-    due_at: datetime
-    ends_at: datetime
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Owed:
     """All that is due.
 
@@ -109,7 +93,7 @@ def due(ledger: Ledger, clock: Clock, *, within: timedelta = timedelta(0)) -> Ow
     tight = ((desired.playbook, too_tight(desired, recorded)) for desired in recorded.playbooks.values())
     return Owed(
         keys=tuple(found),
-        authorities=tuple(one for one in _authorities(recorded) if one.due_at <= until),
+        authorities=tuple(one for one in authorities(recorded) if one.due_at <= until),
         warnings=tuple(f"{playbook}: {why}" for playbook, why in tight if why),
     )
 
@@ -161,12 +145,3 @@ def _away(recorded: Recorded, holdups: Holdups, servers: tuple[HostName, ...]) -
         contact = recorded.contacts.get(host)
         if contact is not None and contact.failing_since is not None:
             yield Away(host=host, reason=contact.reason, since=contact.failing_since)
-
-
-def _authorities(recorded: Recorded) -> Iterator[DueAuthority]:
-    lifetimes = [desired.certificate.lifetime for desired in recorded.playbooks.values()]
-    longest = max(lifetimes, default=USUAL_LIFETIME)
-    for role, pem in (("issuer", recorded.issuer), ("root", recorded.root)):
-        if pem:
-            end = parse_certificate(pem).not_after
-            yield DueAuthority(role=role, due_at=end - longest, ends_at=end)

@@ -12,6 +12,7 @@ from typing import Literal
 
 from orchestrator.inventory.model import Endpoint, HostName
 from orchestrator.keys.material import PublicKey
+from orchestrator.keys.revocation import Revoked
 from orchestrator.policy.desired import Desired, KeySpec, PlaybookName, ScopeName
 from orchestrator.rotation.lifecycle import KeyState
 from orchestrator.rotation.observed import HostSurvey
@@ -31,6 +32,42 @@ class FleetFounded:
     root: str
     issuer: str
     kind: Literal["fleet-founded"] = "fleet-founded"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RootRenewed:
+    """The root has another certificate over the same key (PEM)."""
+
+    certificate_pem: str
+    kind: Literal["root-renewed"] = "root-renewed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IssuerRenewed:
+    """The issuer has another certificate over the same key (PEM)."""
+
+    certificate_pem: str
+    kind: Literal["issuer-renewed"] = "issuer-renewed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CrlSigned:
+    """The issuer has signed a list of what it revoked; it may be published from now on.
+
+    Attributes:
+        number: higher than that of every list before.
+        next_update: by when there is to be a newer one.
+        digest: SHA-256 (hex) of the list in DER.
+        added: revoked since the list before, or for another reason than there.
+        dropped: serials that are left out, since an earlier list had them after their certificates' end.
+    """
+
+    number: int
+    next_update: datetime
+    digest: str
+    added: tuple[Revoked, ...]
+    dropped: tuple[str, ...]
+    kind: Literal["crl-signed"] = "crl-signed"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -302,6 +339,9 @@ class RolloutEnded:
 
 Event = (
     FleetFounded
+    | RootRenewed
+    | IssuerRenewed
+    | CrlSigned
     | RolloutStarted
     | RolloutPaused
     | RolloutResumed

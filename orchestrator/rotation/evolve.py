@@ -11,6 +11,7 @@ from types import MappingProxyType
 from typing import TypeVar, assert_never
 
 from orchestrator.keys.bundle import Position
+from orchestrator.keys.revocation import SignedCrl
 from orchestrator.rotation import events as ev
 from orchestrator.rotation.lifecycle import KeyState
 from orchestrator.rotation.outcomes import ended, failing
@@ -29,6 +30,9 @@ from orchestrator.rotation.surveys import surveyed
 from orchestrator.rotation.visits import CredentialId
 
 MOVES_NOTHING = (
+    ev.RootRenewed,
+    ev.IssuerRenewed,
+    ev.CrlSigned,
     ev.LeaseTaken,
     ev.LeaseReleased,
     ev.EndpointsChanged,
@@ -84,6 +88,12 @@ def _apply(recorded: Recorded, event: ev.Event, at: datetime) -> Recorded:
                 generation=1,
                 position=Position(epoch=1, sequence=0),
             )
+        case ev.RootRenewed():
+            return replace(recorded, root=event.certificate_pem)
+        case ev.IssuerRenewed():
+            return replace(recorded, issuer=event.certificate_pem)
+        case ev.CrlSigned():
+            return _crl_signed(recorded, event, at)
         case ev.RolloutStarted():
             return _start(recorded, event, at)
         case ev.RolloutPaused():
@@ -152,6 +162,17 @@ def _apply(recorded: Recorded, event: ev.Event, at: datetime) -> Recorded:
             return _finish(recorded, event, at)
         case _:
             assert_never(event)
+
+
+def _crl_signed(recorded: Recorded, event: ev.CrlSigned, at: datetime) -> Recorded:
+    if recorded.crl is not None and event.number <= recorded.crl.number:
+        raise ValueError(f"list {event.number} does not follow list {recorded.crl.number}")
+    revoked = {**recorded.revoked, **{one.serial: one for one in event.added}}
+    return replace(
+        recorded,
+        crl=SignedCrl(number=event.number, signed=at, next_update=event.next_update, digest=event.digest),
+        revoked=_without(MappingProxyType(revoked), set(event.dropped)),
+    )
 
 
 def _start(recorded: Recorded, event: ev.RolloutStarted, at: datetime) -> Recorded:

@@ -17,6 +17,7 @@ from typing import NewType
 from orchestrator.inventory.model import Endpoint, HostName
 from orchestrator.keys.bundle import Position
 from orchestrator.keys.material import PublicKey
+from orchestrator.keys.revocation import Revoked, SignedCrl
 from orchestrator.policy.desired import Desired, KeySpec, Origin, PlaybookName, ScopeName
 from orchestrator.rotation.lifecycle import KeyState
 from orchestrator.rotation.visits import Challenge, Claim, CredentialId
@@ -327,6 +328,8 @@ class Recorded:
         lease: None: nobody is handing over.
         stopped: why nothing is written for the fleet any more; empty: it is.
         unmet: hosts that were not asked when the home was restored, with what that costs, until they are.
+        crl: None: no list of revoked certificates was ever signed.
+        revoked: what the newest list has, by serial.
     """
 
     version: int = 0
@@ -347,6 +350,8 @@ class Recorded:
     lease: Lease | None = None
     stopped: str = ""
     unmet: Mapping[HostName, str] = field(default_factory=dict)
+    crl: SignedCrl | None = None
+    revoked: Mapping[str, Revoked] = field(default_factory=dict)
 
     def given_up(self, host: HostName) -> bool:
         """Whether nobody visits the host any more."""

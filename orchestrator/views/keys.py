@@ -7,6 +7,7 @@ from typing import Any
 from orchestrator.keys.certificate import parse_certificate
 from orchestrator.operations.due import Owed, Wants
 from orchestrator.operations.queries import Holding
+from orchestrator.rotation.authority import Role
 from orchestrator.rotation.lifecycle import KEY_MEANINGS
 from orchestrator.rotation.recorded import Credential
 from orchestrator.views.screen import Answer, grid
@@ -16,6 +17,11 @@ _WANTS = {
     Wants.SUCCESSOR: "due",
     Wants.ITS_SUCCESSOR: "being replaced, due",
     Wants.DROPPING: "to be dropped",
+}
+_AUTHORITIES = {
+    Role.ROOT: "the fleet's root",
+    Role.ISSUER: "the fleet's issuer",
+    Role.CRL: "the list of revoked certificates",
 }
 
 
@@ -42,8 +48,10 @@ def due_answer(owed: Owed, *, now: datetime) -> Answer:
     ]
     authorities = [
         (
-            f"the fleet's {one.role}",
-            f"since {span(now - one.due_at)}" if one.due_at <= now else f"in {span(one.due_at - now)}",
+            _AUTHORITIES[one.role],
+            f"due since {span(now - one.due_at)}"
+            if one.due_at <= now
+            else f"due in {span(one.due_at - now)}",
             instant(one.ends_at),
         )
         for one in owed.authorities
@@ -79,11 +87,7 @@ def due_answer(owed: Owed, *, now: datetime) -> Answer:
             *((grid(("key", "scope", "due", "ends", "servers"), rows),) if rows else ()),
             *(f"its handover is paused: {why}" for why in paused),
             *((grid(("a handover waits for", "reason", "since"), sorted(away)),) if away else ()),
-            *(
-                (grid(("ends too early for a new certificate", "", "ends"), authorities),)
-                if authorities
-                else ()
-            ),
+            *((grid(("authority", "due", "ends"), authorities),) if authorities else ()),
             *(f"warning: {warning}" for warning in owed.warnings),
             *(() if owed else ("nothing is due",)),
         ),

@@ -212,7 +212,7 @@ def test_text_around_a_request_never_reaches_the_program(script: Script, tmp_pat
 def test_an_order_goes_to_the_issuer_that_it_names(script: Script, tmp_path: Path) -> None:
     certified(tmp_path)
     own = make_issuer(ROOT, new_signer(random), fleet="ours", now=NOW, lifetime=730 * DAY, random=random)
-    chosen = ChosenIssuer(own=EmbeddedIssuer(authority=own, random=random))
+    chosen = ChosenIssuer(own=EmbeddedIssuer(authority=lambda: own, random=random))
     named = CertificateOrder(
         names=NAMES,
         request_pem=ORDER.request_pem,

@@ -120,7 +120,8 @@ def test_an_ended_key_that_agents_still_trust_is_to_be_dropped(world: World) -> 
 def test_the_issuer_is_due_before_a_certificate_would_outlive_it(world: World) -> None:
     end = parse_certificate(world.recorded.issuer).not_after
     (issuer,) = due(world.ledger, world.clock, within=end - world.clock.now()).authorities
-    assert (issuer.role, issuer.ends_at, issuer.due_at) == ("issuer", end, end - timedelta(days=365))
+    assert (issuer.role, issuer.ends_at) == ("issuer", end)
+    assert issuer.due_at < end - timedelta(days=365)
     assert due(world.ledger, world.clock, within=issuer.due_at - world.clock.now()).authorities
     sooner = issuer.due_at - world.clock.now() - timedelta(seconds=1)
     assert not due(world.ledger, world.clock, within=sooner).authorities

@@ -19,6 +19,13 @@ from orchestrator.rotation.recorded import Recorded
 
 LEDGER = Path(__file__).parent / "ledger-1.jsonl"
 LATER = {
+    "crl-signed": (
+        '{"added":[{"at":"2030-01-01T12:00:00.000000Z","ends":"2031-01-01T12:00:00.000000Z","issuer":"a1",'
+        '"reason":"keyCompromise","serial":"b2"}],"digest":"c3","dropped":["d4"],"kind":"crl-signed",'
+        '"next_update":"2030-01-08T12:00:00.000000Z","number":1}'
+    ),
+    "issuer-renewed": '{"certificate_pem":"-","kind":"issuer-renewed"}',
+    "root-renewed": '{"certificate_pem":"-","kind":"root-renewed"}',
     "key-prolonged": (
         '{"credential":"11111111111111111111111111111111","kind":"key-prolonged",'
         '"reason":"it waits for agent-1: off","until":"2031-01-01T12:00:00.000000Z"}'

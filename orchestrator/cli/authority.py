@@ -1,0 +1,83 @@
+"""``keyrelay ca``: the fleet's root and issuer, and what they revoke."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from orchestrator.cli.context import Context
+from orchestrator.cli.machine import system_entropy
+from orchestrator.cli.options import AsJson, PassphraseFile, duration
+from orchestrator.operations.authority import renew_issuer, renew_root
+from orchestrator.operations.crl import sign_crl
+from orchestrator.records.published_file import publish
+from orchestrator.rotation.authority import authorities
+from orchestrator.views.authority import crl_answer, renewed_answer, show_answer
+
+app = typer.Typer(name="ca", help="The fleet's root and issuer, and what they revoke.")
+
+
+@app.callback()
+def ca_() -> None:
+    """The fleet's root and issuer, and what they revoke."""
+
+
+@app.command()
+def show(context: typer.Context, *, as_json: AsJson = False) -> None:
+    """Show root and issuer: until when they last, from when on they are due, and where their keys are."""
+    here = Context.of(context)
+    with here.ledger() as ledger:
+        recorded = ledger.read()
+    answer = show_answer(recorded, authorities(recorded), where=here.key_places(), now=here.clock.now())
+    here.screen.answer(answer, as_json=as_json)
+
+
+@app.command()
+def crl(
+    context: typer.Context,
+    *,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", metavar="FILE", help="Where to publish it; else stdout.")
+    ] = None,
+    der: Annotated[bool, typer.Option("--der", help="Write DER, as RFC 5280 wants it for HTTP.")] = False,
+    valid: Annotated[str, typer.Option(metavar="TIME", help="For how long it is current.")] = "7d",
+    passphrase_file: PassphraseFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Sign a list of the certificates that must not be relied on any more."""
+    here, current = Context.of(context), duration(valid, "--valid")
+    with here.opened(passphrase_file) as opened:
+        signed = sign_crl(opened.ledger, opened.issuer(), clock=here.clock, valid=current)
+    if output is not None:
+        content = signed.crl.der if der else signed.crl.pem.encode("ascii")
+        publish(output, content, suffix=system_entropy(8).hex())
+    here.screen.answer(crl_answer(signed, output), as_json=as_json)
+
+
+@app.command()
+def renew(
+    context: typer.Context,
+    *,
+    root: Annotated[bool, typer.Option("--root", help="Renew the root instead of the issuer.")] = False,
+    lifetime: Annotated[
+        str, typer.Option(metavar="TIME", help="From now; 1825d for the issuer and 7300d for the root.")
+    ] = "",
+    root_key: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="The root's sealed key, if it is not in the home.")
+    ] = None,
+    passphrase_file: PassphraseFile = None,
+    root_passphrase_file: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="A file with the root key's own passphrase.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Certify the issuer's key anew, with the root's; what it has certified stays valid."""
+    here, renewing = Context.of(context), renew_root if root else renew_issuer
+    life = duration(lifetime or ("7300d" if root else "1825d"), "--lifetime")
+    with here.opened(
+        passphrase_file, root_file=root_key, root_passphrase_file=root_passphrase_file
+    ) as opened:
+        renewed = renewing(
+            opened.ledger, opened.keys, clock=here.clock, entropy=system_entropy, lifetime=life
+        )
+    here.screen.answer(renewed_answer(renewed), as_json=as_json)

@@ -1,0 +1,144 @@
+"""The fleet's root and issuer, and the list of what was revoked."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from orchestrator.keys.certificate import Certificate, parse_certificate
+from orchestrator.keys.revocation import Revoked
+from orchestrator.operations.crl import Signed
+from orchestrator.rotation.authority import DueAuthority, Role
+from orchestrator.rotation.recorded import Recorded
+from orchestrator.views.screen import Answer, Grid, grid
+from orchestrator.views.text import count, instant, span, stamp
+
+
+def show_answer(
+    recorded: Recorded, parts: Sequence[DueAuthority], *, where: Mapping[Role, str], now: datetime
+) -> Answer:
+    """Root and issuer, the newest list of revoked certificates, and plays that others certify.
+
+    Args:
+        recorded: the fleet.
+        parts: when root, issuer and list are due.
+        where: the places of the private keys.
+        now: the present.
+    """
+    due = {one.role: one for one in parts}
+    certificates = {
+        Role.ROOT: parse_certificate(recorded.root),
+        Role.ISSUER: parse_certificate(recorded.issuer),
+    }
+    others = {
+        name: list(desired.issuer.argv)
+        for name, desired in sorted(recorded.playbooks.items())
+        if desired.issuer is not None
+    }
+    body: list[str | Grid] = []
+    for part, certificate in certificates.items():
+        body += [
+            f"{part}: {certificate.subject}",
+            grid(("", ""), _facts(certificate, due[part], where[part], now)),
+            "",
+        ]
+    crl, newest = recorded.crl, due.get(Role.CRL)
+    if crl is None or newest is None:
+        body.append("no list of revoked certificates was signed yet")
+    else:
+        told = f"list {crl.number} of {instant(crl.signed)} has {count(len(recorded.revoked), 'certificate')}"
+        body.append(f"{told}; {_when(newest, now)}")
+    body += [f"{name}: certified by {argv[0]}" for name, argv in others.items()]
+    data: dict[str, Any] = {
+        str(part): {
+            **_certificate(certificate),
+            "due_at": stamp(due[part].due_at),
+            "key_is_in": where[part],
+            "pem": certificate.pem,
+        }
+        for part, certificate in certificates.items()
+    }
+    data["crl"] = (
+        {
+            "number": crl.number,
+            "signed": stamp(crl.signed),
+            "next_update": stamp(crl.next_update),
+            "sha256": crl.digest,
+            "revoked": [_revoked(one) for one in recorded.revoked.values()],
+        }
+        if crl is not None
+        else None
+    )
+    return Answer(data={**data, "other_issuers": others}, body=tuple(body))
+
+
+def crl_answer(signed: Signed, output: Path | None) -> Answer:
+    """A list that was signed: where it was written, or itself."""
+    summary = (
+        f"list {signed.number}: {count(len(signed.revoked), 'certificate')} revoked, {len(signed.added)} new;"
+        f" the next one is due by {instant(signed.next_update)}"
+    )
+    rows = [(one.serial, instant(one.at), one.reason, instant(one.ends)) for one in signed.revoked]
+    table = (grid(("serial", "revoked", "reason", "certificate ends"), rows),) if rows else ()
+    return Answer(
+        data={
+            "number": signed.number,
+            "next_update": stamp(signed.next_update),
+            "file": str(output) if output is not None else None,
+            "revoked": [_revoked(one) for one in signed.revoked],
+            "pem": signed.crl.pem,
+        },
+        body=(summary, *table, f"written: {output}")
+        if output is not None
+        else tuple(signed.crl.pem.splitlines()),
+    )
+
+
+def renewed_answer(renewed: Certificate) -> Answer:
+    """A certificate that the authority goes on with."""
+    return Answer(
+        data={**_certificate(renewed), "pem": renewed.pem},
+        body=(f"renewed {renewed.subject}: ends {instant(renewed.not_after)}, serial {renewed.serial:x}",),
+    )
+
+
+def _facts(certificate: Certificate, due: DueAuthority, where: str, now: datetime) -> list[tuple[str, str]]:
+    return [
+        ("key", certificate.public_key.thumbprint),
+        ("kept in", where),
+        ("serial", f"{certificate.serial:x}"),
+        ("begins", instant(certificate.not_before)),
+        ("ends", f"{instant(certificate.not_after)}, {_end(due, now)}"),
+        ("renewal", _when(due, now)),
+        ("SHA-256", certificate.fingerprint),
+    ]
+
+
+def _when(one: DueAuthority, now: datetime) -> str:
+    return f"due since {span(now - one.due_at)}" if one.due_at <= now else f"due in {span(one.due_at - now)}"
+
+
+def _end(one: DueAuthority, now: datetime) -> str:
+    return (
+        f"ended {span(now - one.ends_at)} ago" if one.ends_at <= now else f"ends in {span(one.ends_at - now)}"
+    )
+
+
+def _certificate(certificate: Certificate) -> dict[str, Any]:
+    return {
+        "subject": certificate.subject,
+        "serial": f"{certificate.serial:x}",
+        "not_before": stamp(certificate.not_before),
+        "not_after": stamp(certificate.not_after),
+        "sha256": certificate.fingerprint,
+        "thumbprint": certificate.public_key.thumbprint,
+    }
+
+
+def _revoked(one: Revoked) -> dict[str, Any]:
+    return {
+        "serial": one.serial,
+        "revoked": stamp(one.at),
+        "reason": one.reason,
+        "ends": stamp(one.ends),
+    }

@@ -1,0 +1,146 @@
+"""The list of revoked certificates follows from what became of the keys, and its numbers never come twice."""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+import pytest
+from cryptography import x509
+
+from orchestrator.errors import ConflictError
+from orchestrator.keys.certificate import parse_certificate
+from orchestrator.keys.revocation import Reason
+from orchestrator.operations.compromise import end_key
+from orchestrator.operations.crl import Signed, sign_crl
+from orchestrator.rotation.events import Certified, Event, KeyEnded, LeaseReleased
+from orchestrator.rotation.lifecycle import KeyState
+from orchestrator.rotation.recorded import Recorded
+from tests.fakes import NOON, FakeLedger
+from tests.world import AGENTS, SERVERS, World, desired
+
+WEEK = timedelta(days=7)
+
+
+def sign(world: World, ledger: FakeLedger | None = None) -> Signed:
+    return sign_crl(ledger or world.ledger, world.issuer(), clock=world.clock, valid=WEEK)
+
+
+def serials(world: World) -> list[tuple[str, str]]:
+    """Server and serial of every certificate, in the order in which they were issued."""
+    return [
+        (event.server, f"{parse_certificate(event.certificate_pem).serial:x}")
+        for entry in world.ledger.entries()
+        if isinstance(event := entry.event, Certified)
+    ]
+
+
+def reasons(signed: Signed) -> dict[str, Reason]:
+    return {one.serial: one.reason for one in signed.revoked}
+
+
+def on(signed: Signed) -> set[str]:
+    return {f"{one.serial_number:x}" for one in x509.load_der_x509_crl(signed.crl.der)}
+
+
+def end(world: World, key_server: int, *, lost: bool) -> None:
+    target = world.recorded.servers[SERVERS[key_server]].target
+    assert target is not None
+    public = world.recorded.credentials[target].public
+    assert public is not None
+    if not lost:
+        world.eye.leaked.add(public.spki_digest)
+    end_key(world.ports, public.thumbprint, lost=lost, reason="found on a train", wait=timedelta(hours=1))
+
+
+def test_each_reason_follows_from_what_became_of_the_key() -> None:
+    world = World()
+    world.apply(desired())
+    assert sign(world).revoked == ()
+    first = dict(serials(world))
+    end(world, 0, lost=False)
+    end(world, 1, lost=True)
+    world.apply(desired(servers=SERVERS[:2]))
+    signed = sign(world)
+    assert reasons(signed) == {
+        first["server-1"]: Reason.KEY_COMPROMISE,
+        first["server-2"]: Reason.CESSATION_OF_OPERATION,
+        first["server-3"]: Reason.CESSATION_OF_OPERATION,
+    }
+    assert on(signed) == set(reasons(signed))
+    world.apply(desired(servers=SERVERS[:2]), new_key=True)
+    superseded = {serial for _, serial in serials(world)[3:5]}
+    assert {one.serial for one in sign(world).added} == superseded
+    assert {world.recorded.revoked[serial].reason for serial in superseded} == {Reason.SUPERSEDED}
+
+
+def test_a_key_out_of_use_stays_good_while_its_messages_may_be_on_their_way() -> None:
+    world = World()
+    world.apply(desired(servers=SERVERS[:1]))
+    world.apply(desired(servers=SERVERS[:1]), new_key=True, wait=timedelta(minutes=10))
+    retired = next(c for c in world.recorded.credentials.values() if c.state is KeyState.RETIRED)
+    assert sign(world).revoked == ()
+    world.clock.wait_until(retired.state_since + retired.in_flight)
+    assert len(sign(world).revoked) == 1
+
+
+def test_numbers_grow_and_what_was_said_once_stays_said() -> None:
+    world = World()
+    world.apply(desired(servers=SERVERS[:1]))
+    world.apply(desired(servers=SERVERS[:1]), new_key=True)
+    one = sign(world)
+    world.clock.wait_until(world.clock.now() + WEEK)
+    other = sign(world)
+    assert (one.number, other.number) == (1, 2)
+    assert (len(one.added), len(other.added)) == (1, 0)
+    assert one.revoked == other.revoked
+    assert world.recorded.crl is not None
+    assert (world.recorded.crl.number, world.recorded.crl.next_update) == (2, other.next_update)
+    number = x509.load_der_x509_crl(other.crl.der).extensions.get_extension_for_class(x509.CRLNumber)
+    assert number.value.crl_number == 2
+
+
+def test_a_reason_may_get_worse_and_never_better() -> None:
+    world = World()
+    world.apply(desired(servers=SERVERS[:1]))
+    old = world.recorded.servers[SERVERS[0]].target
+    world.apply(desired(servers=SERVERS[:1]), new_key=True)
+    (before,) = sign(world).revoked
+    assert old is not None
+    leaked = KeyEnded(credential=old, how=KeyState.COMPROMISED, reason="found on a train")
+    world.ledger.append([leaked], onto=world.recorded, at=world.clock.now())
+    (after,) = sign(world).revoked
+    assert (before.reason, after.reason) == (Reason.SUPERSEDED, Reason.KEY_COMPROMISE)
+    assert before.at == after.at
+
+
+def test_what_has_ended_is_listed_once_more_and_then_left_out() -> None:
+    world = World()
+    world.apply(desired(servers=SERVERS[:1]))
+    world.apply(desired(servers=SERVERS[:1]), new_key=True)
+    (one,) = sign(world).revoked
+    world.clock.wait_until(one.ends + WEEK)
+    assert on(sign(world)) == {one.serial}
+    assert on(sign(world)) == set()
+    assert world.recorded.revoked == {}
+    assert on(sign(world)) == set()
+
+
+class Hurried(FakeLedger):
+    """A ledger that another controller writes just before everybody else, so many times."""
+
+    def __init__(self, before: FakeLedger, times: int) -> None:
+        super().__init__()
+        self._entries, self._state, self._times = before._entries, before._state, times
+
+    def append(self, events: Sequence[Event], *, onto: Recorded, at: datetime) -> Recorded:
+        if self._times:
+            self._times -= 1
+            super().append([LeaseReleased(holder="another")], onto=self._state, at=NOON)
+        return super().append(events, onto=onto, at=at)
+
+
+def test_another_controllers_entry_in_between_costs_no_number_and_no_list() -> None:
+    world = World()
+    world.apply(desired(servers=SERVERS[:1], agents=AGENTS[:1]))
+    assert sign(world, Hurried(world.ledger, 2)).number == 1
+    with pytest.raises(ConflictError, match="no list was signed"):
+        sign(world, Hurried(world.ledger, 99))
