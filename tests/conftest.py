@@ -14,6 +14,7 @@ import pytest
 from hypothesis import settings
 
 from orchestrator.lab import Lab, machine
+from tests.softhsm import SoftHsm
 
 ORDINARY_USER = "keyrelay-test"
 SUDOER = "keyrelay-ops"
@@ -42,6 +43,15 @@ def home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("NO_COLOR", "1")
     monkeypatch.setenv("COLUMNS", "120")
     return folder
+
+
+@pytest.fixture(scope="session")
+def hsm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SoftHsm]:
+    """Tokens for all tests of a process, which reads their place only once."""
+    hsm = SoftHsm.make(tmp_path_factory.mktemp("hsm"), "fleet", "twin", "twin", "guessed")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SOFTHSM2_CONF", str(hsm.settings))
+        yield hsm
 
 
 @pytest.fixture

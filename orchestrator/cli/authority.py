@@ -5,14 +5,19 @@ from typing import Annotated
 
 import typer
 
-from orchestrator.cli.context import Context
+from orchestrator.cli import passphrases
+from orchestrator.cli.context import LOCAL_HOME, Context, found_home, refuse_taken
+from orchestrator.cli.keyrings import found_token
 from orchestrator.cli.machine import system_entropy
-from orchestrator.cli.options import AsJson, PassphraseFile, duration
+from orchestrator.cli.options import AsJson, PassphraseFile, RootPassphraseFile, duration
+from orchestrator.errors import UsageError
 from orchestrator.operations.authority import renew_issuer, renew_root
 from orchestrator.operations.crl import sign_crl
+from orchestrator.operations.found import Lifetimes
 from orchestrator.records.published_file import publish
 from orchestrator.rotation.authority import authorities
 from orchestrator.views.authority import crl_answer, renewed_answer, show_answer
+from orchestrator.views.beginnings import init_answer
 
 app = typer.Typer(name="ca", help="The fleet's root and issuer, and what they revoke.")
 
@@ -23,12 +28,51 @@ def ca_() -> None:
 
 
 @app.command()
+def init(
+    context: typer.Context,
+    *,
+    module: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="A PKCS#11 library: the keys are kept in its token.")
+    ] = None,
+    token: Annotated[str, typer.Option(metavar="LABEL", help="The label of that token.")] = "",
+    root_lifetime: Annotated[str, typer.Option(metavar="TIME", help="Of the root.")] = "7300d",
+    issuer_lifetime: Annotated[str, typer.Option(metavar="TIME", help="Of the issuer.")] = "1825d",
+    passphrase_file: PassphraseFile = None,
+    root_passphrase_file: RootPassphraseFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Found a fleet with choices of your own: only the home, without examples."""
+    here = Context.of(context)
+    if (module is None) != (not token):
+        raise UsageError("--module and --token go together: a library, and the label of a token")
+    lifetimes = Lifetimes(
+        root=duration(root_lifetime, "--root-lifetime"), issuer=duration(issuer_lifetime, "--issuer-lifetime")
+    )
+    home = here.chosen_home or LOCAL_HOME
+    refuse_taken(home)
+    vault, root = (
+        passphrases.obtain_both(passphrase_file, root_passphrase_file)
+        if module is None
+        else (
+            passphrases.obtain(passphrase_file, what="the vault", option="--passphrase-file", twice=True),
+            found_token(str(module.absolute()), token),
+        )
+    )
+    fleet = found_home(
+        home, passphrase=vault, root=root, clock=here.clock, pin_file=here.pin_file, lifetimes=lifetimes
+    )
+    here.screen.answer(init_answer(fleet, home.absolute(), written=(), kept=()), as_json=as_json)
+
+
+@app.command()
 def show(context: typer.Context, *, as_json: AsJson = False) -> None:
     """Show root and issuer: until when they last, from when on they are due, and where their keys are."""
     here = Context.of(context)
     with here.ledger() as ledger:
         recorded = ledger.read()
-    answer = show_answer(recorded, authorities(recorded), where=here.key_places(), now=here.clock.now())
+    answer = show_answer(
+        recorded, authorities(recorded), where=here.key_places(recorded.token), now=here.clock.now()
+    )
     here.screen.answer(answer, as_json=as_json)
 
 
@@ -66,9 +110,7 @@ def renew(
         Path | None, typer.Option(metavar="FILE", help="The root's sealed key, if it is not in the home.")
     ] = None,
     passphrase_file: PassphraseFile = None,
-    root_passphrase_file: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="A file with the root key's own passphrase.")
-    ] = None,
+    root_passphrase_file: RootPassphraseFile = None,
     as_json: AsJson = False,
 ) -> None:
     """Certify the issuer's key anew, with the root's; what it has certified stays valid."""

@@ -15,6 +15,7 @@ from pathlib import Path
 import typer
 
 from orchestrator.cli import passphrases
+from orchestrator.cli.keyrings import home_keys, new_token_keys, token_keys
 from orchestrator.cli.machine import SystemClock, SystemController, system_entropy
 from orchestrator.errors import UsageError, WrongPassphraseError
 from orchestrator.inventory.model import HostName
@@ -23,11 +24,11 @@ from orchestrator.issuers.embedded import EmbeddedIssuer
 from orchestrator.keys.authority import ISSUER_KEY, Authority
 from orchestrator.keys.certificate import parse_certificate
 from orchestrator.keys.secret import Secret
-from orchestrator.operations.found import found
+from orchestrator.keys.token import Token
+from orchestrator.operations.found import LIFETIMES, Lifetimes, found
 from orchestrator.ports import NEVER, Keyring, Ports, Stop
 from orchestrator.records.database import Database
 from orchestrator.records.home import Home
-from orchestrator.records.home_keys import HomeKeys
 from orchestrator.records.ledger import SqlLedger
 from orchestrator.records.vault import SqlVault
 from orchestrator.remote.fleet import SshFleet
@@ -60,11 +61,13 @@ class Context:
     Attributes:
         chosen_home: from ``--home`` or ``$KEYRELAY_HOME``.
         accept_new: whether the keys of unknown hosts are believed in this run.
+        pin_file: where the PIN of the authority's token is, where it has one.
         stop: what asks the run to end early.
     """
 
     chosen_home: Path | None
     accept_new: bool
+    pin_file: Path | None
     screen: Screen
     stop: Stop = NEVER
 
@@ -144,11 +147,14 @@ class Context:
                 f"believed on first use: {key.host} ({key.name}) has {key.kind} {key.fingerprint}"
             )
 
-    def key_places(self) -> Mapping[Role, str]:
+    def key_places(self, token: Token | None) -> Mapping[Role, str]:
         """Where the authority's private keys are, for people; raises ``UsageError`` if there is no home."""
         root = Home.open(self.home).root_key
-        there = str(root) if root.exists() else f"a file that is not here: {root} was moved away"
-        return {Role.ROOT: there, Role.ISSUER: "the vault"}
+        if token is not None:
+            there = f"token {token.label} (serial {token.serial}), by {token.module}"
+            return {Role.ROOT: there, Role.ISSUER: there}
+        file = str(root) if root.exists() else f"a file that is not here: {root} was moved away"
+        return {Role.ROOT: file, Role.ISSUER: "the vault"}
 
     @contextmanager
     def opened(
@@ -168,21 +174,26 @@ class Context:
             root_passphrase_file: the root's; None: the terminal is asked, and only when its key is used.
 
         Raises:
-            UsageError: there is no home, or no passphrase.
-            VaultError: the passphrase is wrong.
+            UsageError: there is no home, or no passphrase, or no PIN.
+            VaultError: the passphrase or the PIN is wrong, or the token is not there.
         """
         home = Home.open(self.home)
-        with closing(Database.open(home.database_url)) as database:
+
+        def ask_root() -> Secret:
+            option = "--root-passphrase-file"
+            return passphrases.obtain(root_passphrase_file, what="the root key", option=option)
+
+        with ExitStack() as stack:
+            database = stack.enter_context(closing(Database.open(home.database_url)))
             vault = _unlocked(database, passphrase or vault_passphrase(passphrase_file), passphrase_file)
-
-            def ask_root() -> Secret:
-                option = "--root-passphrase-file"
-                return passphrases.obtain(root_passphrase_file, what="the root key", option=option)
-
-            keys = HomeKeys(
-                vault=vault, root_file=root_file or home.root_key, ask_root=ask_root, random=system_entropy
+            ledger = SqlLedger(database)
+            recorded = ledger.read()
+            keys: Keyring = (
+                home_keys(vault, root_file or home.root_key, ask_root)
+                if recorded.token is None
+                else stack.enter_context(token_keys(recorded.token, self.pin_file, fleet=recorded.fleet))
             )
-            yield Opened(ledger=SqlLedger(database), vault=vault, keys=keys)
+            yield Opened(ledger=ledger, vault=vault, keys=keys)
 
     @contextmanager
     def ports(
@@ -242,28 +253,54 @@ def _unlocked(database: Database, passphrase: Secret, file: Path | None) -> SqlV
         raise WrongPassphraseError(error.message, hint=whose) from error
 
 
-def found_home(path: Path, *, passphrase: Secret, root_passphrase: Secret, clock: SystemClock) -> str:
+def found_home(
+    path: Path,
+    *,
+    passphrase: Secret,
+    root: Secret | Token,
+    clock: SystemClock,
+    pin_file: Path | None = None,
+    lifetimes: Lifetimes = LIFETIMES,
+) -> str:
     """Make a home and found its fleet; the folder appears under its name only when all of it is there.
+
+    Args:
+        path: where the home is to stand.
+        passphrase: the vault's.
+        root: the passphrase of the root's sealed key; or the token that is to keep both keys.
+        clock: the present.
+        pin_file: where the token's PIN is.
+        lifetimes: of root and issuer.
 
     Returns:
         The fleet's id.
 
     Raises:
         UsageError: there is something at ``path`` already.
-        VaultError, LedgerError: the home cannot be written.
+        VaultError, LedgerError: the home cannot be written, or the token cannot be used.
     """
     target = path.absolute()
     refuse_taken(target)
     home = Home.create(target.with_name(f"{target.name}.new-{system_entropy(4).hex()}"))
+    fleet = system_entropy(8).hex()
     try:
-        with closing(Database.create(home.database_url)) as database:
+        with ExitStack() as stack:
+            database = stack.enter_context(closing(Database.create(home.database_url)))
             vault = SqlVault.create(database, passphrase, random=system_entropy)
-            ledger = SqlLedger(database)
-            keys = HomeKeys(
-                vault=vault, root_file=home.root_key, ask_root=lambda: root_passphrase, random=system_entropy
+            if isinstance(root, Token):
+                token = root
+                keys: Keyring = stack.enter_context(new_token_keys(token, pin_file, fleet=fleet))
+            else:
+                token, keys = None, home_keys(vault, home.root_key, lambda: root)
+            found(
+                SqlLedger(database),
+                keys,
+                fleet=fleet,
+                clock=clock,
+                entropy=system_entropy,
+                lifetimes=lifetimes,
+                token=token,
             )
-            fleet = system_entropy(8).hex()
-            found(ledger, keys, fleet=fleet, clock=clock, entropy=system_entropy)
         _put_in_place(home.path, target)
     except BaseException:
         shutil.rmtree(home.path, ignore_errors=True)
@@ -304,6 +341,7 @@ def _put_in_place(made: Path, target: Path) -> None:
         os.close(descriptor)
 
 
-def new_context(chosen_home: Path | None, *, accept_new: bool) -> Context:
+def new_context(chosen_home: Path | None, *, accept_new: bool, pin_file: Path | None) -> Context:
     """The context of this process."""
-    return Context(chosen_home=chosen_home, accept_new=accept_new, screen=Screen(sys.stdout, sys.stderr))
+    screen = Screen(sys.stdout, sys.stderr)
+    return Context(chosen_home=chosen_home, accept_new=accept_new, pin_file=pin_file, screen=screen)

@@ -34,6 +34,7 @@ from orchestrator.cli import (
 from orchestrator.cli.anywhere import take_anywhere
 from orchestrator.cli.context import Context, new_context
 from orchestrator.cli.exits import Code
+from orchestrator.cli.keyrings import PIN_VARIABLE
 from orchestrator.errors import InputError, KeyrelayError, UsageError
 from orchestrator.views.screen import Screen
 
@@ -78,6 +79,15 @@ def keyrelay(
             help="A file with the vault's passphrase, for commands that need it.",
         ),
     ] = None,
+    pin_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--pin-file",
+            metavar="FILE",
+            envvar=PIN_VARIABLE,
+            help="A file with the PIN of the token that keeps the authority's keys.",
+        ),
+    ] = None,
     accept_new: Annotated[
         bool,
         typer.Option(
@@ -96,7 +106,7 @@ def keyrelay(
     """
     # The others act elsewhere: options.py looks --json and --passphrase-file up, end_of looks for --debug.
     del as_json, passphrase_file, debug, version_
-    context.obj = new_context(home, accept_new=accept_new)
+    context.obj = new_context(home, accept_new=accept_new, pin_file=pin_file)
 
 
 app.command()(start.init)
@@ -129,6 +139,7 @@ def program() -> Any:
         {
             "home": _with_home,
             "accept_new": _with_accept_new,
+            "pin_file": _with_pin_file,
             "passphrase_file": _as_it_is,
             "debug": _as_it_is,
         },
@@ -142,6 +153,10 @@ def _with_home(context: Context, home: Path) -> Context:
 
 def _with_accept_new(context: Context, accept_new: bool) -> Context:  # noqa: FBT001 - as all that are taken
     return replace(context, accept_new=accept_new)
+
+
+def _with_pin_file(context: Context, pin_file: Path) -> Context:
+    return replace(context, pin_file=pin_file)
 
 
 def _as_it_is(context: Context, _: object) -> Context:

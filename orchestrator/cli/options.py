@@ -36,6 +36,9 @@ PassphraseFile = Annotated[
         callback=_file_here_or_before,
     ),
 ]
+RootPassphraseFile = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="A file with the root key's own passphrase.")
+]
 Yes = Annotated[bool, typer.Option("--yes", help="Agree beforehand; needed where there is no terminal.")]
 Wait = Annotated[str, typer.Option(metavar="TIME", help="How long to wait for time to pass.")]
 

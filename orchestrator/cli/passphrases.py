@@ -39,6 +39,22 @@ def obtain(file: Path | None, *, what: str, option: str, twice: bool = False) ->
     return _checked(first.encode(), "the passphrase")
 
 
+def obtain_both(vault_file: Path | None, root_file: Path | None) -> tuple[Secret, Secret]:
+    """The passphrases of a new vault and a new root key, which is sealed apart.
+
+    Raises:
+        UsageError: as ``obtain``; or they are the same, which would undo that.
+    """
+    vault = obtain(vault_file, what="the vault", option="--passphrase-file", twice=True)
+    root = obtain(root_file, what="the root key", option="--root-passphrase-file", twice=True)
+    if vault == root:
+        raise UsageError(
+            "the vault and the root key have the same passphrase",
+            hint="the root key is used rarely and by hand: give it one of its own, and keep that elsewhere",
+        )
+    return vault, root
+
+
 def ask(question: str) -> Secret | None:
     """A secret that somebody at the terminal gives; None: there is no terminal, or nothing was given."""
     if not sys.stdin.isatty():

@@ -9,10 +9,8 @@ import typer
 from orchestrator.cli import passphrases
 from orchestrator.cli.context import LOCAL_HOME, Context, found_home, refuse_taken
 from orchestrator.cli.examples import LaidOut, lay_out
-from orchestrator.cli.options import AsJson, PassphraseFile
-from orchestrator.errors import UsageError
+from orchestrator.cli.options import AsJson, PassphraseFile, RootPassphraseFile
 from orchestrator.inventory.schema import inventory_schema
-from orchestrator.keys.secret import Secret
 from orchestrator.policy.schema import playbook_schema
 from orchestrator.views.beginnings import init_answer
 
@@ -29,17 +27,15 @@ def init(
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="The working folder.")] = Path(),
     *,
     passphrase_file: PassphraseFile = None,
-    root_passphrase_file: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="A file with the root key's own passphrase.")
-    ] = None,
+    root_passphrase_file: RootPassphraseFile = None,
     as_json: AsJson = False,
 ) -> None:
     """Found a fleet: a home for its keys, and a working folder with example inventory/ and playbooks/."""
     here = Context.of(context)
     home = here.chosen_home or directory / LOCAL_HOME
     refuse_taken(home)
-    vault, root = _passphrases(passphrase_file, root_passphrase_file)
-    fleet = found_home(home, passphrase=vault, root_passphrase=root, clock=here.clock)
+    vault, root = passphrases.obtain_both(passphrase_file, root_passphrase_file)
+    fleet = found_home(home, passphrase=vault, root=root, clock=here.clock)
     laid_out: LaidOut = lay_out(directory)
     answer = init_answer(fleet, home.absolute(), written=laid_out.written, kept=laid_out.kept)
     here.screen.answer(answer, as_json=as_json)
@@ -63,15 +59,3 @@ def _schema(kind: Kind) -> dict[str, Any]:
             return playbook_schema()
         case _:
             assert_never(kind)
-
-
-def _passphrases(vault_file: Path | None, root_file: Path | None) -> tuple[Secret, Secret]:
-    """Both passphrases; the root is sealed apart, which one passphrase for both would undo."""
-    vault = passphrases.obtain(vault_file, what="the vault", option="--passphrase-file", twice=True)
-    root = passphrases.obtain(root_file, what="the root key", option="--root-passphrase-file", twice=True)
-    if vault == root:
-        raise UsageError(
-            "the vault and the root key have the same passphrase",
-            hint="the root key is used rarely and by hand: give it one of its own, and keep that elsewhere",
-        )
-    return vault, root

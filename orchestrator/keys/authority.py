@@ -46,10 +46,20 @@ class Authority:
     Attributes:
         certificate: a CA's.
         signer: the private key that belongs to it, wherever it is kept.
+
+    Raises:
+        IssuerError: it does not.
     """
 
     certificate: Certificate
     signer: Signer
+
+    def __post_init__(self) -> None:
+        if PublicKey.of(self.signer.public_key()) != self.certificate.public_key:
+            raise IssuerError(
+                f"the private key is not that of {self.certificate.subject!r}",
+                hint="it belongs to another fleet, or to an authority of before",
+            )
 
 
 def make_root(signer: Signer, *, fleet: str, now: datetime, lifetime: timedelta, random: Random) -> Authority:

@@ -13,6 +13,7 @@ from typing import Literal
 from orchestrator.inventory.model import Endpoint, HostName
 from orchestrator.keys.material import PublicKey
 from orchestrator.keys.revocation import Revoked
+from orchestrator.keys.token import Token
 from orchestrator.policy.desired import Desired, KeySpec, PlaybookName, ScopeName
 from orchestrator.rotation.lifecycle import KeyState
 from orchestrator.rotation.observed import HostSurvey
@@ -26,11 +27,13 @@ class FleetFounded:
 
     Attributes:
         root, issuer: certificates, PEM.
+        token: the one that keeps their private keys; None: the home does.
     """
 
     fleet: str
     root: str
     issuer: str
+    token: Token | None = None
     kind: Literal["fleet-founded"] = "fleet-founded"
 
 

@@ -85,6 +85,7 @@ def _apply(recorded: Recorded, event: ev.Event, at: datetime) -> Recorded:
                 fleet=event.fleet,
                 root=event.root,
                 issuer=event.issuer,
+                token=event.token,
                 generation=1,
                 position=Position(epoch=1, sequence=0),
             )

@@ -18,6 +18,7 @@ from orchestrator.inventory.model import Endpoint, HostName
 from orchestrator.keys.bundle import Position
 from orchestrator.keys.material import PublicKey
 from orchestrator.keys.revocation import Revoked, SignedCrl
+from orchestrator.keys.token import Token
 from orchestrator.policy.desired import Desired, KeySpec, Origin, PlaybookName, ScopeName
 from orchestrator.rotation.lifecycle import KeyState
 from orchestrator.rotation.visits import Challenge, Claim, CredentialId
@@ -319,6 +320,7 @@ class Recorded:
         head: the digest (hex) of the last entry.
         fleet: the fleet's id; empty: not founded yet.
         root, issuer: certificates (PEM) of the root and the issuing CA.
+        token: the one that keeps their private keys; None: the home does.
         generation: of the fence.
         position: of the last bundles given out.
         playbooks: what each playbook asked for when its last rollout started.
@@ -337,6 +339,7 @@ class Recorded:
     fleet: str = ""
     root: str = ""
     issuer: str = ""
+    token: Token | None = None
     generation: int = 0
     position: Position = NOWHERE
     playbooks: Mapping[PlaybookName, Desired] = field(default_factory=dict)

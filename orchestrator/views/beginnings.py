@@ -19,7 +19,7 @@ def init_answer(fleet: str, home: Path, *, written: Sequence[Path], kept: Sequen
         body=(
             f"founded fleet {fleet}",
             f"home: {home}",
-            f"examples: {count(len(written), 'file')} written",
+            *((f"examples: {count(len(written), 'file')} written",) if written or kept else ()),
             *(f"  {path}" for path in written),
             *(f"  {path} was there already and is left as it is" for path in kept),
         ),

@@ -8,6 +8,7 @@ import pytest
 
 from orchestrator.lab import Lab
 from tests.cli.terminal import Terminal
+from tests.softhsm import MODULE, PIN, SoftHsm
 
 MakeFleet = Callable[..., tuple[Terminal, Lab]]
 INVENTORY = ("-i", "lab/inventory.yml")
@@ -86,3 +87,43 @@ def test_a_leaked_key_is_on_the_published_list_and_openssl_refuses_its_certifica
     assert shown["number"] == 5
     assert [one["reason"] for one in shown["revoked"]] == ["keyCompromise"]
     keyrelay("due", "--within", "5d").ended(4).line("the list of revoked certificates", "due in")
+
+
+def test_a_fleet_whose_authority_is_in_a_token_hands_over_renews_and_revokes(
+    terminal: Terminal, inside: Terminal, make_lab: Callable[..., Lab], hsm: SoftHsm
+) -> None:
+    keyrelay = inside
+    keyrelay.write("pin", f"{PIN}\n")
+    keyrelay.write("wrong.pin", "no pin at all\n")
+    before = hsm.objects()
+    init = ("ca", "init", "--module", MODULE, "--token", "fleet", "--issuer-lifetime", "900d")
+    keyrelay("--pin-file", "wrong.pin", *init).ended(1).line("token 'fleet'", "the PIN is wrong")
+    keyrelay(*init, "--pin-file", "pin", "--root-lifetime", "800d").ended(1).line("can certify until")
+    assert hsm.objects() == before
+    assert not (keyrelay.folder / ".keyrelay").exists()
+    keyrelay(*init, "--pin-file", "pin").ended(0).line("founded fleet")
+    assert [path.name for path in (keyrelay.folder / ".keyrelay").glob("*.key")] == []
+    shown = keyrelay.json("ca", "show")
+    assert shown["root"]["key_is_in"] == shown["issuer"]["key_is_in"]
+    assert "token fleet (serial " in shown["issuer"]["key_is_in"]
+
+    lab = make_lab(servers=1, agents=1)
+    play = "{name: a, servers: servers, agents: agents, policy: per-server, service: follows"
+    short = "messages: {validity: 1s, clock_skew: 1s}, rollout: {soak: 0s}"
+    keyrelay.write("play.yml", f"- {play}, {short}}}\n")
+    apply = ("apply", "play.yml", "-i", lab.directory / "inventory.yml", "--yes")
+    keyrelay(*apply).ended(2).line("PIN", "no terminal to ask on")
+    keyrelay(*apply, "--pin-file", "pin").ended(0)
+    (keyrelay.folder / "root.pem").write_text(shown["root"]["pem"], encoding="ascii")
+    current = lab.directory / "hosts/server-01/keyrelay/server/current"
+    chain = ("-x509_strict", "-CAfile", "root.pem", "-untrusted", f"{current}/chain.pem")
+    assert openssl(keyrelay.folder, "verify", *chain, f"{current}/cert.pem").returncode == 0
+
+    keyrelay("ca", "renew", "--pin-file", "pin").ended(0).line("renewed CN=keyrelay issuer")
+    keyrelay("ca", "crl", "-o", "crl.pem", "--pin-file", "pin").ended(0).line("list 1")
+    (keyrelay.folder / "issuer.pem").write_text(
+        keyrelay.json("ca", "show")["issuer"]["pem"], encoding="ascii"
+    )
+    checked = openssl(keyrelay.folder, "crl", "-in", "crl.pem", "-CAfile", "issuer.pem", "-noout")
+    assert "verify OK" in checked.stderr
+    assert PIN not in "".join(terminal.said)

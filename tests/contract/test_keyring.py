@@ -8,21 +8,29 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from orchestrator.errors import VaultError
+from orchestrator.issuers.token import find_token, open_token
 from orchestrator.keys.authority import ISSUER_KEY, ROOT_KEY
 from orchestrator.keys.secret import Secret
 from orchestrator.ports import Keyring
 from orchestrator.records.home_keys import HomeKeys
 from tests.fakes import FakeKeyring, FakeVault, SeededEntropy
+from tests.softhsm import MODULE, PIN
 
 MESSAGE = b"a certificate"
 SHA256 = ec.ECDSA(hashes.SHA256())
 
 
-@pytest.fixture(params=["fake", "home"])
+@pytest.fixture(params=["fake", "home", "token"])
 def keyring(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Keyring]:
     random = SeededEntropy("keys")
     if request.param == "fake":
         yield FakeKeyring(FakeVault(), random)
+        return
+    if request.param == "token":
+        request.getfixturevalue("hsm")
+        token = find_token(MODULE, "fleet")
+        with open_token(token, Secret(PIN.encode()), fleet=request.node.name) as keys:
+            yield keys
         return
     tmp_path.chmod(0o700)
     yield HomeKeys(

@@ -10,7 +10,7 @@ from orchestrator.keys.certificate import parse_certificate, parse_chain, verify
 from orchestrator.keys.revocation import is_issued_by
 from orchestrator.operations.authority import renew_issuer, renew_root
 from orchestrator.operations.due import due
-from orchestrator.operations.found import ISSUER_LIFETIME, ROOT_LIFETIME
+from orchestrator.operations.found import LIFETIMES
 from orchestrator.rotation.authority import Role, authorities
 from orchestrator.rotation.events import CrlSigned
 from tests.fakes import NOON, FakeKeyring
@@ -35,7 +35,7 @@ def test_an_authority_is_due_at_two_thirds_of_its_life() -> None:
     assert due_in(world) == {Role.ROOT: 20 * 365 * 2 // 3, Role.ISSUER: 5 * 365 * 2 // 3}
     assert due(world.ledger, world.clock).authorities == ()
     (issuer,) = due(world.ledger, world.clock, within=4 * YEAR).authorities
-    assert (issuer.role, issuer.ends_at) == (Role.ISSUER, NOON + ISSUER_LIFETIME)
+    assert (issuer.role, issuer.ends_at) == (Role.ISSUER, NOON + LIFETIMES.issuer)
 
 
 def test_an_issuer_is_due_before_a_certificate_would_outlive_it() -> None:
@@ -79,7 +79,7 @@ def test_a_root_that_would_end_first_is_renewed_first() -> None:
     world.clock.wait_until(NOON + 16 * YEAR)
     with pytest.raises(IssuerError, match="can certify until"):
         renewed(world, 5)
-    renew_root(world.ledger, world.keys, clock=world.clock, entropy=world.entropy, lifetime=ROOT_LIFETIME)
+    renew_root(world.ledger, world.keys, clock=world.clock, entropy=world.entropy, lifetime=LIFETIMES.root)
     after = parse_certificate(world.recorded.root)
     assert (after.public_key, after.not_after) == (before.public_key, NOON + 36 * YEAR)
     renewed(world, 5)
@@ -91,5 +91,5 @@ def test_another_fleets_key_renews_nothing() -> None:
     other.make(ROOT_KEY)
     before = world.recorded
     with pytest.raises(IssuerError, match=r"not that of .*keyrelay root.*nothing was renewed"):
-        renew_root(world.ledger, other, clock=world.clock, entropy=world.entropy, lifetime=ROOT_LIFETIME)
+        renew_root(world.ledger, other, clock=world.clock, entropy=world.entropy, lifetime=LIFETIMES.root)
     assert world.recorded == before
