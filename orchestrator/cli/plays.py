@@ -1,9 +1,11 @@
 """Playbook files over inventory files: what commands that plan, hand over and watch begin with."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from orchestrator.inventory.endpoints import VariableError
 from orchestrator.inventory.model import HostName, Inventory
 from orchestrator.inventory.yaml_files import load
 from orchestrator.keys.secret import Secret
@@ -43,11 +45,14 @@ def load_plays(files: Sequence[Path], inventories: Sequence[Path]) -> tuple[Play
 def passwords_for(inventory: Inventory, hosts: Iterable[HostName]) -> dict[HostName, Secret]:
     """The passwords for sudo that the inventory holds for these hosts.
 
-    Raises:
-        InputError: one is a template, or no text.
+    One that is no text counts as none: ``inventory check`` names it, and it shall not stop the run.
     """
-    given = {host: inventory.reading(host).become_password() for host in hosts}
-    return {host: Secret(password.encode()) for host, password in given.items() if password is not None}
+    found: dict[HostName, Secret] = {}
+    for host in hosts:
+        with suppress(VariableError):
+            if (password := inventory.reading(host).become_password()) is not None:
+                found[host] = Secret(password.encode())
+    return found
 
 
 def passwords_of(plays: Iterable[Play]) -> dict[HostName, Secret]:

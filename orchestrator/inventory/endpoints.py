@@ -5,7 +5,8 @@ user there, each under the names that Ansible accepts; where two names of one va
 its list below wins, as there. Of its own, keyrelay knows the ``keyrelay_*`` variables of ``OWN_VARIABLES``
 and refuses any other. All else in an inventory is inert data.
 
-Nothing is rendered and nothing decrypted: a template or a vaulted value in a variable used here is an error.
+Nothing is rendered and nothing decrypted: a template or a vaulted value in a variable used here is an error,
+except in a password for sudo, which a person is asked for then.
 Passwords are no part of an ``Endpoint``, which is recorded in the ledger.
 """
 
@@ -42,11 +43,13 @@ CONNECTIONS = (
     "ansible.builtin.paramiko_ssh",
 )
 _BECOME_PASSWORD = ("ansible_become_password", "ansible_become_pass")
+LOGIN_PASSWORDS = ("ansible_password", "ansible_ssh_pass", "ansible_ssh_password")
+"""What Ansible logs in with where there is no key."""
 
 ANSIBLE_VARIABLES = (
     *("ansible_connection", *_ADDRESS, *_PORT, *_USER, *_KEY_FILE, *_SSH_ARGUMENTS),
     *("ansible_become", "ansible_become_method", "ansible_become_exe", "ansible_become_flags"),
-    *("ansible_become_user", *_BECOME_PASSWORD, "ansible_sudo_pass"),
+    *("ansible_become_user", *_BECOME_PASSWORD, "ansible_sudo_pass", *LOGIN_PASSWORDS),
     *(f"ansible_{method}_{what}" for method in ("sudo", "doas") for what in ("user", "exe", "flags")),
 )
 """Every variable of Ansible's that is looked at; ``schema.py`` describes each."""
@@ -210,17 +213,25 @@ class Reading:
     def become_password(self) -> str | None:
         """The password for sudo that the inventory holds; for the one who wraps it at once.
 
+        An encrypted one and a template count as none: sudo asks, and then a person is asked.
+
         Raises:
-            InputError: it is not text, or is a template. An encrypted one counts as none.
+            VariableError: it is not text on one line.
         """
         name = self._set((*_BECOME_PASSWORD, "ansible_sudo_pass"))
         if name is None or isinstance(self.variables[name], Encrypted):
             return None
         if not isinstance(value := self.variables[name], str) or not value.isprintable() or not value:
             raise self.wrong(name, "is no password; allowed: text on one line", hint="write it quoted")
-        if any(mark in value for mark in _TEMPLATE_MARKS):
-            raise self.wrong(name, "is a template", hint="keyrelay renders nothing; leave it out to be asked")
-        return value
+        return None if any(mark in value for mark in _TEMPLATE_MARKS) else value
+
+    def unused_passwords(self) -> tuple[Written, ...]:
+        """The passwords to log in with that the inventory holds, which keyrelay never uses."""
+        return tuple(
+            self.written[name]
+            for name in LOGIN_PASSWORDS
+            if name in self.written and self.variables.get(name) is not None
+        )
 
     def servers_pattern(self) -> str | None:
         """The pattern of servers that this host listens to as an agent; None: the playbook's servers.

@@ -41,6 +41,7 @@ __all__ = [
     "graph",
 ]
 
+_KEYS_ALONE = "passwords to log in with are not used; keyrelay logs in by keys alone"
 _COMPARED_NAMES = 20_000
 """Among more names a likely one is not looked for; it would take long."""
 
@@ -191,12 +192,21 @@ class Inventory:
         for name in self.hosts:
             reading = self.reading(name)
             try:
-                reading.endpoint()
+                become = reading.endpoint().become
                 reading.servers_pattern()
+                if become is not None:
+                    reading.become_password()
             except VariableError as error:
                 key = (error.place, error.variable, error.said)
                 found.setdefault(key, (error, []))[1].append(name)
         return tuple(Problem(error=error, hosts=tuple(hosts)) for error, hosts in found.values())
+
+    def unused_passwords(self) -> tuple[Note, ...]:
+        """The passwords to log in with, which keyrelay never uses; each place once."""
+        places = dict.fromkeys(
+            written.place for name in self.hosts for written in self.reading(name).unused_passwords()
+        )
+        return tuple(Note(place=place, message=_KEYS_ALONE) for place in places)
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

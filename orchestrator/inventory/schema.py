@@ -11,6 +11,7 @@ from orchestrator.inventory.endpoints import (
     CONNECTIONS,
     DEFAULT_BASE,
     DEFAULT_PORT,
+    LOGIN_PASSWORDS,
     MAX_BASE_CHARACTERS,
     OWN_VARIABLES,
     BecomeMethod,
@@ -62,9 +63,9 @@ _ACCOUNT = {
 _PASSWORD = {
     "type": "string",
     "minLength": 1,
-    "not": {"pattern": "\\{[{%]"},
-    "description": "The login user's password for sudo; an encrypted one is asked for instead.",
+    "description": "The login user's password for sudo; asked for where this is encrypted or a template.",
 }
+_UNUSED_PASSWORD = {"description": "Never used: keyrelay logs in by keys alone."}
 _FLAGS = {
     "type": ["string", "null"],
     "pattern": f"^ *(({'|'.join(sorted(BECOME_FLAGS))})( +|$))*$",
@@ -112,6 +113,7 @@ _ANSIBLE: dict[str, dict[str, Any]] = {
     "ansible_sudo_pass": _PASSWORD,
     "ansible_become_exe": _EXES,
     "ansible_become_flags": _FLAGS,
+    **dict.fromkeys(LOGIN_PASSWORDS, _UNUSED_PASSWORD),
     **{f"ansible_{method}_user": _ACCOUNT for method in BecomeMethod},
     **{f"ansible_{method}_exe": _EXES for method in BecomeMethod},
     **{f"ansible_{method}_flags": _FLAGS for method in BecomeMethod},

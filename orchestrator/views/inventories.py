@@ -26,7 +26,7 @@ def check_answer(inventory: Inventory, problems: Sequence[Problem]) -> Answer:
     """What is wrong in it, and what was left out of it; nothing, if all is well."""
     size = f"{count(len(inventory.hosts), 'host')}, {count(len(inventory.groups), 'group')}"
     rows = [(problem.message, problem.error.hint) for problem in problems]
-    notes = [(note.message, str(note.place)) for note in inventory.notes]
+    notes = [*inventory.notes, *inventory.unused_passwords()]
     return Answer(
         data={
             "hosts": len(inventory.hosts),
@@ -42,11 +42,11 @@ def check_answer(inventory: Inventory, problems: Sequence[Problem]) -> Answer:
                 }
                 for problem in problems
             ],
-            "notes": [{"place": str(note.place), "message": note.message} for note in inventory.notes],
+            "notes": [{"place": str(note.place), "message": note.message} for note in notes],
         },
         body=(
             *((grid(("problem", "hint"), rows),) if rows else ()),
-            *((grid(("note", "at"), notes),) if notes else ()),
+            *((grid(("note", "at"), [(note.message, str(note.place)) for note in notes]),) if notes else ()),
             f"{size}, {count(len(rows), 'problem')}" if rows else f"{size}: sound",
         ),
     )

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from orchestrator.cli.plays import passwords_for
 from orchestrator.documents import Encrypted
 from orchestrator.errors import InputError, Place, UsageError
 from orchestrator.inventory import endpoints
@@ -227,8 +228,9 @@ def test_a_password_is_no_part_of_the_endpoint() -> None:
     place = Place(file="hosts.yml", line=2, column=3)
     vaulted = Reading(host=WEB, variables={"ansible_become_password": Encrypted("x")}, place=place)
     assert vaulted.become_password() is None
-    for wrong in (7, "{{ vault }}", "a\nb", ""):
-        with pytest.raises(InputError):
+    assert reading(ansible_become_password="{{ vault_become }}").become_password() is None
+    for wrong in (7, "a\nb", ""):
+        with pytest.raises(InputError, match="is no password; allowed: text on one line"):
             reading(ansible_become_password=wrong).become_password()
 
 
@@ -314,6 +316,28 @@ def test_a_wrong_value_that_many_hosts_inherit_is_told_once(read: Read) -> None:
     assert own.message == own.error.message
     two = read("all: {hosts: {a: , b: }, vars: {ansible_port: 0}}").problems()
     assert [": ansible_port of hosts a and b is 0" in problem.message for problem in two] == [True]
+
+
+def test_a_password_for_sudo_that_is_none_is_told_where_it_would_be_used(read: Read) -> None:
+    inventory = read(
+        "all: {hosts: {a: {ansible_become: true}, b: , c: {ansible_become: true, ansible_become_pass: x}}, "
+        "vars: {ansible_become_pass: 12345}}"
+    )
+    (problem,) = inventory.problems()
+
+    assert ": ansible_become_pass of host a is no password; allowed: text on one line" in problem.message
+    assert "12345" not in problem.message
+    assert set(passwords_for(inventory, inventory.hosts)) == {"c"}
+
+
+@pytest.mark.parametrize("name", endpoints.LOGIN_PASSWORDS)
+def test_passwords_to_log_in_with_are_noted_once_as_not_used(read: Read, name: str) -> None:
+    inventory = read(f"all: {{hosts: {{a: , b: , c: {{{name}: null}}}}, vars: {{{name}: secret}}}}")
+
+    (note,) = inventory.unused_passwords()
+    assert note.message == "passwords to log in with are not used; keyrelay logs in by keys alone"
+    assert note.place.line == 1
+    assert inventory.problems() == ()
 
 
 def test_every_variable_of_ansibles_that_is_read_is_named() -> None:

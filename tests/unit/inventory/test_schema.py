@@ -36,6 +36,7 @@ def test_the_schema_accepts_the_example_inventory() -> None:
         host_with(ansible_become=True, ansible_become_method="community.general.doas"),
         host_with(ansible_become="yes", ansible_become_user="ops", ansible_become_flags="-H -S -n"),
         host_with(ansible_become_password="secret", ansible_sudo_exe="sudo"),
+        host_with(ansible_become_password="{{ vault_become }}", ansible_password=12345),
     ],
 )
 def test_the_schema_accepts_ansibles_grammar(inventory: dict[str, Any]) -> None:
