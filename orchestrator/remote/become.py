@@ -21,6 +21,11 @@ from orchestrator.remote.deadlines import Watch
 from orchestrator.remote.handshake import BROKEN, NotReachedError
 from orchestrator.remote.wire import BOOTSTRAP
 
+SOMETHING_ELSE = (
+    "something else ran than what was asked for: look for ForceCommand in sshd_config, command= in "
+    "authorized_keys, force-command in the user's certificate, and at the login shell and its start-up files"
+)
+PERHAPS = f"perhaps {SOMETHING_ELSE}"
 READY = b"\nkeyrelay ready\n"
 PROMPT = "[keyrelay] password:"
 _INNER = re.fullmatch(r"exec sh -c '([^']+)'", BOOTSTRAP)
@@ -84,11 +89,13 @@ class Escalation:
     Attributes:
         login: who logged in.
         password: None: none is known.
+        forced: as ``Connection.forced``.
     """
 
     become: Become
     login: str
     password: Secret | None
+    forced: str = ""
 
     @property
     def command(self) -> str:
@@ -110,7 +117,8 @@ class Escalation:
         """
         channel.set_combine_stderr(True)
         heard = bytearray()
-        until = monotonic() + min(_PATIENCE_S, watch.left_s)
+        began = monotonic()
+        until = began + min(_PATIENCE_S, watch.left_s)
         answered = False
         while READY not in heard:
             if heard.rstrip().endswith(PROMPT.encode()):
@@ -131,7 +139,8 @@ class Escalation:
             if watch.expired or (chunk is None and monotonic() >= until):
                 raise NotBecomeError(
                     f"{self.become.method} did not let {self.login!r} become {self.become.user!r} "
-                    f"in time; it said: {_last_words(heard) or 'nothing'}"
+                    f"within {monotonic() - began:.0f} s; it said: {_last_words(heard) or 'nothing'}; "
+                    f"{self.forced or PERHAPS}"
                 )
             if chunk == b"" or len(heard) > _LIMIT_BYTES:
                 channel.status_event.wait(min(_STATUS_S, watch.left_s))
@@ -147,7 +156,7 @@ class Escalation:
         said = f"; it said: {_last_words(heard)}" if heard.strip() else ""
         return (
             f"{self.become.method} ended{status} before {self.login!r} became {self.become.user!r}{said}; "
-            "the key may be restricted to a command, which then runs instead"
+            f"{self.forced or PERHAPS}"
         )
 
     def _filled(self, meaning: str) -> str:

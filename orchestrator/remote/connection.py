@@ -29,10 +29,13 @@ from orchestrator.remote.handshake import (
     shake_hands,
 )
 from orchestrator.remote.host_keys import check_host_key
+from orchestrator.remote.login_keys import LoginKey
 
 Wire = socket.socket | paramiko.Channel
 """What a connection runs over: a socket, or a tunnel through another connection."""
 
+TOO_LONG = "the answer is too long"
+LOST = "the connection was lost before the answer ended"
 STDERR_LIMIT_BYTES = 4096
 _KEEPALIVE_S = 15
 _POLL_S = 1.0
@@ -74,6 +77,7 @@ class Connection:
         self._transport = transport
         self._wire = wire
         self._user = user
+        self._key: LoginKey | None = None
 
     @classmethod
     def log_in(cls, wire: Wire, peer: Peer, watch: Watch, *, timeout_s: float) -> "Connection":
@@ -92,7 +96,7 @@ class Connection:
             with watch.guarding(connection.close):
                 shake_hands(transport, peer, until)
                 check_host_key(transport, peer)
-                authenticate(transport, peer, until)
+                connection._key = authenticate(transport, peer, until)
         except NotReachedError:
             connection.close()
             raise
@@ -108,6 +112,14 @@ class Connection:
     def user(self) -> str:
         """Who logged in."""
         return self._user
+
+    @property
+    def forced(self) -> str:
+        """That something else runs than what is asked for, where the certificate says so; or empty."""
+        if self._key is None or not self._key.forced:
+            return ""
+        said = f"{self._key.name} has force-command {self._key.forced!r}"
+        return f"something else ran than what was asked for: {said}"
 
     def tunnel(self, address: str, port: int, watch: Watch, *, timeout_s: float) -> paramiko.Channel:
         """A connection from this host to another, as ``ssh -W`` makes it.
@@ -189,7 +201,8 @@ class Connection:
         except BROKEN as error:
             lost = "the connection was lost before the visit began"
             raise NotReachedError(
-                _late(watch, began) or ("the host runs no commands" if self.alive else lost)
+                _late(watch, began, "while a session began")
+                or ("the host runs no commands" if self.alive else lost)
             ) from error
         return channel
 
@@ -233,7 +246,7 @@ def _receive(
             stdout += chunk
             heard_at = monotonic()
         if len(stdout) > limit_bytes:
-            return Answer(stdout=bytes(stdout), stderr=bytes(stderr), broken="the answer is too long")
+            return Answer(stdout=bytes(stdout), stderr=bytes(stderr), broken=TOO_LONG)
         if not ended and complete(stdout):
             ended = True
             channel.settimeout(_AFTER_THE_END_S)
@@ -242,16 +255,16 @@ def _receive(
     if not watch.expired:
         channel.status_event.wait(min(_POLL_S, watch.left_s))
     status = channel.exit_status if channel.exit_status >= 0 else None
-    broken = _late(watch, heard_at)
+    broken = _late(watch, heard_at, "while its answer was waited for")
     if broken is None and status is None:
-        broken = "the connection was lost before the answer ended"
+        broken = LOST
     return Answer(stdout=bytes(stdout), stderr=bytes(stderr), exit_status=status, broken=broken)
 
 
-def _late(watch: Watch, heard_at: float) -> str | None:
-    """That the visit is over, and for how long the host had said nothing by then."""
+def _late(watch: Watch, heard_at: float, when: str) -> str | None:
+    """That the visit is over, when that was, and for how long the host had said nothing by then."""
     if not watch.expired:
         return None
     if watch.stopped:
         return "the run was ended"
-    return f"the visit's time ran out; the host had said nothing for {monotonic() - heard_at:.0f} s"
+    return f"the visit's time ran out {when}; the host had said nothing for {monotonic() - heard_at:.0f} s"

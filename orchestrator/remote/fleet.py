@@ -20,8 +20,8 @@ from orchestrator.inventory.model import Endpoint, HostName
 from orchestrator.keys.secret import Secret
 from orchestrator.ports import NEVER, Clock, Entropy, Stop
 from orchestrator.remote.answer_lines import between_markers, plain
-from orchestrator.remote.become import Escalation, NotBecomeError, PasswordWantedError
-from orchestrator.remote.connection import Answer, Connection
+from orchestrator.remote.become import SOMETHING_ELSE, Escalation, NotBecomeError, PasswordWantedError
+from orchestrator.remote.connection import LOST, Answer, Connection
 from orchestrator.remote.crew import Crew
 from orchestrator.remote.deadlines import Watch, Watchdog
 from orchestrator.remote.dial import DEFAULT_PATIENCE, Dialer, Patience
@@ -131,7 +131,9 @@ class SshFleet:
             sent_at=heard.sent_at,
             received_at=heard.received_at,
         )
-        return _explained(outcome, heard.answer, marker) if isinstance(outcome, Failed) else outcome
+        if not isinstance(outcome, Failed):
+            return outcome
+        return _explained(outcome, heard.answer, marker, forced=heard.forced)
 
     def _talk(self, visit: Visit, marker: str, watch: Watch, ask: AskInVisit) -> "_Heard":
         """Over the kept connection if there is one and it still stands, else over a new one."""
@@ -170,7 +172,7 @@ class SshFleet:
         question = Question(wanted=Wanted.PASSWORD, about=login)
         password = self._passwords.get(visit.endpoint.host) or self._answers.known(question)
         try:
-            escalation = Escalation(become=become, login=login, password=password)
+            escalation = Escalation(become=become, login=login, password=password, forced=connection.forced)
             return self._ask(connection, visit, marker, watch, escalation)
         except PasswordWantedError:
             password = ask(question, watch)
@@ -201,16 +203,21 @@ class SshFleet:
             complete=_end_of(marker),
             before=None if escalation is None else escalation.wait_until_ready,
         )
-        return _Heard(answer=answer, sent_at=sent_at, received_at=self._clock.now())
+        return _Heard(answer=answer, sent_at=sent_at, received_at=self._clock.now(), forced=connection.forced)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Heard:
-    """An answer, when the first byte was sent and when the last one came."""
+    """An answer, when the first byte was sent and when the last one came.
+
+    Attributes:
+        forced: that something else ran than what was asked for, where that is known beforehand.
+    """
 
     answer: Answer
     sent_at: datetime
     received_at: datetime
+    forced: str
 
 
 class _Kept:
@@ -249,16 +256,11 @@ def _end_of(marker: str) -> Callable[[bytearray], bool]:
     return lambda stdout: stdout.find(end, max(0, len(stdout) - _TAIL_BYTES)) >= 0
 
 
-def _explained(outcome: Failed, answer: Answer, marker: str) -> Failed:
+def _explained(outcome: Failed, answer: Answer, marker: str, *, forced: str = "") -> Failed:
     """The outcome of an answer that may have been cut, with what the connection knows of the cause."""
-    if answer.broken is not None:
-        return replace(outcome, reason=answer.broken)
-    reason = outcome.reason
-    if answer.stdout.strip() and not between_markers(answer.stdout, marker).begun:
-        reason += (
-            "; something else ran than what was asked for: the key may be restricted to a command "
-            "(command= in authorized_keys, ForceCommand in sshd_config), or the login's start-up files end it"
-        )
+    reason = answer.broken or outcome.reason
+    if answer.broken != LOST and not between_markers(answer.stdout, marker).begun:
+        reason += f"; {forced or SOMETHING_ELSE}"
     if answer.exit_status is None:
         return replace(outcome, reason=reason)
     said = plain(" ".join(answer.stderr.decode(errors="replace").split()))

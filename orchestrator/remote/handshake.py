@@ -164,8 +164,8 @@ def shake_hands(transport: paramiko.Transport, peer: Peer, until: float) -> None
         raise NotReachedError(f"{peer.where} {silent} {what}, and the time ran out")
 
 
-def authenticate(transport: paramiko.Transport, peer: Peer, until: float) -> None:
-    """Logs in with the first key that is accepted, until ``until``.
+def authenticate(transport: paramiko.Transport, peer: Peer, until: float) -> LoginKey:
+    """Logs in with the first key that is accepted, until ``until``; returns it.
 
     Raises:
         NotAcceptedError: none of the keys is.
@@ -190,7 +190,7 @@ def authenticate(transport: paramiko.Transport, peer: Peer, until: float) -> Non
                 _explain_end(peer, tried, error)
             continue
         if not further:
-            return
+            return key
         raise NotReachedError(f"the host wants more than a key to log in: {', '.join(further)}")
     raise NotAcceptedError(f"no such user or key not accepted for {peer.user!r}", tried)
 

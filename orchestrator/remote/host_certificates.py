@@ -78,6 +78,11 @@ def authority_of(certificate: SSHCertificate) -> bytes:
     return base64.b64decode(line.split()[1])
 
 
+def forced_command(certificate: SSHCertificate) -> str:
+    """What a user's certificate runs instead of any other command; empty: nothing."""
+    return plain(certificate.critical_options.get(b"force-command", b"").decode(errors="replace"))
+
+
 def check_host_certificate(
     certificate: SSHCertificate, *, name: str, authorities: Collection[bytes], now: datetime
 ) -> None:
@@ -104,7 +109,7 @@ def check_host_certificate(
     if certificate.type is not SSHCertificateType.HOST:
         raise CertificateError("is one for users, not for hosts")
     if certificate.critical_options:
-        options = ", ".join(sorted(map(repr, certificate.critical_options)))
+        options = ", ".join(sorted(name.decode(errors="replace") for name in certificate.critical_options))
         raise CertificateError(f"has critical options that are not known: {plain(options)}")
     Validity.of(certificate).check(now)
     names = [principal.decode(errors="replace") for principal in certificate.valid_principals]

@@ -23,7 +23,7 @@ from paramiko.agent import AgentKey
 
 from orchestrator.keys.secret import Secret
 from orchestrator.remote import user_files
-from orchestrator.remote.host_certificates import CertificateError, Validity, parse
+from orchestrator.remote.host_certificates import CertificateError, Validity, forced_command, parse
 from orchestrator.remote.key_files import (
     LARGEST_BYTES,
     KeyFile,
@@ -53,10 +53,12 @@ class LoginKey:
     Attributes:
         key: signs; may carry a certificate.
         name: for reasons: its file, or ssh-agent and its comment.
+        forced: the command that its certificate runs instead of any other; empty: none.
     """
 
     key: paramiko.PKey
     name: str
+    forced: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -230,16 +232,17 @@ class _Drawer:
 
     def _add_certificate(self, blob: bytes, key: paramiko.PKey, name: str) -> None:
         try:
-            Validity.of(parse(blob)).check(self._now)
+            certificate = parse(blob)
+            Validity.of(certificate).check(self._now)
         except CertificateError as error:
             self.notes.append(f"{name} {error}: have it signed anew")
             return
-        self._add(blob, key, name)
+        self._add(blob, key, name, forced=forced_command(certificate))
 
-    def _add(self, blob: bytes, key: paramiko.PKey, name: str) -> None:
+    def _add(self, blob: bytes, key: paramiko.PKey, name: str, *, forced: str = "") -> None:
         if blob not in self._seen:
             self._seen.add(blob)
-            self._ready.append(LoginKey(key=key, name=name))
+            self._ready.append(LoginKey(key=key, name=name, forced=forced))
 
 
 def _usual_files() -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import re
 import shutil
 import subprocess
 import tempfile
@@ -17,6 +18,7 @@ from orchestrator.inventory.model import Endpoint, HostName
 from orchestrator.keys.material import Algorithm
 from orchestrator.keys.secret import Secret
 from orchestrator.lab import HostOptions, Lab
+from orchestrator.remote.become import SOMETHING_ELSE
 from orchestrator.rotation.visits import Activate, Changed, CredentialId, Fence, Stage, Visit
 from tests.conftest import DOAS_RULES, OURS, SUDO_PASSWORD, MakeLab
 from tests.fleet_worlds import challenge, key
@@ -262,7 +264,7 @@ def test_a_key_that_is_restricted_to_a_command_never_sees_a_password(
 
     assert said == (
         f"sudo ended with status 0 before '{asked_sudoer}' became 'root'; it said: backups only; "
-        "the key may be restricted to a command, which then runs instead"
+        f"perhaps {SOMETHING_ELSE}"
     )
 
 
@@ -271,7 +273,10 @@ def test_a_sudo_that_asks_for_something_else_ends_at_the_deadline(make_lab: Make
     with fleet(deadline_s=3) as ssh:
         said = unreachable(survey(ssh, endpoints(lab)[SERVER]))
 
-    assert said == f"sudo did not let '{sudoer}' become 'root' in time; it said: Verification code:"
+    assert re.fullmatch(
+        f"sudo did not let '{sudoer}' become 'root' within [23] s; it said: Verification code:; perhaps .*",
+        said,
+    )
 
 
 @contextmanager

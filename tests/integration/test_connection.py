@@ -351,7 +351,7 @@ def test_a_host_that_freezes_in_the_middle_ends_at_the_deadline(
     )
 
     assert answer.broken is not None
-    assert re.fullmatch(r"the visit's time ran out; the host had said nothing for [0-2] s", answer.broken)
+    assert re.fullmatch(r"the visit's time ran out .*; the host had said nothing for [0-2] s", answer.broken)
     assert not connection.alive
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.errors import InputError
+from orchestrator.inventory.endpoints import Become
 from orchestrator.inventory.model import Endpoint
 from orchestrator.lab import HostOptions, Lab
 from orchestrator.remote.first_use import accepted_keys
@@ -25,6 +26,7 @@ from tests.integration.ways import (
     survey,
     surveys,
     unreachable,
+    why,
     without_key,
 )
 
@@ -290,6 +292,20 @@ def test_a_certificate_for_another_user_is_named_among_what_was_tried(
     assert f"tried certificate {certificate}, then login key {lab.key_file};" in said
 
 
+@pytest.mark.parametrize("become", [None, Become()])
+def test_a_certificate_with_a_command_of_its_own_is_named_when_that_ran(
+    make_lab: MakeLab, lab_folder: Path, authority: Path, ways: SshFleet, become: Become | None
+) -> None:
+    lab = make_lab(servers=1, agents=0, options={SERVER: trusting(lab_folder)})
+    certificate = certify(lab.key_file, authority, "-n", lab.user, "-O", "force-command=/bin/false")
+    where = replace(endpoints(lab)[SERVER], user=lab.user, become=become and replace(become, user="nobody"))
+
+    said = why(survey(ways, where))
+
+    assert f"ran than what was asked for: certificate {certificate} has force-command '/bin/false'" in said
+    assert "status 1" in said
+
+
 @pytest.fixture
 def certified(make_lab: MakeLab, lab_folder: Path) -> Lab:
     """A host that shows a certificate once there is one, and a restart."""
@@ -331,7 +347,7 @@ def test_a_host_is_believed_by_its_certificate(certified: Lab, authority: Path, 
         (("-n", "127.*", "-V", FUTURE), "is not valid before 2040-01-01 00:00:00Z"),
         (
             ("-n", "127.*", "-O", "critical:new@example.com=x"),
-            "has critical options that are not known: b'new@example",
+            "has critical options that are not known: new@example",
         ),
     ],
 )

@@ -1,5 +1,6 @@
 """Other ways to hosts than straight ahead: configuration, arguments for ssh, jump hosts, IPv6."""
 
+import re
 import shutil
 import threading
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ import pytest
 from orchestrator.inventory.model import Endpoint
 from orchestrator.inventory.ssh_options import parse_arguments
 from orchestrator.lab import HostOptions, Lab
+from orchestrator.remote.become import SOMETHING_ELSE
 from orchestrator.remote.fleet import SshFleet
 from tests.conftest import MakeLab
 from tests.integration.ways import (
@@ -290,7 +292,35 @@ def test_a_key_that_is_restricted_to_a_command_is_told_so(
     said = why(survey(ways, endpoints(lab)[SERVER]))
 
     assert said.startswith("the host did not begin to answer; it printed: ")
-    assert "the key may be restricted to a command (command= in authorized_keys, ForceCommand in" in said
+    assert SOMETHING_ELSE in said
+
+
+@pytest.mark.parametrize(
+    ("forced", "words"),
+    [
+        ("/bin/false", r"the host did not begin to answer; {} \(status 1\)"),
+        ("/bin/true", r"the host did not begin to answer; {} \(status 0\)"),
+        (
+            "/no/such/thing",
+            r"the host did not begin to answer; {} \(status 127: .*(not found|No such file).*\)",
+        ),
+        ("/bin/cat", r"the host did not begin to answer; it printed: .*; {}.*"),
+        ("yes", r"the answer is too long; {}"),
+        (
+            "sleep 1000",
+            r"the visit's time ran out while its answer was waited for; the host had said nothing for [234] s; "
+            "{}",
+        ),
+    ],
+)
+def test_a_command_that_runs_instead_is_told_whatever_it_does(
+    make_lab: MakeLab, forced: str, words: str
+) -> None:
+    lab = make_lab(servers=1, agents=0, options={SERVER: HostOptions(force_command=forced)})
+    with fleet(deadline_s=4 if "sleep" in forced else 60) as ssh:
+        said = why(survey(ssh, endpoints(lab)[SERVER]))
+
+    assert re.fullmatch(words.format(re.escape(SOMETHING_ELSE)), said), said
 
 
 def test_a_key_whose_line_names_a_command_is_told_so(
@@ -300,7 +330,7 @@ def test_a_key_whose_line_names_a_command_is_told_so(
     lab = make_lab(servers=1, agents=0, options={SERVER: HostOptions(config=(f"AuthorizedKeysFile {keys}",))})
     keys.write_text(f'command="uptime -p" {lab.key_file.with_suffix(".pub").read_text()}')
 
-    assert "command= in authorized_keys" in why(survey(ways, endpoints(lab)[SERVER]))
+    assert SOMETHING_ELSE in why(survey(ways, endpoints(lab)[SERVER]))
 
 
 def test_many_threads_share_one_login_to_a_jump_host_that_is_slow(chain: Lab) -> None:

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from orchestrator.inventory.model import Endpoint, HostName
-from orchestrator.remote.connection import Answer
+from orchestrator.remote.become import SOMETHING_ELSE
+from orchestrator.remote.connection import LOST, TOO_LONG, Answer
 from orchestrator.remote.crew import Crew
 from orchestrator.remote.fleet import _explained
 from orchestrator.remote.questions import Answers, nobody
@@ -99,26 +100,27 @@ def test_a_mistake_in_this_program_is_raised_where_the_run_is_waited_for() -> No
         list(crew.outcomes(make))
 
 
-RESTRICTED = (
-    "something else ran than what was asked for: the key may be restricted to a command (command= in "
-    "authorized_keys, ForceCommand in sshd_config), or the login's start-up files end it"
-)
+FORCED = "something else ran than what was asked for: certificate x has force-command 'y'"
 
 
 @pytest.mark.parametrize(
     ("answer", "reason"),
     [
-        (Answer(stdout=b"", broken="the visit's time ran out"), "the visit's time ran out"),
-        (Answer(stdout=b"", exit_status=127), "it broke off (status 127)"),
+        (
+            Answer(stdout=b"", broken="the visit's time ran out"),
+            f"the visit's time ran out; {SOMETHING_ELSE}",
+        ),
+        (Answer(stdout=b"y\ny\n", broken=TOO_LONG), f"the answer is too long; {SOMETHING_ELSE}"),
+        (Answer(stdout=b"", broken=LOST), LOST),
+        (Answer(stdout=b"", exit_status=127), f"it broke off; {SOMETHING_ELSE} (status 127)"),
         (
             Answer(stdout=b"", stderr=b"sh:\n\x1b[2J no such\nthing\n", exit_status=1),
-            "it broke off (status 1: sh: ?[2J no such thing)",
+            f"it broke off; {SOMETHING_ELSE} (status 1: sh: ?[2J no such thing)",
         ),
-        (Answer(stdout=b""), "it broke off"),
         (Answer(stdout=b"\nkeyrelay 00000000000000000000000000000000 begin\n"), "it broke off"),
         (
             Answer(stdout=b"rsync only", exit_status=1),
-            f"it broke off; {RESTRICTED} (status 1)",
+            f"it broke off; {SOMETHING_ELSE} (status 1)",
         ),
     ],
 )
@@ -126,3 +128,5 @@ def test_a_failed_visit_is_explained_by_what_the_connection_saw(answer: Answer, 
     failed = Failed(host=HostName("host"), reason="it broke off")
 
     assert _explained(failed, answer, "0" * 32).reason == reason
+    known = _explained(failed, answer, "0" * 32, forced=FORCED).reason
+    assert known == reason.replace(SOMETHING_ELSE, FORCED)
