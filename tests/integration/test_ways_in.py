@@ -308,8 +308,7 @@ def test_a_key_that_is_restricted_to_a_command_is_told_so(
         ("yes", r"the answer is too long; {}"),
         (
             "sleep 1000",
-            r"the visit's time ran out while its answer was waited for; the host had said nothing for [234] s; "
-            "{}",
+            r"the visit's time ran out while its answer .* had said nothing for [1-4] s; {}",
         ),
     ],
 )
