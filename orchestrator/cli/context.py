@@ -227,7 +227,7 @@ class Context:
                     fleet=fleet,
                     ledger=opened.ledger,
                     vault=opened.vault,
-                    issuer=ChosenIssuer(own=own),
+                    issuer=ChosenIssuer(own=own, vault=opened.vault, random=system_entropy),
                     controller=SystemController(),
                     progress=progress,
                     stop=self.stop,

@@ -4,9 +4,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import assert_never
 
+from orchestrator.errors import IssuerError
 from orchestrator.issuers.command import CommandIssuer
-from orchestrator.policy.desired import CommandSpec
-from orchestrator.ports import CertificateOrder, Issued, Issuer
+from orchestrator.keys.material import Random
+from orchestrator.policy.desired import AcmeSpec, CommandSpec
+from orchestrator.ports import CertificateOrder, Issued, Issuer, Vault
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -15,9 +17,13 @@ class ChosenIssuer:
 
     Attributes:
         own: the fleet's own issuer.
+        vault: keeps the keys of accounts at ACME servers.
+        random: gives them.
     """
 
     own: Issuer
+    vault: Vault
+    random: Random
 
     def issue(self, order: CertificateOrder, *, now: datetime) -> Issued:
         """Has the key of a request certified by whom the order names.
@@ -31,5 +37,17 @@ class ChosenIssuer:
                 return self.own.issue(order, now=now)
             case CommandSpec():
                 return CommandIssuer(spec=order.issuer).issue(order, now=now)
+            case AcmeSpec():
+                return self._by_acme(order.issuer).issue(order, now=now)
             case _:
                 assert_never(order.issuer)
+
+    def _by_acme(self, spec: AcmeSpec) -> Issuer:
+        try:
+            from orchestrator.issuers.acme import AcmeIssuer  # noqa: PLC0415 - an optional part
+        except ImportError as error:
+            raise IssuerError(
+                f"the ACME server {spec.directory} cannot be asked: the package acme is not installed",
+                hint="pip install 'keyrelay[acme]'",
+            ) from error
+        return AcmeIssuer(spec=spec, vault=self.vault, random=self.random)

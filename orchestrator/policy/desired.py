@@ -84,7 +84,33 @@ class CommandSpec:
         return isinstance(other, CommandSpec) and (self.argv, self.root) == (other.argv, other.root)
 
 
-IssuerSpec = CommandSpec
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AcmeSpec:
+    """A server that certifies by ACME (RFC 8555), after it has seen an answer on a host's port 80 (http-01).
+
+    Attributes:
+        directory: the address of the server's directory.
+        publish: the program on the controller that makes hosts answer, and its arguments.
+        contact: a mail address that the server may write to; empty: none.
+        server_ca: the certificates (PEM) that vouch for the server's address; empty: the system's.
+        root: the certificates (PEM) that every chain has to end at.
+        timeout: how long one certificate may take.
+    """
+
+    directory: str
+    publish: tuple[str, ...]
+    contact: str
+    server_ca: str
+    root: str
+    timeout: timedelta
+    kind: Literal["acme"] = "acme"
+
+    def certifies_as(self, other: "IssuerSpec | None") -> bool:
+        """Whether what the other has certified is as good."""
+        return isinstance(other, AcmeSpec) and (self.directory, self.root) == (other.directory, other.root)
+
+
+IssuerSpec = CommandSpec | AcmeSpec
 """Who certifies, where it is not the fleet's own issuer."""
 
 

@@ -5,7 +5,7 @@ rely on them. A field that does not exist is an error, never ignored.
 """
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -44,7 +44,7 @@ from orchestrator.policy.sections import (
 )
 
 _SECOND = timedelta(seconds=1)
-_MOST_ROOT_BYTES = 64 * 1024
+_MOST_PEM_BYTES = 64 * 1024
 _PATTERN = Text(most=1000, what="a pattern of inventory hosts, such as servers or web*:!web9")
 _GROUP = Text(most=253, what="the name of an inventory group")
 
@@ -120,7 +120,7 @@ class Playbook(Section):
     hooks: Annotated[HooksSection | None, BeforeValidator(_given)] = None
 
     _source: _Source | None = PrivateAttr(default=None)
-    _root_pem: str = PrivateAttr(default="")
+    _issuer_files: Mapping[tuple[str, ...], str] = PrivateAttr(default_factory=dict)
 
     @property
     def playbook_name(self) -> PlaybookName:
@@ -134,7 +134,7 @@ class Playbook(Section):
 
     def issuer_spec(self) -> IssuerSpec | None:
         """Who certifies; None: the fleet's own issuer."""
-        return self.issuer.spec(root_pem=self._root_pem) if self.issuer is not None else None
+        return self.issuer.spec(self._issuer_files) if self.issuer is not None else None
 
     def place(self, *path: str | int) -> Place:
         """Where a field is written, or the nearest thing around it that is."""
@@ -159,6 +159,16 @@ class Playbook(Section):
                 "a key that never leaves its server cannot be shared",
                 at=("key", "origin"),
                 hint="use policy per-server, or origin: controller",
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _check_issuer(self) -> Self:
+        if self.issuer is not None and bool(self.issuer.command) is (self.issuer.acme is not None):
+            raise _contradiction(
+                "issuer has " + ("both of" if self.issuer.command else "none of") + " command and acme; "
+                "allowed: one of them",
+                at=("issuer",),
             )
         return self
 
@@ -240,7 +250,7 @@ def read_playbooks(content: bytes, *, file: str) -> tuple[Playbook, ...]:
             continue
         play._source = _Source(document=document, position=position, digest=digest)  # noqa: SLF001 - set once, here
         try:
-            play._root_pem = _root_of(play, Path(file).parent)  # noqa: SLF001 - set once, here
+            play._issuer_files = _files_of(play, Path(file).parent)  # noqa: SLF001 - set once, here
         except InputError as error:
             problems.append(Problem.of(error))
         problems.extend(_problems_between(play, plays))
@@ -261,22 +271,22 @@ def _problems_between(play: Playbook, earlier: Sequence[Playbook]) -> Iterator[P
             yield Problem.of(error)
 
 
-def _root_of(play: Playbook, folder: Path) -> str:
-    """What the file with the roots of a play's own issuer holds; empty when it has none."""
-    if play.issuer is None:
-        return ""
-    path = folder / play.issuer.root
-    try:
-        pem = read_file(path, limit_bytes=_MOST_ROOT_BYTES).decode("ascii", "replace")
-        parse_roots(pem)
-    except (InputError, KeyMaterialError) as error:
-        message = error.message.removeprefix(f"{path}: ")
-        raise InputError(
-            f"issuer.root is {shown(play.issuer.root)}: {message}",
-            place=play.place("issuer", "root"),
-            hint="name a file with the certificate of the authority that your chains end at",
-        ) from error
-    return pem
+def _files_of(play: Playbook, folder: Path) -> Mapping[tuple[str, ...], str]:
+    """What the files with certificates hold that a play's issuer names, by the fields that name them."""
+    found: dict[tuple[str, ...], str] = {}
+    for field, file in (play.issuer.files if play.issuer is not None else {}).items():
+        path = folder / file
+        try:
+            found[field] = read_file(path, limit_bytes=_MOST_PEM_BYTES).decode("ascii", "replace")
+            parse_roots(found[field])
+        except (InputError, KeyMaterialError) as error:
+            message = error.message.removeprefix(f"{path}: ")
+            raise InputError(
+                f"{'.'.join(('issuer', *field))} is {shown(file)}: {message}",
+                place=play.place("issuer", *field),
+                hint="name a file with the certificate of the authority that the chains end at",
+            ) from error
+    return found
 
 
 def _contradiction(message: str, *, at: tuple[str, ...], hint: str = "") -> PydanticCustomError:

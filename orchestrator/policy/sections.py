@@ -1,5 +1,6 @@
 """The sections of a play, and what each of their fields means and allows."""
 
+from collections.abc import Mapping
 from datetime import timedelta
 from enum import StrEnum
 from fractions import Fraction
@@ -10,8 +11,10 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from orchestrator.inventory.names import shown
 from orchestrator.keys.material import Algorithm
 from orchestrator.policy.desired import (
+    AcmeSpec,
     CertificateSpec,
     CommandSpec,
+    IssuerSpec,
     KeySpec,
     MessageSpec,
     Origin,
@@ -27,6 +30,7 @@ _DAY = timedelta(days=1)
 PART = Part()
 COMMAND = "a list of a program's absolute path and its arguments"
 _WORD = Text(most=1000, what="a word of a command")
+_PEM_FILE = Text(most=1000, what="the path of a file with certificates in PEM")
 
 
 class Service(StrEnum):
@@ -90,25 +94,69 @@ def _absolute(argv: tuple[str, ...]) -> tuple[str, ...]:
     return argv
 
 
-class IssuerSection(Section):
-    """A program on the controller that certifies, instead of the fleet's own issuer."""
+_Command = Annotated[
+    tuple[Annotated[str, _WORD], ...],
+    Field(strict=False),
+    BeforeValidator(_command),
+    AfterValidator(_absolute),
+    WithJsonSchema({"type": "array", "items": _WORD.json_schema(), "minItems": 1}),
+]
 
-    command: Annotated[
-        tuple[Annotated[str, _WORD], ...],
-        Field(strict=False),
-        BeforeValidator(_command),
-        AfterValidator(_absolute),
-        WithJsonSchema({"type": "array", "items": _WORD.json_schema(), "minItems": 1}),
-    ]
+
+def _https(address: str) -> str:
+    if not address.startswith("https://"):
+        raise refused("; allowed: an address that begins with https://")
+    return address
+
+
+class AcmeSection(Section):
+    """A server that certifies by ACME (RFC 8555), and how hosts come to answer its questions."""
+
+    directory: Annotated[str, Text(most=1000, what="the address of a directory"), AfterValidator(_https)]
+    """The address of the server's directory; to name a server is to agree to its terms."""
+    publish: _Command
+    """The program on the controller that makes a host answer http-01, and its arguments."""
+    contact: Annotated[str, Text(most=254, what="a mail address")] = ""
+    """A mail address that the server may write to."""
+    server_ca: Annotated[str, _PEM_FILE] = ""
+    """The file with the certificates that vouch for the server's address, if the system's do not."""
+
+
+class IssuerSection(Section):
+    """Who certifies instead of the fleet's own issuer: a program on the controller, or an ACME server."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"oneOf": [{"required": ["command"]}, {"required": ["acme"]}]},
+    )
+
+    command: _Command = ()
     """The program's absolute path, and its arguments; there is no shell."""
-    root: Annotated[str, Text(most=1000, what="the path of a file with certificates in PEM")]
+    acme: AcmeSection | None = None
+    """The ACME server."""
+    root: Annotated[str, _PEM_FILE]
     """The file with the certificates that a chain has to end at; a relative path begins at the playbook."""
     timeout: Annotated[timedelta, Duration(least=_SECOND, most=timedelta(minutes=4))] = timedelta(seconds=30)
-    """How long the program may take for one certificate."""
+    """How long one certificate may take."""
 
-    def spec(self, *, root_pem: str) -> CommandSpec:
-        """The same as plain values, with what the file holds."""
-        return CommandSpec(argv=self.command, root=root_pem, timeout=self.timeout)
+    @property
+    def files(self) -> Mapping[tuple[str, ...], str]:
+        """The files that the section names, by the fields that name them."""
+        named = {("root",): self.root, ("acme", "server_ca"): self.acme.server_ca if self.acme else ""}
+        return {field: file for field, file in named.items() if file}
+
+    def spec(self, files: Mapping[tuple[str, ...], str]) -> IssuerSpec:
+        """The same as plain values, with what the files hold, by the fields that name them."""
+        root = files[("root",)]
+        if self.acme is None:
+            return CommandSpec(argv=self.command, root=root, timeout=self.timeout)
+        return AcmeSpec(
+            directory=self.acme.directory,
+            publish=self.acme.publish,
+            contact=self.acme.contact,
+            server_ca=files.get(("acme", "server_ca"), ""),
+            root=root,
+            timeout=self.timeout,
+        )
 
 
 class MessagesSection(Section):

@@ -8,6 +8,7 @@ from typing import Any
 from orchestrator.keys.certificate import Certificate, parse_certificate
 from orchestrator.keys.revocation import Revoked
 from orchestrator.operations.crl import Signed
+from orchestrator.policy.desired import CommandSpec
 from orchestrator.rotation.authority import DueAuthority, Role
 from orchestrator.rotation.recorded import Recorded
 from orchestrator.views.screen import Answer, Grid, grid
@@ -31,7 +32,7 @@ def show_answer(
         Role.ISSUER: parse_certificate(recorded.issuer),
     }
     others = {
-        name: list(desired.issuer.argv)
+        name: desired.issuer.argv[0] if isinstance(desired.issuer, CommandSpec) else desired.issuer.directory
         for name, desired in sorted(recorded.playbooks.items())
         if desired.issuer is not None
     }
@@ -48,7 +49,7 @@ def show_answer(
     else:
         told = f"list {crl.number} of {instant(crl.signed)} has {count(len(recorded.revoked), 'certificate')}"
         body.append(f"{told}; {_when(newest, now)}")
-    body += [f"{name}: certified by {argv[0]}" for name, argv in others.items()]
+    body += [f"{name}: certified by {who}" for name, who in others.items()]
     data: dict[str, Any] = {
         str(part): {
             **_certificate(certificate),

@@ -12,14 +12,16 @@ import pytest
 
 from orchestrator.errors import IssuerError, KeyMaterialError
 from orchestrator.issuers.chosen import ChosenIssuer
-from orchestrator.issuers.command import MOST_BYTES, CommandIssuer
+from orchestrator.issuers.command import CommandIssuer
 from orchestrator.issuers.embedded import EmbeddedIssuer
+from orchestrator.issuers.program import MOST_BYTES
 from orchestrator.keys.authority import Authority, certify, make_issuer, make_request, make_root
 from orchestrator.keys.certificate import parse_certificate
 from orchestrator.keys.material import Algorithm, KeyPair, generate
 from orchestrator.policy.desired import CommandSpec
 from orchestrator.ports import CertificateOrder, Issued
 from tests.authorities import new_signer
+from tests.fakes import FakeVault
 
 NOW = datetime(2030, 1, 1, 12, 0, 0, 999, tzinfo=UTC)
 DAY = timedelta(days=1)
@@ -212,7 +214,9 @@ def test_text_around_a_request_never_reaches_the_program(script: Script, tmp_pat
 def test_an_order_goes_to_the_issuer_that_it_names(script: Script, tmp_path: Path) -> None:
     certified(tmp_path)
     own = make_issuer(ROOT, new_signer(random), fleet="ours", now=NOW, lifetime=730 * DAY, random=random)
-    chosen = ChosenIssuer(own=EmbeddedIssuer(authority=lambda: own, random=random))
+    chosen = ChosenIssuer(
+        own=EmbeddedIssuer(authority=lambda: own, random=random), vault=FakeVault(), random=random
+    )
     named = CertificateOrder(
         names=NAMES,
         request_pem=ORDER.request_pem,

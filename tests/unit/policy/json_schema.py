@@ -80,6 +80,8 @@ def _holds(keyword: str, wanted: Any, value: Any, *, schema: Any, root: Any) -> 
             return all(ok(wanted, one) for name, one in (fields or {}).items() if name not in known)
         case "allOf":
             return all(ok(part, value) for part in wanted)
+        case "oneOf":
+            return sum(ok(part, value) for part in wanted) == 1
         case "anyOf":
             return any(ok(part, value) for part in wanted)
         case "not":

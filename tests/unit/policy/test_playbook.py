@@ -8,7 +8,7 @@ import pytest
 from orchestrator.errors import InputError, Place
 from orchestrator.keys.authority import make_root
 from orchestrator.keys.material import Algorithm, Random
-from orchestrator.policy.desired import CommandSpec, Origin, Policy, Prove, RolloutSpec, Share
+from orchestrator.policy.desired import AcmeSpec, CommandSpec, Origin, Policy, Prove, RolloutSpec, Share
 from orchestrator.policy.playbook import Playbook, load_playbooks, read_playbooks
 from orchestrator.policy.sections import Service
 from tests.authorities import new_signer
@@ -452,7 +452,7 @@ def with_issuer(folder: Path, issuer: str) -> Path:
     return path
 
 
-def test_a_program_that_certifies_is_named_with_the_root_of_its_chains(tmp_path: Path) -> None:
+def test_who_certifies_is_named_with_the_root_of_the_chains(tmp_path: Path) -> None:
     now = datetime(2030, 1, 1, tzinfo=UTC)
     random: Random = lambda size: b"\x07" * size  # noqa: E731 (a source of one line)
     root = make_root(new_signer(random), fleet="theirs", now=now, lifetime=timedelta(days=900), random=random)
@@ -465,6 +465,17 @@ def test_a_program_that_certifies_is_named_with_the_root_of_its_chains(tmp_path:
         argv=("/our-ca", "a b"), root=f"Our root\n{root.certificate.pem}", timeout=timedelta(minutes=1)
     )
     assert read(GOOD)[0].issuer_spec() is None
+    (tmp_path / "tls.pem").write_text(root.certificate.pem, encoding="ascii")
+    acme = "{directory: 'https://a/dir', publish: [/put, x], server_ca: tls.pem, contact: a@b.example}"
+    (play,) = load_playbooks(with_issuer(tmp_path, f"{{acme: {acme}, root: ca/root.pem}}"))
+    assert play.issuer_spec() == AcmeSpec(
+        directory="https://a/dir",
+        publish=("/put", "x"),
+        contact="a@b.example",
+        server_ca=root.certificate.pem,
+        root=f"Our root\n{root.certificate.pem}",
+        timeout=timedelta(seconds=30),
+    )
 
 
 @pytest.mark.parametrize(
@@ -494,7 +505,24 @@ def test_a_program_that_certifies_is_named_with_the_root_of_its_chains(tmp_path:
         ("{command: [/our-ca, 7], root: r}", "6:31: issuer.command[1] is 7, ", "write it quoted"),
         ("{command: [/our-ca, 'a\tb'], root: r}", "6:31: issuer.command[1] is ", ""),
         ("{command: [/our-ca]}", "6:11: issuer.root is missing; allowed: the path of a file", ""),
-        ("{root: r}", "6:11: issuer.command is missing", ""),
+        ("{root: r}", "6:11: issuer has none of command and acme; allowed: one of them", ""),
+        (
+            "{root: r, command: [/our-ca], acme: {directory: 'https://a', publish: [/b]}}",
+            "issuer has both of command and acme; allowed: one of them",
+            "",
+        ),
+        (
+            "{root: r, acme: {directory: 'http://a', publish: [/b]}}",
+            "issuer.acme.directory is 'http://a'; allowed: an address that begins with https://",
+            "",
+        ),
+        ("{root: r, acme: {directory: 'https://a'}}", "issuer.acme.publish is missing; allowed: ", ""),
+        ("{root: r, acme: {publish: [/b]}}", "issuer.acme.directory is missing", ""),
+        (
+            "{root: r, acme: {directory: 'https://a', publish: [b]}}",
+            "issuer.acme.publish is a list that begins with 'b'; allowed: a list",
+            "PATH",
+        ),
         (
             "{command: [/our-ca], root: r, timeout: 5m}",
             "6:50: issuer.timeout is '5m'; allowed: a duration",
@@ -504,9 +532,7 @@ def test_a_program_that_certifies_is_named_with_the_root_of_its_chains(tmp_path:
         ("", "issuer is empty; leave it out", ""),
     ],
 )
-def test_a_program_that_certifies_is_named_in_full(
-    issuer: str, message: str, hint: str, tmp_path: Path
-) -> None:
+def test_who_certifies_is_named_in_full(issuer: str, message: str, hint: str, tmp_path: Path) -> None:
     path = with_issuer(tmp_path, issuer)
     with pytest.raises(InputError) as refused:
         load_playbooks(path)

@@ -1,4 +1,5 @@
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ def test_the_schema_accepts_a_shipped_playbook(path: Path) -> None:
     [
         {"group_by": "a"},
         {"issuer": {"command": ["/our-ca"], "root": "r.pem", "timeout": "1m"}},
+        {"issuer": {"acme": {"directory": "https://a", "publish": ["/b"]}, "root": "r.pem"}},
         {"group_by": ["a", "b"]},
         {"certificate": {"lifetime": "1d12h", "renew_at": 0.5}},
         {"certificate": {"renew_at": "1/2"}},
@@ -44,6 +46,15 @@ def test_the_schema_accepts_what_the_models_accept(change: dict[str, Any]) -> No
         {"install": []},
         {"issuer": {"command": [], "root": "r.pem"}},
         {"issuer": {"command": ["/our-ca"]}},
+        {"issuer": {"root": "r.pem"}},
+        {"issuer": {"acme": {"directory": "https://a"}, "root": "r.pem"}},
+        {
+            "issuer": {
+                "command": ["/our-ca"],
+                "acme": {"directory": "https://a", "publish": ["/b"]},
+                "root": "r.pem",
+            }
+        },
         {"policy": "delegated"},
         {"policy": "per-group"},
         {"policy": "shared", "key": {"origin": "server"}},
@@ -119,9 +130,18 @@ def test_the_reference_page_tells_every_field_and_every_default() -> None:
         if "$ref" not in field:
             assert f"`{name}" in page
             continue
-        for inner, told in schema["$defs"][field["$ref"].removeprefix("#/$defs/")]["properties"].items():
-            (row,) = (line for line in page.splitlines() if line.startswith(f"| `{name}.{inner}` |"))
+        for inner, told in fields_of(field, schema, name):
+            (row,) = (line for line in page.splitlines() if line.startswith(f"| `{inner}` |"))
             assert f"| `{written(told['default'])}` |" in row if "default" in told else True
+
+
+def fields_of(field: Any, schema: Any, name: str) -> Iterator[tuple[str, Any]]:
+    """The fields of a section, and of the sections in it, by their full names."""
+    for inner, told in schema["$defs"][field["$ref"].removeprefix("#/$defs/")]["properties"].items():
+        if "$ref" in told:
+            yield from fields_of(told, schema, f"{name}.{inner}")
+        else:
+            yield f"{name}.{inner}", told
 
 
 def written(default: Any) -> str:
