@@ -36,7 +36,7 @@ def pebble(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pebble]:
 @pytest.fixture
 def spec(pebble: Pebble, tmp_path: Path) -> AcmeSpec:
     (program,) = re.findall(
-        r"^```sh\n(.*?)^```$", GUIDE.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL
+        r"^```sh\n(#!/bin/sh.*?)^```$", GUIDE.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL
     )
     path = tmp_path / "publish"
     path.write_text(program.replace("/srv/www", str(pebble.webroot)), encoding="utf-8")
