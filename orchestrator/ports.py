@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from typing import Protocol
 
 from orchestrator.keys.kinds import Signer
+from orchestrator.keys.material import SpkiDigest
 from orchestrator.keys.secret import Secret
 from orchestrator.policy.desired import IssuerSpec
 from orchestrator.rotation.events import Entry, Event
@@ -135,6 +136,14 @@ class Keyring(Protocol):
         """
         ...
 
+    def destroy(self, name: str) -> None:
+        """Remove the key kept under ``name`` beyond recovery; idempotent.
+
+        Raises:
+            VaultError: it cannot be removed.
+        """
+        ...
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CertificateOrder:
@@ -146,6 +155,7 @@ class CertificateOrder:
         not_after: the end of the key's cryptoperiod.
         backdate: how far before now the certificate begins, for clocks that are behind.
         issuer: who is to certify; None: the fleet's own issuer.
+        by: which of the fleet's own issuers there have been; None: the one that certifies now.
     """
 
     names: tuple[str, ...]
@@ -153,6 +163,7 @@ class CertificateOrder:
     not_after: datetime
     backdate: timedelta
     issuer: IssuerSpec | None = None
+    by: SpkiDigest | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -235,6 +246,7 @@ class Ports:
     fleet: Fleet
     ledger: Ledger
     vault: Vault
+    keys: Keyring
     issuer: Issuer
     controller: Controller
     progress: ProgressSink

@@ -7,9 +7,12 @@ reaches it) and for as long after that as a message signed with it may be under 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import lru_cache
 
 from orchestrator.inventory.model import HostName
-from orchestrator.keys.bundle import Position
+from orchestrator.keys.bundle import Position, TrustBundle
+from orchestrator.keys.certificate import parse_certificate
+from orchestrator.keys.delegation import Delegation, fault_of
 from orchestrator.keys.material import SpkiDigest
 from orchestrator.operations.apply import Applied
 from orchestrator.policy.desired import Desired
@@ -30,6 +33,20 @@ class ViolationError(AssertionError):
     """An invariant was broken on the hosts."""
 
 
+@lru_cache(maxsize=65536)
+def _vouches(pem: str, bundle: TrustBundle, delegation: Delegation, now: datetime) -> bool:
+    certificate = parse_certificate(pem)
+    fault = fault_of(
+        certificate,
+        server=delegation.server,
+        issuer=delegation.issuer,
+        grace=delegation.grace,
+        denied={one.key.spki_digest for one in bundle.denied},
+        at=min(now, certificate.not_after),
+    )
+    return fault is None
+
+
 @dataclass(slots=True)
 class Eye:
     """Looks at all hosts after every visit, and raises when an invariant does not hold.
@@ -47,6 +64,7 @@ class Eye:
         armed: those of them that it could sign with when last looked at.
         cooling: until when its messages may be under way, for those it cannot sign with any more.
         in_flight: for those it could ever sign with, the longest time for which its messages were valid then.
+        vouchers: the certificates (PEM) that a server was ever seen to have of its keys, by server and key.
     """
 
     fleet: FakeFleet
@@ -67,6 +85,7 @@ class Eye:
     live: dict[HostName, str | None] = field(default_factory=dict)
     positions: dict[HostName, Position] = field(default_factory=dict)
     in_flight: dict[tuple[HostName, str], timedelta] = field(default_factory=dict)
+    vouchers: dict[tuple[HostName, str], set[str]] = field(default_factory=dict)
     visits: int = 0
 
     def begins(self) -> None:
@@ -120,9 +139,25 @@ class Eye:
         return {h.name: h.key for h in held if h.key is not None and not h.disarmed}
 
     def trusted(self, agent: HostName, server: HostName) -> set[str]:
-        """The keys the agent's installed bundle accepts for the server."""
+        """The keys the agent's installed bundle accepts for the server.
+
+        Where an issuer vouches for the server, those of them that it could switch to.
+        """
         bundle = self.fleet.hosts[agent].bundle
-        return set(bundle.signers(server)) if bundle is not None else set()
+        if bundle is None:
+            return set()
+        keys = set(self._keys(server).values())
+        return {*bundle.signers(server), *(key for key in keys if self.vouches(agent, server, key))}
+
+    def vouches(self, agent: HostName, server: HostName, key: str) -> bool:
+        """Whether the agent's bundle accepts a key of the server by a certificate, whenever that ends."""
+        bundle = self.fleet.hosts[agent].bundle
+        known = self.vouchers.get((server, key), set())
+        return bundle is not None and any(
+            one.server == server and _vouches(pem, bundle, one, self.clock.now())
+            for one in bundle.delegations
+            for pem in known
+        )
 
     def edges(self) -> set[Edge]:
         """Who is to listen to whom, as the playbooks last agreed to say; the ledger keeps them whole."""
@@ -160,11 +195,19 @@ class Eye:
             if live is not None and (host, live) not in self.stolen:
                 used.add(live)
             armed |= {(host, key) for key in self._keys(host).values() if key in used}
+            self._follow_certificates(host)
         self.cooling |= {key: self.clock.now() + self.in_flight[key] for key in self.armed - armed}
         for key in armed:
             self.in_flight[key] = max(self.in_flight.get(key, timedelta(0)), valid.get(key[0], timedelta(0)))
             self.cooling.pop(key, None)
         self.armed = armed
+
+    def _follow_certificates(self, host: HostName) -> None:
+        state = self.fleet.hosts[host]
+        for held in survey(state).credentials:
+            folder = (state.disarmed if held.disarmed else state.credentials)[held.name]
+            if held.certificate_key is not None and folder.certificate_pem is not None:
+                self.vouchers.setdefault((host, held.certificate_key), set()).add(folder.certificate_pem)
 
     def _look_at_switches(self, when: str) -> None:
         """S6: a server switches only to what every agent trusts."""
@@ -191,7 +234,8 @@ class Eye:
             if agent not in self.adrift and self.live_key(server) is not None
         }
         for agent, server in sorted(edge for edge in self.held if edge[0] not in self.waived):
-            missing = self.hot(server) - self.trusted(agent, server) - self.leaked
+            asked = self.hot(server) - self.trusted(agent, server) - self.leaked
+            missing = {key for key in asked if not self.vouches(agent, server, key)}
             if missing:
                 state = "uses" if self.live_key(server) in missing else "may still have signed with"
                 raise ViolationError(f"S1 {when}: {agent} distrusts the key {server} {state}")
@@ -211,7 +255,7 @@ class Eye:
         recorded = self.ledger.read()
         for record in self.vault.kept:
             known = recorded.credentials.get(CredentialId(record))
-            if record != "issuer" and (known is None or not known.in_vault):
+            if known is None or not known.in_vault:
                 raise ViolationError(f"S3 {when}: the vault holds {record} unknown to the ledger")
         for host, state in self.fleet.hosts.items():
             if host in self.meddled:
@@ -232,12 +276,17 @@ class Eye:
 
     def _told(self, host: HostName) -> set[tuple[str, str]]:
         bundle = self.fleet.hosts[host].bundle
-        keys = bundle.keys if bundle is not None else ()
-        return {(server, key.public.spki_digest) for key in keys for server in key.servers}
+        if bundle is None:
+            return set()
+        granted = {(one.server, one.issuer_key) for one in bundle.delegations}
+        return granted | {(server, key.public.spki_digest) for key in bundle.keys for server in key.servers}
 
     def _known(self, recorded: Recorded, host: HostName) -> Iterator[tuple[str, str]]:
         for bundle in recorded.bundles(host):
             for line in bundle.lines:
+                if line.issuer:
+                    yield line.server, line.issuer
+                    continue
                 public = recorded.credentials[line.credential].public
                 if public is not None:
                     yield line.server, public.spki_digest

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from itertools import count
 
 from orchestrator.errors import ConflictError, LedgerError, VaultError
-from orchestrator.keys.authority import AUTHORITY_ALGORITHM
+from orchestrator.keys.authority import AUTHORITY_ALGORITHM, ROOT_KEY
 from orchestrator.keys.kinds import Signer
 from orchestrator.keys.material import Random, generate, open_signer
 from orchestrator.keys.secret import Secret
@@ -178,3 +178,8 @@ class FakeKeyring:
 
     def open(self, name: str) -> Signer:
         return open_signer(self._vault.open(name, name))
+
+    def destroy(self, name: str) -> None:
+        if name == ROOT_KEY:
+            raise VaultError("the root's key is removed by hand")
+        self._vault.destroy(name)

@@ -4,8 +4,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from orchestrator.keys.kinds import Signer
 from orchestrator.keys.secret import Secret
-from orchestrator.ports import Ledger, Vault
+from orchestrator.ports import Keyring, Ledger, Vault
 from orchestrator.rotation.events import Entry, Event
 from orchestrator.rotation.recorded import Recorded
 
@@ -84,4 +85,26 @@ class MortalVault:
     def destroy(self, record: str) -> None:
         self.life.point()
         self.vault.destroy(record)
+        self.life.point()
+
+
+@dataclass(slots=True)
+class MortalKeyring:
+    """A keyring whose user may be killed just before or just after a change."""
+
+    keys: Keyring
+    life: Life
+
+    def make(self, name: str) -> Signer:
+        self.life.point()
+        made = self.keys.make(name)
+        self.life.point()
+        return made
+
+    def open(self, name: str) -> Signer:
+        return self.keys.open(name)
+
+    def destroy(self, name: str) -> None:
+        self.life.point()
+        self.keys.destroy(name)
         self.life.point()

@@ -12,9 +12,9 @@ from fractions import Fraction
 
 from orchestrator.inventory.model import Endpoint, HostName
 from orchestrator.issuers.embedded import EmbeddedIssuer
-from orchestrator.keys.authority import ISSUER_KEY, Authority
+from orchestrator.keys.authority import Authority
 from orchestrator.keys.certificate import parse_certificate
-from orchestrator.keys.material import Algorithm
+from orchestrator.keys.material import Algorithm, SpkiDigest
 from orchestrator.operations.apply import Applied, apply
 from orchestrator.operations.found import found
 from orchestrator.policy.desired import (
@@ -37,7 +37,7 @@ from tests.eye import Eye
 from tests.fake_fleet import FakeFleet
 from tests.fake_state import HostState
 from tests.fakes import FakeClock, FakeController, FakeKeyring, FakeLedger, FakeVault, SeededEntropy
-from tests.mortal import KilledError, Life, MortalLedger, MortalVault
+from tests.mortal import KilledError, Life, MortalKeyring, MortalLedger, MortalVault
 
 AGENTS = tuple(HostName(f"agent-{n}") for n in range(1, 4))
 SERVERS = tuple(HostName(f"server-{n}") for n in range(1, 4))
@@ -80,6 +80,8 @@ def desired(
             )
         case Policy.PER_SERVER:
             scopes = tuple(Scope(name=ScopeName(f"server:{s}"), servers=(s,)) for s in servers)
+        case Policy.DELEGATED:
+            scopes = tuple(Scope(name=ScopeName(f"delegated:{s}"), servers=(s,)) for s in servers)
     heard: dict[tuple[HostName, ...], list[HostName]] = {}
     for agent in agents:
         heard.setdefault(tuple((listens or {}).get(agent, servers)), []).append(agent)
@@ -136,12 +138,13 @@ class World:
     Attributes:
         life: when the controller is killed.
         eye: who looks at the hosts.
-        keys: the authority's.
+        keys: the authority's, which lie in ``key_vault``.
     """
 
     clock: FakeClock = field(default_factory=FakeClock)
     ledger: FakeLedger = field(default_factory=FakeLedger)
     vault: FakeVault = field(default_factory=FakeVault)
+    key_vault: FakeVault = field(default_factory=FakeVault)
     entropy: SeededEntropy = field(default_factory=lambda: SeededEntropy("world"))
     life: Life = field(default_factory=Life)
     keys: FakeKeyring = field(init=False)
@@ -150,7 +153,7 @@ class World:
     ports: Ports = field(init=False)
 
     def __post_init__(self) -> None:
-        self.keys = FakeKeyring(FakeVault(), self.entropy)
+        self.keys = FakeKeyring(self.key_vault, self.entropy)
         found(self.ledger, self.keys, fleet="0123456789abcdef", clock=self.clock, entropy=self.entropy)
         self.fleet = FakeFleet(now=self.clock.now)
         self.eye = Eye(fleet=self.fleet, ledger=self.ledger, vault=self.vault, clock=self.clock)
@@ -160,15 +163,17 @@ class World:
             fleet=WatchedFleet(self.fleet, self),
             ledger=MortalLedger(self.ledger, self.life),
             vault=MortalVault(self.vault, self.life),
-            issuer=EmbeddedIssuer(authority=self.issuer, random=self.entropy),
+            keys=MortalKeyring(self.keys, self.life),
+            issuer=EmbeddedIssuer(opened=self.issuer, random=self.entropy),
             controller=FakeController(),
             progress=Silent(),
         )
 
-    def issuer(self) -> Authority:
-        """The fleet's issuer as it is now."""
-        certificate = parse_certificate(self.ledger.read().issuer)
-        return Authority(certificate=certificate, signer=self.keys.open(ISSUER_KEY))
+    def issuer(self, wanted: SpkiDigest | None = None) -> Authority:
+        """One of the fleet's issuers, or the one that certifies now."""
+        found = self.recorded.own_issuer(wanted)
+        certificate = parse_certificate(found.certificate)
+        return Authority(certificate=certificate, signer=self.keys.open(found.record))
 
     def apply(
         self,

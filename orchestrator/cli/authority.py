@@ -6,18 +6,22 @@ from typing import Annotated
 import typer
 
 from orchestrator.cli import passphrases
+from orchestrator.cli.agreement import ask_first
 from orchestrator.cli.context import LOCAL_HOME, Context, found_home, refuse_taken
+from orchestrator.cli.exits import Code, leave
 from orchestrator.cli.keyrings import found_token
 from orchestrator.cli.machine import system_entropy
-from orchestrator.cli.options import AsJson, PassphraseFile, RootPassphraseFile, duration
+from orchestrator.cli.options import AsJson, PassphraseFile, RootPassphraseFile, Wait, Yes, duration
 from orchestrator.errors import UsageError
 from orchestrator.operations.authority import renew_issuer, renew_root
 from orchestrator.operations.crl import sign_crl
 from orchestrator.operations.found import Lifetimes
+from orchestrator.operations.replace_issuer import rotate_issuer
 from orchestrator.records.published_file import publish
 from orchestrator.rotation.authority import authorities
 from orchestrator.views.authority import crl_answer, renewed_answer, show_answer
 from orchestrator.views.beginnings import init_answer
+from orchestrator.views.replaced_issuer import before_rotation, rotated_answer
 
 app = typer.Typer(name="ca", help="The fleet's root and issuer, and what they revoke.")
 
@@ -123,3 +127,31 @@ def renew(
             opened.ledger, opened.keys, clock=here.clock, entropy=system_entropy, lifetime=life
         )
     here.screen.answer(renewed_answer(renewed), as_json=as_json)
+
+
+@app.command()
+def rotate(
+    context: typer.Context,
+    *,
+    leaked: Annotated[
+        str, typer.Option(metavar="TEXT", help="Somebody else has the issuer's key: how that came.")
+    ] = "",
+    yes: Yes = False,
+    wait: Wait = "10m",
+    passphrase_file: PassphraseFile = None,
+    root_key: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="The root's sealed key, if it is not in the home.")
+    ] = None,
+    root_passphrase_file: RootPassphraseFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Replace the issuer: servers get other keys, agents the new issuer, and the old one's key goes."""
+    here, waiting = Context.of(context), duration(wait, "--wait")
+    ask_first(here, "ca rotate", lambda recorded: before_rotation(recorded, leaked=leaked), yes=yes)
+    with here.ports(passphrase_file, root_file=root_key, root_passphrase_file=root_passphrase_file) as (
+        ports,
+        _,
+    ):
+        rotated = rotate_issuer(ports, leaked=leaked, wait=waiting)
+    here.screen.answer(rotated_answer(rotated), as_json=as_json)
+    leave(Code.DONE if rotated.complete else Code.PARTLY)

@@ -21,8 +21,9 @@ from orchestrator.errors import UsageError, WrongPassphraseError
 from orchestrator.inventory.model import HostName
 from orchestrator.issuers.chosen import ChosenIssuer
 from orchestrator.issuers.embedded import EmbeddedIssuer
-from orchestrator.keys.authority import ISSUER_KEY, Authority
+from orchestrator.keys.authority import Authority
 from orchestrator.keys.certificate import parse_certificate
+from orchestrator.keys.material import SpkiDigest
 from orchestrator.keys.secret import Secret
 from orchestrator.keys.token import Token
 from orchestrator.operations.found import LIFETIMES, Lifetimes, found
@@ -48,10 +49,16 @@ class Opened:
     vault: SqlVault
     keys: Keyring
 
-    def issuer(self) -> Authority:
-        """The fleet's issuer; raises ``VaultError`` where its key cannot be opened."""
-        certificate = parse_certificate(self.ledger.read().issuer)
-        return Authority(certificate=certificate, signer=self.keys.open(ISSUER_KEY))
+    def issuer(self, wanted: SpkiDigest | None = None) -> Authority:
+        """One of the fleet's issuers; else the one that certifies now, which may have been replaced.
+
+        Raises:
+            IssuerError: there is none of that key.
+            VaultError: its key is destroyed, or cannot be opened.
+        """
+        found = self.ledger.read().own_issuer(wanted)
+        certificate = parse_certificate(found.certificate)
+        return Authority(certificate=certificate, signer=self.keys.open(found.record))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -202,6 +209,8 @@ class Context:
         passwords: Mapping[HostName, Secret] | None = None,
         *,
         passphrase: Secret | None = None,
+        root_file: Path | None = None,
+        root_passphrase_file: Path | None = None,
     ) -> Iterator[tuple[Ports, Bars]]:
         """Everything a handover needs, the vault unlocked.
 
@@ -209,15 +218,24 @@ class Context:
             passphrase_file: with the vault's passphrase.
             passwords: for sudo, by host, from the inventory.
             passphrase: where it was obtained already.
+            root_file: where the root's sealed key lies; None: in the home.
+            root_passphrase_file: the root's; None: the terminal is asked, and only when its key is used.
 
         Raises:
             UsageError: there is no home, or no passphrase.
             VaultError: the passphrase is wrong.
         """
         with ExitStack() as stack:
-            opened = stack.enter_context(self.opened(passphrase_file, passphrase=passphrase))
+            opened = stack.enter_context(
+                self.opened(
+                    passphrase_file,
+                    passphrase=passphrase,
+                    root_file=root_file,
+                    root_passphrase_file=root_passphrase_file,
+                )
+            )
             opened.issuer()  # before anything is done, for a key that cannot be opened
-            own = EmbeddedIssuer(authority=opened.issuer, random=system_entropy)
+            own = EmbeddedIssuer(opened=opened.issuer, random=system_entropy)
             progress = stack.enter_context(self.progress())
             fleet = stack.enter_context(self.fleet(progress, passwords))
             yield (
@@ -227,6 +245,7 @@ class Context:
                     fleet=fleet,
                     ledger=opened.ledger,
                     vault=opened.vault,
+                    keys=opened.keys,
                     issuer=ChosenIssuer(own=own, vault=opened.vault, random=system_entropy),
                     controller=SystemController(),
                     progress=progress,

@@ -1,11 +1,14 @@
-"""The issuer that lives in the fleet's own home: its key is in the vault, and it works unattended."""
+"""The issuer that lives in the fleet's own home: its key is in the vault, and it works unattended.
+
+It may be renewed or replaced while a handover runs, so which one certifies is asked for each certificate.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
 from orchestrator.keys.authority import Authority, certify
-from orchestrator.keys.material import Random
+from orchestrator.keys.material import Random, SpkiDigest
 from orchestrator.ports import CertificateOrder, Issued
 
 
@@ -14,11 +17,12 @@ class EmbeddedIssuer:
     """Certifies with an authority that somebody else opened.
 
     Attributes:
-        authority: gives the fleet's issuer as it is now: its certificate may have been renewed.
+        opened: gives an issuer of the fleet's, its certificate and its opened key; for None the one that
+            certifies now.
         random: gives serial numbers.
     """
 
-    authority: Callable[[], Authority]
+    opened: Callable[[SpkiDigest | None], Authority]
     random: Random
 
     def issue(self, order: CertificateOrder, *, now: datetime) -> Issued:
@@ -29,7 +33,7 @@ class EmbeddedIssuer:
                 when it can certify.
             KeyMaterialError: the request is damaged, unproven, or asks for other names.
         """
-        authority = self.authority()
+        authority = self.opened(order.by)
         certificate = certify(
             authority,
             request_pem=order.request_pem,

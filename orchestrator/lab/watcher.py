@@ -2,7 +2,7 @@
 
 It reads the files of a lab's hosts over and over, with ``openssl`` and the names of the lab's layout and
 nothing else of keyrelay, and counts the moments in which an agent that has a bundle does not list, or no
-longer accepts, the key that a server has in use::
+longer accepts, the key that a server has in use, nor believes its certificate::
 
     python -m orchestrator.lab.watcher DIR --report FILE      ends on SIGTERM or SIGINT, then writes FILE
 
@@ -44,16 +44,26 @@ class Witness:
     moments: int = 0
     examples: list[str] = field(default_factory=list)
     _digests: dict[tuple[int, int, int], str] = field(default_factory=dict)
+    _verified: dict[tuple[Path, Path, int, int], bool] = field(default_factory=dict)
 
     def look(self) -> None:
         """Compare every agent with every server once."""
         before = {name: _target(base / "agent" / "current") for name, base in self.agents.items()}
-        in_use = {name: self._key_in_use(base) for name, base in self.servers.items()}
+        folders = {name: _target(base / "server" / "current") for name, base in self.servers.items()}
+        in_use = {name: self._key_in_use(folder) for name, folder in folders.items()}
         now = time.time()  # noqa: TID251 - a witness of real files reads the real time
         for name, bundle in before.items():
             if bundle is None:
                 continue
             accepted = set(_accepted(bundle, now))
+            for server, folder in folders.items():
+                key = in_use[server]
+                if (
+                    folder is not None
+                    and key is not None
+                    and self._is_vouched_for(server, key, folder, bundle)
+                ):
+                    accepted.add((server, key))
             if _target(self.agents[name] / "agent" / "current") != bundle:
                 continue
             for server, key in in_use.items():
@@ -67,9 +77,40 @@ class Witness:
             if len(self.examples) < _EXAMPLES:
                 self.examples.append(f"{agent} with bundle {bundle.name} does not trust {key} of {server}")
 
-    def _key_in_use(self, base: Path) -> str | None:
-        """SHA-256 of the SPKI of the key that ``current`` leads to; None: none, or it is being replaced."""
-        folder = _target(base / "server" / "current")
+    def _is_vouched_for(self, server: str, key: str, folder: Path, bundle: Path) -> bool:
+        """Whether the bundle lets an issuer vouch for the server, and that has certified the key in use."""
+        if key in {line.split(" ")[0] for line in _lines(bundle / "denied")}:
+            return False
+        issuers = [
+            line.split(" ")[1] for line in _lines(bundle / "delegations") if line.startswith(f"{server} ")
+        ]
+        return any(
+            self._verifies(bundle / "issuers" / f"{issuer}.pem", folder / "cert.pem", server, key)
+            for issuer in issuers
+        )
+
+    def _verifies(self, issuer: Path, certificate: Path, server: str, key: str) -> bool:
+        """Whether the certificate is the issuer's, of this key and for this name.
+
+        One that is gone by now tells nothing, and is taken for good.
+        """
+        try:
+            identity = (issuer, certificate, certificate.stat().st_ino, certificate.stat().st_mtime_ns)
+        except FileNotFoundError:
+            return True
+        if identity not in self._verified:
+            names = ["-verify_hostname", server, "-trusted", str(issuer)]
+            verified = _openssl("verify", "-partial_chain", *names, str(certificate)) is not None
+            pem = _openssl("x509", "-in", str(certificate), "-noout", "-pubkey")
+            der = _openssl("pkey", "-pubin", "-outform", "DER", given=pem) if pem is not None else None
+            good = verified and der is not None and hashlib.sha256(der).hexdigest() == key
+            if not good and not (issuer.exists() and certificate.exists()):
+                return True
+            self._verified[identity] = good
+        return self._verified[identity]
+
+    def _key_in_use(self, folder: Path | None) -> str | None:
+        """SHA-256 of the SPKI of the key in a folder; None: none, or it is being replaced."""
         if folder is None:
             return None
         file = folder / "key.pem"
@@ -79,11 +120,10 @@ class Witness:
             return None
         identity = (status.st_dev, status.st_ino, status.st_mtime_ns)
         if identity not in self._digests:
-            command = ["openssl", "pkey", "-in", str(file), "-pubout", "-outform", "DER"]
-            done = subprocess.run(command, capture_output=True, check=False)  # noqa: S603 - the lab's own files
-            if done.returncode:
+            der = _openssl("pkey", "-in", str(file), "-pubout", "-outform", "DER")
+            if der is None:
                 return None
-            self._digests[identity] = hashlib.sha256(done.stdout).hexdigest()
+            self._digests[identity] = hashlib.sha256(der).hexdigest()
         return self._digests[identity]
 
 
@@ -95,13 +135,23 @@ def _target(link: Path) -> Path | None:
         return None
 
 
+def _openssl(*arguments: str, given: bytes | None = None) -> bytes | None:
+    """What ``openssl`` prints; None where it fails."""
+    done = subprocess.run(["openssl", *arguments], input=given, capture_output=True, check=False)  # noqa: S603, S607 - the lab's own files, by whatever openssl is here
+    return done.stdout if done.returncode == 0 else None
+
+
+def _lines(file: Path) -> list[str]:
+    """The lines of a file; none where there is none, or where it is gone meanwhile."""
+    try:
+        return file.read_text(encoding="ascii").splitlines()
+    except FileNotFoundError:
+        return []
+
+
 def _accepted(bundle: Path, now: float) -> Iterator[tuple[str, str]]:
     """Each server with a key that the bundle accepts from it; none where the bundle is gone meanwhile."""
-    try:
-        lines = (bundle / "edges").read_text(encoding="ascii").splitlines()
-    except FileNotFoundError:
-        return
-    for line in lines:
+    for line in _lines(bundle / "edges"):
         server, key, expires = line.split(" ")
         if expires == "-" or float(expires) > now:
             yield server, key

@@ -6,7 +6,7 @@ A renewal certifies the same key anew: whatever hangs below stays valid, and hos
 from datetime import timedelta
 
 from orchestrator.errors import IssuerError
-from orchestrator.keys.authority import ISSUER_KEY, ROOT_KEY, Authority, make_issuer, make_root
+from orchestrator.keys.authority import ROOT_KEY, Authority, make_issuer, make_root
 from orchestrator.keys.certificate import Certificate, parse_certificate
 from orchestrator.ports import Clock, Entropy, Keyring, Ledger
 from orchestrator.rotation.events import IssuerRenewed, RootRenewed
@@ -25,7 +25,12 @@ def renew_issuer(
     recorded, now = ledger.read(), clock.now()
     root = Authority(certificate=parse_certificate(recorded.root), signer=keys.open(ROOT_KEY))
     renewed = make_issuer(
-        root, keys.open(ISSUER_KEY), fleet=recorded.fleet, now=now, lifetime=lifetime, random=entropy
+        root,
+        keys.open(recorded.own_issuer(None).record),
+        fleet=recorded.fleet,
+        now=now,
+        lifetime=lifetime,
+        random=entropy,
     ).certificate
     _require_same_key(renewed, recorded.issuer)
     ledger.append([IssuerRenewed(certificate_pem=renewed.pem)], onto=recorded, at=now)

@@ -29,8 +29,8 @@ def compare_policies(playbook: Playbook, inventory: Inventory, *, ledger: Ledger
 def mean_seconds(entries: Iterable[Entry], *, concurrency: int = DEFAULT_CONCURRENCY) -> float | None:
     """The mean duration of a visit, in seconds, from the batches that the ledger tells of.
 
-    A batch begins with its intents and ends with its outcomes, the entry that follows; m visits are taken as
-    ceil(m / concurrency) rounds, one after the other. None: no batch has ended yet.
+    A batch begins with its intents and ends with its outcomes, the next entry of the two kinds; m visits are
+    taken as ceil(m / concurrency) rounds, one after the other. None: no batch has ended yet.
     """
     spent, rounds = timedelta(0), 0
     begun: Entry | None = None
@@ -38,9 +38,9 @@ def mean_seconds(entries: Iterable[Entry], *, concurrency: int = DEFAULT_CONCURR
         match entry.event:
             case VisitsIntended():
                 begun = entry
-                continue
-            case VisitsEnded(outcomes=outcomes) if begun is not None and outcomes and entry.at >= begun.at:
-                spent += entry.at - begun.at
-                rounds += -(-len(outcomes) // concurrency)
-        begun = None
+            case VisitsEnded(outcomes=outcomes):
+                if begun is not None and outcomes and entry.at >= begun.at:
+                    spent += entry.at - begun.at
+                    rounds += -(-len(outcomes) // concurrency)
+                begun = None
     return spent.total_seconds() / rounds if rounds and spent else None

@@ -103,14 +103,12 @@ def _keys(recorded: Recorded, now: datetime) -> Iterator[DueKey]:
     view = View.of(recorded, now)
     steps = {s: view.step(s) for s, record in sorted(recorded.servers.items()) if not record.given_up}
     holdups = Holdups(view=view, steps=steps, all_steps=steps)
-    trusted: dict[CredentialId, set[HostName]] = {}
-    for by_credential in view.trusting.values():
-        for name, agents in by_credential.items():
-            trusted.setdefault(name, set()).update(agents)
     for credential in recorded.credentials.values():
         aimed = tuple(s for s in steps if recorded.servers[s].target == credential.id)
         leaving = tuple(s for s in steps if s not in aimed and _uses(recorded.servers[s], credential.id))
-        trusting = len(trusted.get(credential.id, ()))
+        trusting = (
+            len(set(_trusting(view, credential))) if aimed or leaving or not credential.delegated else 0
+        )
         spec = recorded.playbooks[credential.playbook].certificate
         at = due_at(credential.id, credential.not_before, credential.not_after, spec)
         servers, wants = aimed, Wants.SUCCESSOR
@@ -131,6 +129,12 @@ def _keys(recorded: Recorded, now: datetime) -> Iterator[DueKey]:
             paused=rollout.paused if rollout is not None else "",
             away=tuple(_away(recorded, holdups, servers)) if wants is Wants.ITS_SUCCESSOR else (),
         )
+
+
+def _trusting(view: View, credential: Credential) -> Iterator[HostName]:
+    """The agents that accept a server with the key."""
+    for server in credential.certificates:
+        yield from view.trusting.get(server, {}).get(view.recorded.line(server, credential.id), ())
 
 
 def _uses(server: ServerRecord, credential: CredentialId) -> bool:

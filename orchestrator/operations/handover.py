@@ -14,7 +14,8 @@ from types import MappingProxyType
 from orchestrator.errors import ConflictError, IssuerError, KeyMaterialError, RefusedError
 from orchestrator.inventory.model import HostName
 from orchestrator.keys.authority import make_request
-from orchestrator.keys.certificate import parse_certificate
+from orchestrator.keys.certificate import Certificate, parse_certificate, parse_chain
+from orchestrator.keys.delegation import fault_of
 from orchestrator.keys.material import KeyPair, generate, load_private
 from orchestrator.operations.lease import is_held, renewal, take, wants_renewal
 from orchestrator.policy.desired import PlaybookName
@@ -26,7 +27,7 @@ from orchestrator.rotation.errands import Errand
 from orchestrator.rotation.holdups import Block, Wait
 from orchestrator.rotation.proofs import judge
 from orchestrator.rotation.recognition import STOPPED
-from orchestrator.rotation.recorded import Recorded
+from orchestrator.rotation.recorded import FOREIGN, Recorded
 from orchestrator.rotation.visits import CredentialId
 
 PURPOSE = "credential"
@@ -220,6 +221,10 @@ class _Run:
             self._ports.vault.destroy(credential)
         if decision.destroy:
             self._record([ev.KeyDestroyed(credential=credential) for credential in decision.destroy])
+        for record in decision.retire:
+            self._ports.keys.destroy(record)
+        if decision.retire:
+            self._record([ev.IssuerKeyDestroyed(record=record) for record in decision.retire])
         running = self.recorded.running(self._playbook)
         if running is not None and decision.halt:
             self._intend([ev.RolloutPaused(rollout=running.id, reason=decision.halt)])
@@ -271,19 +276,30 @@ class _Run:
         """Have the key of a request certified for exactly the name the inventory gives the server."""
         known = self.recorded.credentials[credential]
         desired = self.recorded.playbooks[known.playbook]
+        # Agents that believe a key by its certificate know the issuer that it had until now.
+        again = known.delegated and server in known.issuers
         order = CertificateOrder(
             names=(server,),
             request_pem=request_pem,
             not_after=known.ends,
             backdate=2 * desired.messages.clock_skew,
             issuer=desired.issuer,
+            by=self.recorded.issuer_of(known, server) if again else None,
         )
-        issued = self._ports.issuer.issue(order, now=self._ports.clock.now())
+        now = self._ports.clock.now()
+        issued = self._ports.issuer.issue(order, now=now)
+        issuer = FOREIGN
+        if desired.issuer is None:
+            own = parse_chain(issued.chain_pem)[0]
+            issuer = own.public_key.spki_digest
+            if known.delegated:
+                _refuse_unbelievable(parse_certificate(issued.certificate_pem), own, server, now)
         return ev.Certified(
             credential=credential,
             server=server,
             certificate_pem=issued.certificate_pem,
             chain_pem=issued.chain_pem,
+            issuer=issuer,
         )
 
     def _run_errands(self, decision: Decision) -> None:
@@ -374,6 +390,24 @@ class _Run:
             self._record([certified])
         else:
             self._aside[server] = "it has another key under this name than the one it made before"
+
+
+def _refuse_unbelievable(
+    certificate: Certificate, issuer: Certificate, server: HostName, now: datetime
+) -> None:
+    """Refuse a certificate that no agent would believe.
+
+    Raises:
+        IssuerError: it is not this issuer's word for this server alone.
+    """
+    fault = fault_of(
+        certificate, server=server, issuer=issuer, grace=timedelta(0), denied=frozenset(), at=now
+    )
+    if fault is not None:
+        raise IssuerError(
+            f"the issuer's certificate for {server} would not be believed: it is {fault}",
+            hint="With policy delegated the issuer certifies for one name alone, and nothing stands between.",
+        )
 
 
 def _gist(errand: Errand) -> object:

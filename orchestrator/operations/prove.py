@@ -13,7 +13,7 @@ from orchestrator.inventory.model import Endpoint, HostName
 from orchestrator.ports import Entropy, Fleet, Ledger, ProgressSink
 from orchestrator.rotation import visits as vs
 from orchestrator.rotation.proofs import signs
-from orchestrator.rotation.recorded import Recorded
+from orchestrator.rotation.recorded import Credential, Recorded
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,8 +112,17 @@ def _signatures(
                     challenge=challenges[server],
                     key=public.spki_digest,
                     signature=report.signature,
+                    voucher=_voucher(known, server, recorded),
                 )
     return claims, unsigned
+
+
+def _voucher(known: Credential | None, server: HostName, recorded: Recorded) -> vs.Voucher | None:
+    """The certificate by which agents are to believe a key that they do not know themselves."""
+    if known is None or not known.delegated or server not in known.certificates:
+        return None
+    issuer = recorded.issuer_of(known, server)
+    return vs.Voucher(certificate_pem=known.certificates[server], issuer=issuer)
 
 
 def _verdicts(

@@ -1,14 +1,15 @@
 """What the ledger answers by itself: who holds which key, which keys a host holds, what ran."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
 from orchestrator.errors import UsageError
 from orchestrator.inventory.model import HostName
+from orchestrator.rotation.lifecycle import KeyState
 from orchestrator.rotation.lookup import credential_named
-from orchestrator.rotation.recorded import Credential, Evidence, Recorded
+from orchestrator.rotation.recorded import Credential, Evidence, Recorded, TrustLine
 
 CONTROLLER = HostName("controller")
 """How the vault is called among the hosts that hold keys."""
@@ -98,11 +99,18 @@ def _all(recorded: Recorded) -> Iterator[Holding]:
                 since=None,
                 evidence=Evidence.INTENDED,
             )
+    vouched: dict[TrustLine, list[Credential]] = {}
+    for credential in recorded.credentials.values():
+        if credential.delegated and credential.state is not KeyState.REMOVED:
+            for server in credential.certificates:
+                vouched.setdefault(recorded.line(server, credential.id), []).append(credential)
     for agent in sorted({*recorded.agents, *recorded.pending}):
-        yield from _trusted(recorded, agent)
+        yield from _trusted(recorded, agent, vouched)
 
 
-def _trusted(recorded: Recorded, agent: HostName) -> Iterator[Holding]:
+def _trusted(
+    recorded: Recorded, agent: HostName, vouched: Mapping[TrustLine, Sequence[Credential]]
+) -> Iterator[Holding]:
     """The keys an agent trusts, or may trust; the bundle it is known to have is told first."""
     told: set[object] = set()
     for bundle in recorded.bundles(agent):
@@ -110,11 +118,15 @@ def _trusted(recorded: Recorded, agent: HostName) -> Iterator[Holding]:
             if line in told:
                 continue
             told.add(line)
-            yield Holding(
-                credential=recorded.credentials[line.credential],
-                host=agent,
-                half=Half.PUBLIC,
-                standing=f"trusted for {line.server}",
-                since=line.since,
-                evidence=bundle.evidence,
-            )
+            how = "believed by its certificate" if line.issuer else "trusted"
+            covered = vouched.get(line, ()) if line.issuer else (recorded.credentials[line.credential],)
+            for credential in covered:
+                denied = credential.id in bundle.denied
+                yield Holding(
+                    credential=credential,
+                    host=agent,
+                    half=Half.PUBLIC,
+                    standing=f"{'denied' if denied else how} for {line.server}",
+                    since=line.since,
+                    evidence=bundle.evidence,
+                )

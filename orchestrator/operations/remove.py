@@ -77,7 +77,8 @@ def remove(ports: Ports, name: str, *, wait: timedelta, give_up: bool) -> Remove
         if host in desired.endpoints
     )
     left = None if give_up else survey(ports.fleet, [endpoint], ports.progress).surveys.get(host)
-    clean = left is not None and not left.credentials and (left.bundle is None or not left.bundle.edges)
+    trusts = left is not None and left.bundle is not None and (left.bundle.edges or left.bundle.delegations)
+    clean = left is not None and not left.credentials and not trusts
     return Removed(host=host, results=results, clean=clean, given_up=given_up)
 
 

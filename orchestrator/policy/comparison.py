@@ -8,7 +8,7 @@ that joins later, or a key replaced early, drifts away from the others. So a yea
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from fractions import Fraction
 from itertools import repeat
@@ -16,13 +16,33 @@ from itertools import repeat
 from orchestrator.errors import InputError
 from orchestrator.inventory.model import HostName, Inventory
 from orchestrator.inventory.names import GroupName
-from orchestrator.policy.desired import Origin, Policy, Prove, RolloutSpec, Scope, ScopeName, TrustSet
+from orchestrator.policy.desired import (
+    LONGEST_DELEGATED,
+    Origin,
+    Policy,
+    Prove,
+    RolloutSpec,
+    Scope,
+    ScopeName,
+    TrustSet,
+)
+from orchestrator.policy.durations import format_duration
 from orchestrator.policy.expiry import part_of
 from orchestrator.policy.partitions import propose_groups
 from orchestrator.policy.playbook import Playbook
 from orchestrator.policy.recommendation import Recommendation, recommend
 from orchestrator.policy.scopes import cut_scopes, find_trust_sets, select_servers
-from orchestrator.policy.upkeep import Inapplicable, Leak, Pace, Reach, Row, Spread, handover, yearly
+from orchestrator.policy.upkeep import (
+    Inapplicable,
+    Leak,
+    Pace,
+    Reach,
+    Row,
+    Spread,
+    handover,
+    without_agents,
+    yearly,
+)
 
 YEAR = timedelta(days=365)
 
@@ -30,6 +50,9 @@ DEFAULT_SECONDS_A_VISIT = 1.0
 """Assumed where nothing has been measured yet."""
 
 DEFAULT_CONCURRENCY = 16
+
+DELEGATED_LIFETIME = timedelta(days=7)
+"""Of certificates that agents believe for what they say, where the playbook's live too long for that."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,7 +110,7 @@ def compare(
         concurrency=concurrency,
         soak=playbook.rollout.soak,
         in_flight=playbook.messages.spec().in_flight,
-        turns_a_year=_turns_a_year(playbook),
+        turns_a_year=_turns_a_year(playbook.certificate.lifetime, playbook.certificate.renew_at),
     )
     proposed = not playbook.group_by
     groups = tuple(GroupName(name) for name in playbook.group_by) or propose_groups(inventory, servers)
@@ -173,9 +196,9 @@ def keys_held(scopes: Sequence[Scope], trust_sets: Sequence[TrustSet]) -> Spread
     return Spread(most=max(keys for keys, _ in held), mean=total / sum(agents for _, agents in held))
 
 
-def _turns_a_year(playbook: Playbook) -> Fraction:
+def _turns_a_year(lifetime: timedelta, renew_at: Fraction) -> Fraction:
     """How often a year a key comes due: once every ``lifetime`` x ``renew_at``."""
-    turn = part_of(playbook.certificate.lifetime, playbook.certificate.renew_at)
+    turn = part_of(lifetime, renew_at)
     return Fraction(YEAR // timedelta(microseconds=1), turn // timedelta(microseconds=1))
 
 
@@ -203,14 +226,26 @@ def _row(
     # All keys at once reach every host once, and go over the servers in the order of the scopes.
     whole = Scope(name=ScopeName("all"), servers=tuple(s for scope in scopes for s in scope.servers))
     everything = reaches([whole], trust_sets, spec)[whole.name]
-    each = [handover(one, pace, on_server=on_server) for one in reach.values()]
+    visited, at_rest = list(reach.values()), keys_held(scopes, trust_sets)
+    in_handover = Spread(most=2 * at_rest.most, mean=2 * at_rest.mean)
+    note = "origin: controller" if playbook.key.origin is Origin.SERVER and wide else ""
+    edges = everything.edges if policy is Policy.DELEGATED else 0
+    if policy is Policy.DELEGATED:
+        at_rest = in_handover = Spread(most=1, mean=1)
+        visited, everything = [without_agents(one) for one in visited], without_agents(everything)
+        lifetime = playbook.certificate.lifetime
+        if lifetime > LONGEST_DELEGATED:
+            lifetime = DELEGATED_LIFETIME
+            note = f"certificate.lifetime: {format_duration(lifetime)}"
+        turns = _turns_a_year(lifetime, playbook.certificate.renew_at)
+        pace = replace(pace, in_flight=timedelta(0), turns_a_year=turns)
+    each = [handover(one, pace, on_server=on_server) for one in visited]
     together = handover(everything, pace, on_server=on_server)
-    at_rest = keys_held(scopes, trust_sets)
     return Row(
         policy=policy,
         keys=len(scopes),
         held_at_rest=at_rest,
-        held_in_handover=Spread(most=2 * at_rest.most, mean=2 * at_rest.mean),
+        held_in_handover=in_handover,
         rotation=max(each, key=lambda one: (one.visits, one.hosts)),
         rotation_of_all=together,
         together=yearly([together], pace),
@@ -219,6 +254,7 @@ def _row(
             servers=max(one.servers for one in reach.values()),
             agents=max(one.agents for one in reach.values()),
             edges=max(one.edges for one in reach.values()),
+            issuer_edges=edges,
         ),
-        note="needs origin: controller" if playbook.key.origin is Origin.SERVER and wide else "",
+        note=note,
     )

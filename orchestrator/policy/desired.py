@@ -15,7 +15,7 @@ from orchestrator.inventory.model import Endpoint, HostName
 from orchestrator.keys.material import Algorithm
 
 ScopeName = NewType("ScopeName", str)
-"""``all``, ``group:<group>`` or ``server:<host>``; unique within a playbook."""
+"""``all``, ``group:<group>``, ``server:<host>`` or ``delegated:<host>``; unique within a playbook."""
 
 PlaybookName = NewType("PlaybookName", str)
 """The ``name`` of a playbook. Files of one name are one playbook: to edit its policy is a policy change."""
@@ -25,11 +25,17 @@ _ALL_PERCENT = 100
 
 
 class Policy(StrEnum):
-    """How servers are cut into key scopes."""
+    """How servers are cut into key scopes, and by what agents believe them."""
 
     SHARED = "shared"
     PER_GROUP = "per-group"
     PER_SERVER = "per-server"
+    DELEGATED = "delegated"
+    """A scope for each server; agents know the issuer and the names that it may vouch for, and no key."""
+
+
+LONGEST_DELEGATED = timedelta(days=90)
+"""How long a certificate may live where agents believe it for what it says."""
 
 
 class Origin(StrEnum):

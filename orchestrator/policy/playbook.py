@@ -26,7 +26,7 @@ from orchestrator.documents import Document, read_document, read_file
 from orchestrator.errors import InputError, KeyMaterialError, Place
 from orchestrator.inventory.names import shown
 from orchestrator.keys.foreign import parse_roots
-from orchestrator.policy.desired import IssuerSpec, Origin, PlaybookName, Policy
+from orchestrator.policy.desired import LONGEST_DELEGATED, IssuerSpec, Origin, PlaybookName, Policy
 from orchestrator.policy.durations import format_duration
 from orchestrator.policy.expiry import part_of, room
 from orchestrator.policy.fields import OneOf, Text, refused
@@ -100,7 +100,8 @@ class Playbook(Section):
     agents: Annotated[str, _PATTERN]
     """The inventory pattern of the hosts that verify; keyrelay_servers says which servers one listens to."""
     policy: Annotated[Policy, OneOf(choices=Policy)]
-    """Who shares a key: all servers, the servers of a group, or nobody."""
+    """Who shares a key: all servers, the servers of a group, or nobody; delegated: nobody, and agents believe
+    what the issuer certifies."""
     group_by: Annotated[
         tuple[Annotated[str, _GROUP], ...],
         Field(strict=False),
@@ -169,6 +170,34 @@ class Playbook(Section):
                 "issuer has " + ("both of" if self.issuer.command else "none of") + " command and acme; "
                 "allowed: one of them",
                 at=("issuer",),
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _check_delegation(self) -> Self:
+        certificate = self.certificate
+        if self.policy is not Policy.DELEGATED:
+            return self
+        if self.issuer is not None:
+            raise _contradiction(
+                "issuer names somebody else's authority; policy delegated allows none but the fleet's own, "
+                "since agents believe whatever it certifies",
+                at=("issuer",),
+                hint="leave issuer out, or use policy per-server",
+            )
+        if certificate.lifetime > LONGEST_DELEGATED:
+            raise _contradiction(
+                f"certificate.lifetime is {_words(certificate.lifetime)}; policy delegated allows at most "
+                f"{_words(LONGEST_DELEGATED)}, since agents believe any certificate until it ends",
+                at=("certificate",),
+                hint="for example certificate: {lifetime: 7d, renew_at: 1/2, grace: 1d}",
+            )
+        if certificate.grace >= certificate.lifetime:
+            raise _contradiction(
+                f"certificate.grace is {_words(certificate.grace)}; policy delegated allows less than the "
+                f"lifetime, {_words(certificate.lifetime)}",
+                at=("certificate",),
+                hint="for example certificate: {lifetime: 7d, renew_at: 1/2, grace: 1d}",
             )
         return self
 

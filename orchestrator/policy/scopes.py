@@ -82,6 +82,8 @@ def cut_scopes(
             return (Scope(name=ScopeName("all"), servers=tuple(servers)),)
         case Policy.PER_SERVER:
             return tuple(Scope(name=ScopeName(f"server:{name}"), servers=(name,)) for name in servers)
+        case Policy.DELEGATED:
+            return tuple(Scope(name=ScopeName(f"delegated:{name}"), servers=(name,)) for name in servers)
         case Policy.PER_GROUP:
             return _scopes_by_group(playbook, inventory, servers)
         case _:
@@ -198,7 +200,7 @@ def _refuse_shared_server_keys(playbook: Playbook, scopes: Sequence[Scope]) -> N
             f"key.origin is server, but {_some(wide.servers)} share the key of scope {wide.name}; "
             "a key that never leaves its server cannot be shared",
             place=playbook.place("key", "origin"),
-            hint="use policy per-server, or origin: controller",
+            hint="use policy per-server or delegated, or origin: controller",
         )
 
 

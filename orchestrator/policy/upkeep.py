@@ -5,10 +5,11 @@ A handover visits hosts in batches, each of which ends before the next begins: *
 agents that are to verify what these sign now, and the soak; then *disarm* on the servers, and, after the
 wait for messages in flight (S7), *drop* on the agents and *erase* on the servers. That is four visits a
 server, two an agent and one more an agent that confirms; a key made on its server takes one more, *generate*.
+Where an issuer vouches for the servers no agent is visited, and nothing waits for messages in flight.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from fractions import Fraction
 
@@ -112,11 +113,13 @@ class Leak:
         servers: to be given another key.
         agents: to be visited, so that they trust it no longer.
         edges: on which an attacker can speak to an agent as one of its servers.
+        issuer_edges: the same for one who has taken the issuer's key instead, and certifies with it.
     """
 
     servers: int
     agents: int
     edges: int
+    issuer_edges: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,7 +136,7 @@ class Row:
 
     Attributes:
         keys: in use at a time; one a scope.
-        held_at_rest: public keys an agent holds.
+        held_at_rest: public keys an agent holds to believe servers by: theirs, or the issuer's.
         held_in_handover: the same while every key is being handed over: the old ones and the new ones.
         rotation: the handover of one key; of the one that takes the most visits.
         rotation_of_all: the handover of every key in one rollout.
@@ -180,6 +183,12 @@ def handover(reach: Reach, pace: Pace, *, on_server: bool) -> Handover:
         work=timedelta(seconds=rounds * pace.seconds_a_visit),
         wait=len(reach.waves) * pace.soak + pace.in_flight,
     )
+
+
+def without_agents(reach: Reach) -> Reach:
+    """How far the handover of a key reaches that agents believe by its certificate: to its servers."""
+    confirming = (0,) * len(reach.confirming)
+    return replace(reach, agents=0, hosts=reach.servers, confirming=confirming)
 
 
 def yearly(handovers: Sequence[Handover], pace: Pace) -> Yearly:

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from orchestrator.errors import VaultError
 from orchestrator.keys.authority import AUTHORITY_ALGORITHM, ROOT_KEY
 from orchestrator.keys.kinds import Signer
 from orchestrator.keys.material import Random, generate, load_private, open_signer
@@ -53,3 +54,13 @@ class HomeKeys:
         if name == ROOT_KEY:
             return open_signer(load_private(open_file(self.root_file, self.ask_root(), purpose=name)).private)
         return open_signer(self.vault.open(name, name))
+
+    def destroy(self, name: str) -> None:
+        """Removes a key from the vault; idempotent.
+
+        Raises:
+            VaultError: it is the root's, which only a person removes, or the vault cannot be written.
+        """
+        if name == ROOT_KEY:
+            raise VaultError("the root's key is removed by hand, with its file")
+        self.vault.destroy(name)

@@ -8,16 +8,16 @@ its server's own survey shows in use.
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 
 from orchestrator.inventory.model import HostName
 from orchestrator.keys.material import SpkiDigest
 from orchestrator.policy.desired import Desired, ScopeName
 from orchestrator.policy.expiry import due_at
-from orchestrator.rotation.bundles import wanted_lines
+from orchestrator.rotation.bundles import wanted_denials, wanted_lines
 from orchestrator.rotation.observed import HeldBundle, HeldCredential, HostSurvey
-from orchestrator.rotation.recorded import Credential, Recorded
+from orchestrator.rotation.recorded import Credential, Recorded, TrustLine
 from orchestrator.rotation.standing import View
 from orchestrator.rotation.visits import CredentialId
 
@@ -208,15 +208,16 @@ def _agent(audit: _Audit, agent: HostName, bundle: HeldBundle | None) -> Iterato
     listens = {
         server for t in audit.desired.trust_sets if agent in t.agents for server in t.servers
     } | audit.view.listens.get(agent, frozenset())
+    lines = wanted_lines(audit.view, agent, {})
     wanted = {
         (line.server, credential.public.spki_digest)
-        for line in wanted_lines(audit.view, agent, {})
-        if (credential := audit.recorded.credentials[line.credential]).public is not None
+        for line in lines
+        if line.credential and (credential := audit.recorded.credentials[line.credential]).public is not None
     }
     if bundle is None:
         if listens:
             yield Drift.MISSING, "it has no trust bundle"
-        yield from _orphaned(audit, listens, frozenset())
+        yield from _orphaned(audit, listens, frozenset(), bundle)
         return
     record = audit.recorded.agents.get(agent)
     installed = record.installed if record is not None else None
@@ -235,6 +236,7 @@ def _agent(audit: _Audit, agent: HostName, bundle: HeldBundle | None) -> Iterato
             yield Drift.UNKNOWN_KEY, f"it trusts {server} with key {key[:12]}, which is not in the ledger"
         else:
             yield Drift.EXTRA_TRUST, f"it trusts {server} with {_short(known)}, and should not"
+    yield from _delegated(audit, bundle, lines)
     heard = {server for server, _ in edges}
     for server, key in sorted(wanted - edges):
         earlier = server in heard
@@ -248,21 +250,54 @@ def _agent(audit: _Audit, agent: HostName, bundle: HeldBundle | None) -> Iterato
     valid = frozenset(
         (e.server, e.key) for e in bundle.edges if e.expires is None or e.expires > audit.now.timestamp()
     )
-    yield from _orphaned(audit, listens, valid)
+    yield from _orphaned(audit, listens, valid, bundle)
+
+
+def _delegated(audit: _Audit, bundle: HeldBundle, lines: frozenset[TrustLine]) -> Iterator[tuple[Drift, str]]:
+    """How what issuers may vouch for, and the keys that are denied, differ from what they should be."""
+    granted = {(one.server, one.issuer) for one in bundle.delegations}
+    wanted = {(line.server, line.issuer) for line in lines if line.issuer}
+    if {issuer for _, issuer in granted} != set(bundle.issuers):
+        yield Drift.MISMATCH, "its issuers' certificates do not fit its delegations"
+    for server, issuer in sorted(granted - wanted):
+        yield Drift.EXTRA_TRUST, f"it believes issuer {issuer[:12]} of {server}, and should not"
+    for server, issuer in sorted(wanted - granted):
+        yield Drift.MISSING, f"it does not believe issuer {issuer[:12]} of {server}"
+    for name in sorted(wanted_denials(audit.view, lines)):
+        public = audit.recorded.credentials[name].public
+        if public is not None and public.spki_digest not in bundle.denied:
+            yield (
+                Drift.EXTRA_TRUST,
+                f"it does not deny {_short(audit.recorded.credentials[name])}, which leaked",
+            )
 
 
 def _orphaned(
     audit: _Audit,
     listens: set[HostName],
     valid: frozenset[tuple[HostName, SpkiDigest]],
+    bundle: HeldBundle | None,
 ) -> Iterator[tuple[Drift, str]]:
     for server in sorted(listens):
         survey = audit.surveys.get(server)
         if survey is None or survey.current is None:
             continue
         key = next((h.key for h in survey.credentials if h.name == survey.current and not h.disarmed), None)
-        if key is not None and (server, key) not in valid:
+        if key is not None and (server, key) not in valid and not _vouched(audit, server, key, bundle):
             yield Drift.ORPHANED, f"it does not trust the key {server} uses now ({key[:12]})"
+
+
+def _vouched(audit: _Audit, server: HostName, key: SpkiDigest, bundle: HeldBundle | None) -> bool:
+    """Whether a bundle lets an issuer vouch for the key, whose certificate has not ended."""
+    credential = audit.by_key.get(key)
+    if bundle is None or credential is None or key in bundle.denied or server not in credential.issuers:
+        return False
+    issuer = audit.recorded.issuer_of(credential, server)
+    return any(
+        (one.server, one.issuer) == (server, issuer)
+        and audit.now <= credential.ends + timedelta(seconds=one.grace)
+        for one in bundle.delegations
+    )
 
 
 def _short(credential: Credential) -> str:

@@ -17,9 +17,7 @@ def broken_edges(recorded: Recorded) -> Iterator[tuple[HostName, HostName]]:
             record = recorded.agents.get(agent)
             if not signing or (record is not None and record.given_up):
                 continue
-            trusted = [
-                {line.credential for line in bundle.lines if line.server == server}
-                for bundle in recorded.bundles(agent)
-            ]
-            if not trusted or any(signing - known for known in trusted):
+            bundles = tuple(recorded.bundles(agent))
+            believed = all(b.believes(recorded.line(server, c), c) for b in bundles for c in signing)
+            if not bundles or not believed:
                 yield server, agent

@@ -13,16 +13,17 @@ from orchestrator.inventory.model import HostName
 from orchestrator.keys.material import Random
 from orchestrator.policy.desired import Origin, PlaybookName
 from orchestrator.rotation import visits as vs
-from orchestrator.rotation.bundles import Press, wanted_lines
+from orchestrator.rotation.bundles import Press, wanted_denials, wanted_lines
 from orchestrator.rotation.errands import Errand, ServerErrands, joined, making
 from orchestrator.rotation.holdups import Block, Holdups, Wait
-from orchestrator.rotation.lifecycle import ENDED, KeyState, Phase, Step
+from orchestrator.rotation.leftovers import to_destroy, to_retire
+from orchestrator.rotation.lifecycle import Phase, Step
 from orchestrator.rotation.patience import over_budget, to_waive
 from orchestrator.rotation.prolonging import in_use, last_call, to_prolong, uncertified
-from orchestrator.rotation.recorded import Intent, Proof, Recorded, RolloutId, TrustLine
+from orchestrator.rotation.recorded import Installed, Intent, Proof, Recorded, RolloutId, TrustLine
 from orchestrator.rotation.standing import View
 from orchestrator.rotation.tombstones import Endings
-from orchestrator.rotation.visits import Claim, CredentialId
+from orchestrator.rotation.visits import Claim, CredentialId, Voucher
 
 GETTING_READY = frozenset({Step.MAKE, Step.CERTIFY, Step.STAGE})
 
@@ -38,6 +39,7 @@ class Decision:
         destroy: keys to destroy in the vault.
         prolong: keys in use to certify anew, since nothing else moves, each with its new end.
         prolong_at: the next instant at which there may be one.
+        retire: issuers whose keys are to be destroyed, by what these are called.
         waits, blocks: why servers stand still.
         ended: rollouts that have nothing left to do.
         waive: agents that have been away for longer than the playbook waits, with what that costs.
@@ -51,6 +53,7 @@ class Decision:
     destroy: tuple[CredentialId, ...] = ()
     prolong: tuple[tuple[CredentialId, datetime], ...] = ()
     prolong_at: datetime | None = None
+    retire: tuple[str, ...] = ()
     waits: tuple[Wait, ...] = ()
     blocks: tuple[Block, ...] = ()
     ended: tuple[RolloutId, ...] = ()
@@ -66,7 +69,7 @@ class Decision:
     @property
     def at_home(self) -> bool:
         """Whether there is anything to do without visiting a host."""
-        made = self.make or self.certify or self.destroy or self.prolong
+        made = self.make or self.certify or self.destroy or self.retire or self.prolong
         return bool(made or self.ended or self.waive or self.halt)
 
     @property
@@ -78,7 +81,7 @@ class Decision:
             return Phase.STAGE
         if "activate" in kinds:
             return Phase.ACTIVATE
-        if kinds & {"disarm", "erase"} or self.destroy:
+        if kinds & {"disarm", "erase"} or self.destroy or self.retire:
             return Phase.RETIRE
         return Phase.PUBLISH if kinds else Phase.DONE
 
@@ -158,6 +161,8 @@ class _Round:
         )
         self._press = Press(recorded)
         self._unsettled: set[HostName] = set()
+        self._destroy = to_destroy(self._view, playbook, self._all_steps)
+        self._retire = to_retire(recorded, playbook)
 
     def decision(self) -> Decision:
         errands: dict[HostName, Errand] = {}
@@ -193,7 +198,8 @@ class _Round:
             make=self._to_make(),
             certify=(*self._to_certify(), *self._to_certify_anew()),
             errands=tuple(errands.values()),
-            destroy=self._to_destroy(),
+            destroy=self._destroy,
+            retire=self._retire,
             waits=waits,
             blocks=blocks,
             paused=self._paused,
@@ -240,14 +246,20 @@ class _Round:
         }
 
     def _trusts_compromised(self, agent: HostName) -> bool:
-        bundles = self._recorded.bundles(agent)
-        return any(self._view.compromised(line.credential) for bundle in bundles for line in bundle.lines)
+        return any(
+            line.credential and self._view.compromised(line.credential)
+            for bundle in self._recorded.bundles(agent)
+            for line in bundle.lines
+        ) or any(
+            wanted_denials(self._view, frozenset(bundle.lines)) - set(bundle.denied)
+            for bundle in self._recorded.bundles(agent)
+        )
 
     def _same_but_longer(self, agent: HostName) -> Errand | None:
         """The visit that brings the agent later ends of the keys it trusts, and nothing else."""
         recorded = self._recorded
         lines = frozenset(line for bundle in recorded.bundles(agent) for line in bundle.lines)
-        if not any(recorded.credentials[line.credential].prolonged for line in lines):
+        if not any(line.credential and recorded.credentials[line.credential].prolonged for line in lines):
             return None
         errand = self._agent_errand(agent, lines)
         return errand if errand is not None and errand.intent.bundle is not None else None
@@ -258,12 +270,13 @@ class _Round:
         record = recorded.agents[agent]
         if not lines and record.installed is None and agent not in recorded.pending:
             return None
-        bundle, installed = self._press.bundle(lines)
+        denied = wanted_denials(self._view, lines)
+        bundle, installed = self._press.bundle(lines, denied)
         have = recorded.settled_bundle(agent)
-        if have is None or have.content != installed.content:
+        if have is None or not self._is_as_good(have, installed):
             proved, claims = self._claims(lines)
             intent = Intent(host=agent, bundle=installed, proves=proved)
-            had = {line.credential for before in recorded.bundles(agent) for line in before.lines}
+            had = {ln.credential for b in recorded.bundles(agent) for ln in b.lines if ln.credential}
             ends = self._endings.told(had - {line.credential for line in lines})
             order = vs.Trust(bundle=bundle, claims=claims, ends=ends)
             return Errand(host=agent, orders=(order,), intent=intent)
@@ -273,27 +286,43 @@ class _Round:
         intent = Intent(host=agent, proves=proved)
         return Errand(host=agent, orders=(vs.Check(claims=claims),), intent=intent)
 
+    def _is_as_good(self, have: Installed, wanted: Installed) -> bool:
+        """Whether a bundle says what it should; one that denies more, for no more reason, is as good."""
+        if have.content == wanted.content:
+            return True
+        if not set(have.denied) > set(wanted.denied):
+            return False
+        _, kept = self._press.bundle(frozenset(wanted.lines), frozenset(have.denied))
+        return have.content == kept.content
+
     def _to_prove(self, agent: HostName, lines: frozenset[TrustLine]) -> frozenset[TrustLine]:
-        """The lines whose proof is missing, too old, or of a signature from before the switch."""
+        """The lines of targets whose proof is missing, too old, or of a signature from before the switch."""
         return frozenset(
             line
             for line in lines
-            if not self._view.proves(agent, line) or agent in self._view.unconfirmed(line.server)
+            if line == self._view.target_line(line.server)
+            and (not self._view.proves(agent, line.server) or agent in self._view.unconfirmed(line.server))
         )
 
     def _claims(self, lines: frozenset[TrustLine]) -> tuple[tuple[Proof, ...], tuple[Claim, ...]]:
         """The claims an agent can verify for these lines: those for what its servers should end up with."""
-        pairs = [
-            (Proof(line=line, nonce=claim.challenge.nonce), claim)
-            for line in sorted(lines)
-            if line.credential == self._recorded.servers[line.server].target
-            and (claim := self._claim(line)) is not None
-        ][: vs.PROOFS_A_VISIT]
+        pairs: list[tuple[Proof, Claim]] = []
+        for line in sorted(lines):
+            target = self._view.target(line.server)
+            if target is None or line != self._recorded.line(line.server, target):
+                continue
+            placement = self._recorded.servers[line.server].placements.get(target)
+            if placement is None or placement.claim is None:
+                continue
+            claim, algorithm = placement.claim, None
+            if line.issuer:
+                known = self._recorded.credentials[target]
+                algorithm = known.key.algorithm
+                voucher = Voucher(certificate_pem=known.certificates[line.server], issuer=line.issuer)
+                claim = replace(claim, voucher=voucher)
+            pairs.append((Proof(line=line, nonce=claim.challenge.nonce, algorithm=algorithm), claim))
+        pairs = pairs[: vs.PROOFS_A_VISIT]
         return tuple(proof for proof, _ in pairs), tuple(claim for _, claim in pairs)
-
-    def _claim(self, line: TrustLine) -> Claim | None:
-        placement = self._recorded.servers[line.server].placements.get(line.credential)
-        return placement.claim if placement is not None else None
 
     def _is_early(self, agent: HostName, errands: Mapping[HostName, Errand]) -> bool:
         """Whether one of the agent's servers will have something new for it after this round."""
@@ -324,29 +353,9 @@ class _Round:
             and (target := self._view.target(server)) is not None
         )
 
-    def _to_destroy(self) -> tuple[CredentialId, ...]:
-        """Keys that nobody signs with, wants or trusts: the vault's copy goes with the servers'."""
-        waived = self._recorded.waived(self._playbook)
-        trusted = {
-            credential
-            for by_credential in self._view.trusting.values()
-            for credential, agents in by_credential.items()
-            if any(agent not in waived for agent in agents)
-        }
-        held = {c for server in self._all_steps for c in self._recorded.may_hold(server)}
-        return tuple(
-            sorted(
-                credential.id
-                for credential in self._recorded.credentials.values()
-                if credential.in_vault
-                and credential.state in {KeyState.RETIRED, *ENDED}
-                and credential.id not in trusted | held
-            ),
-        )
-
     def _ended(self) -> Iterator[RolloutId]:
         running = self._recorded.running(self._playbook)
-        if running is None or self._unsettled or self._to_destroy():
+        if running is None or self._unsettled or self._destroy or self._retire:
             return
         uncertain = self._recorded.pending.keys() & {*self._agents, *self._steps}
         if not uncertain and all(step is Step.DONE for step in self._steps.values()):

@@ -11,13 +11,13 @@ from datetime import datetime
 from typing import Literal
 
 from orchestrator.inventory.model import Endpoint, HostName
-from orchestrator.keys.material import PublicKey
+from orchestrator.keys.material import PublicKey, SpkiDigest
 from orchestrator.keys.revocation import Revoked
 from orchestrator.keys.token import Token
 from orchestrator.policy.desired import Desired, KeySpec, PlaybookName, ScopeName
 from orchestrator.rotation.lifecycle import KeyState
 from orchestrator.rotation.observed import HostSurvey
-from orchestrator.rotation.recorded import Intent, RolloutId
+from orchestrator.rotation.recorded import NO_ISSUER, Intent, RolloutId
 from orchestrator.rotation.visits import CredentialId, Outcome
 
 
@@ -75,7 +75,11 @@ class CrlSigned:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewCredential:
-    """A credential that is to be made; its id is recorded before anything is."""
+    """A credential that is to be made; its id is recorded before anything is.
+
+    Attributes:
+        delegated: whether agents are to believe it by its certificate.
+    """
 
     id: CredentialId
     scope: ScopeName
@@ -83,6 +87,7 @@ class NewCredential:
     servers: tuple[HostName, ...]
     not_before: datetime
     not_after: datetime
+    delegated: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -175,12 +180,17 @@ class KeyMade:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Certified:
-    """The issuer has certified a key for one server; both PEM."""
+    """An issuer has certified a key for one server; both PEM.
+
+    Attributes:
+        issuer: the SPKI digest of its key; empty: the issuer that the fleet was founded with; ``FOREIGN``.
+    """
 
     credential: CredentialId
     server: HostName
     certificate_pem: str
     chain_pem: str
+    issuer: SpkiDigest = NO_ISSUER
     kind: Literal["certified"] = "certified"
 
 
@@ -197,6 +207,35 @@ class KeyProlonged:
     until: datetime
     reason: str
     kind: Literal["key-prolonged"] = "key-prolonged"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IssuerKeyIntended:
+    """The controller is about to make a key for another issuer, and to keep it under this name."""
+
+    record: str
+    kind: Literal["issuer-key-intended"] = "issuer-key-intended"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IssuerAdded:
+    """The root has certified another issuer, which certifies from now on; what the one before certified goes.
+
+    Attributes:
+        certificate: PEM.
+    """
+
+    record: str
+    certificate: str
+    kind: Literal["issuer-added"] = "issuer-added"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IssuerKeyDestroyed:
+    """An issuer's key is gone: no bundle carries the issuer, and no server has a certificate of its."""
+
+    record: str
+    kind: Literal["issuer-key-destroyed"] = "issuer-key-destroyed"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -356,6 +395,9 @@ Event = (
     | KeyMade
     | Certified
     | KeyProlonged
+    | IssuerKeyIntended
+    | IssuerAdded
+    | IssuerKeyDestroyed
     | VisitsIntended
     | VisitsEnded
     | HostsSurveyed

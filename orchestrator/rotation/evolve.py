@@ -10,6 +10,7 @@ from datetime import datetime
 from types import MappingProxyType
 from typing import TypeVar, assert_never
 
+from orchestrator.keys.authority import ISSUER_KEY
 from orchestrator.keys.bundle import Position
 from orchestrator.keys.revocation import SignedCrl
 from orchestrator.rotation import events as ev
@@ -18,6 +19,7 @@ from orchestrator.rotation.outcomes import ended, failing
 from orchestrator.rotation.recorded import (
     AgentRecord,
     Credential,
+    IssuerRecord,
     Lease,
     Recorded,
     Rollout,
@@ -39,6 +41,9 @@ MOVES_NOTHING = (
     ev.KeyMade,
     ev.Certified,
     ev.KeyProlonged,
+    ev.IssuerKeyIntended,
+    ev.IssuerAdded,
+    ev.IssuerKeyDestroyed,
     ev.RolloutPaused,
     ev.RolloutResumed,
     ev.AgentsWaived,
@@ -86,13 +91,16 @@ def _apply(recorded: Recorded, event: ev.Event, at: datetime) -> Recorded:
                 root=event.root,
                 issuer=event.issuer,
                 token=event.token,
+                issuers=(IssuerRecord(record=ISSUER_KEY, certificate=event.issuer, since=at),),
                 generation=1,
                 position=Position(epoch=1, sequence=0),
             )
         case ev.RootRenewed():
             return replace(recorded, root=event.certificate_pem)
         case ev.IssuerRenewed():
-            return replace(recorded, issuer=event.certificate_pem)
+            record = recorded.own_issuer(None).record
+            renewed = _issuer(recorded, record, certificate=event.certificate_pem)
+            return replace(renewed, issuer=event.certificate_pem)
         case ev.CrlSigned():
             return _crl_signed(recorded, event, at)
         case ev.RolloutStarted():
@@ -130,6 +138,13 @@ def _apply(recorded: Recorded, event: ev.Event, at: datetime) -> Recorded:
                 prolonged_why=event.reason,
                 uncertified=frozenset(recorded.credentials[event.credential].certificates),
             )
+        case ev.IssuerKeyIntended():
+            return replace(recorded, issuers=(*recorded.issuers, IssuerRecord(record=event.record)))
+        case ev.IssuerAdded():
+            made = _issuer(recorded, event.record, certificate=event.certificate, since=at)
+            return replace(made, issuer=event.certificate)
+        case ev.IssuerKeyDestroyed():
+            return _issuer(recorded, event.record, kept=False)
         case ev.VisitsIntended():
             given = [intent.bundle.position for intent in event.intents if intent.bundle is not None]
             return replace(
@@ -193,6 +208,7 @@ def _start(recorded: Recorded, event: ev.RolloutStarted, at: datetime) -> Record
             grace=desired.certificate.grace,
             state=KeyState.GENERATED,
             state_since=at,
+            delegated=new.delegated,
         )
     for known in recorded.credentials.values():
         if known.playbook == desired.playbook and known.in_flight < desired.messages.in_flight:
@@ -242,6 +258,7 @@ def _certified(recorded: Recorded, event: ev.Certified) -> Recorded:
         event.credential,
         certificates=_with(known.certificates, server, event.certificate_pem),
         chains=_with(known.chains, server, event.chain_pem),
+        issuers=_with(known.issuers, server, event.issuer),
         uncertified=known.uncertified - {server},
         superseded=_with(known.superseded, server, earlier) if earlier else known.superseded,
     )
@@ -284,6 +301,16 @@ def _finish(recorded: Recorded, event: ev.RolloutEnded, at: datetime) -> Recorde
 def _credential(recorded: Recorded, credential: CredentialId, **changes: object) -> Recorded:
     after = replace(recorded.credentials[credential], **changes)  # type: ignore[arg-type]  # named at each call
     return replace(recorded, credentials=_with(recorded.credentials, credential, after))
+
+
+def _issuer(recorded: Recorded, record: str, **changes: object) -> Recorded:
+    if record not in {issuer.record for issuer in recorded.issuers}:
+        raise KeyError(record)
+    after = (
+        replace(issuer, **changes) if issuer.record == record else issuer  # type: ignore[arg-type]  # as above
+        for issuer in recorded.issuers
+    )
+    return replace(recorded, issuers=tuple(after))
 
 
 def _rollout(recorded: Recorded, rollout: RolloutId, **changes: object) -> Recorded:

@@ -15,7 +15,7 @@ from orchestrator.errors import RefusedError
 from orchestrator.inventory.model import HostName
 from orchestrator.keys.material import Random
 from orchestrator.policy.desired import Desired, Origin, ScopeName
-from orchestrator.rotation.bundles import Press
+from orchestrator.rotation.bundles import Press, wanted_denials
 from orchestrator.rotation.capabilities import refuse_unable_hosts
 from orchestrator.rotation.events import Entry, NewCredential, RolloutStarted
 from orchestrator.rotation.evolve import evolve
@@ -26,6 +26,7 @@ from orchestrator.rotation.observed import HostSurvey
 from orchestrator.rotation.recognition import refuse_newer_hosts
 from orchestrator.rotation.recorded import Recorded, RolloutId, Standing, TrustLine
 from orchestrator.rotation.rekey import candidate, new_credential, reason_to_rekey
+from orchestrator.rotation.settle import proof_of
 from orchestrator.rotation.standing import View
 from orchestrator.rotation.visits import CredentialId
 from orchestrator.rotation.waves import cut_waves
@@ -253,13 +254,11 @@ def _server_changes(view: View, server: HostName) -> Iterable[str]:
 
 def _agent_change(view: View, press: Press, agent: HostName) -> Change | None:
     recorded = view.recorded
-    record = recorded.agents[agent]
     listens = view.listens.get(agent, frozenset())
-    final = {
-        TrustLine(server=server, credential=target)
-        for server in listens & recorded.servers.keys()
-        if (target := view.target(server)) is not None
-    }
+    final = frozenset(
+        line for server in listens & recorded.servers.keys() if (line := view.target_line(server)) is not None
+    )
+    denied = wanted_denials(view, final)
     have = {line for bundle in recorded.bundles(agent) for line in bundle.lines}
     added, dropped = sorted(final - have), sorted(have - final)
     what: list[str] = []
@@ -267,12 +266,16 @@ def _agent_change(view: View, press: Press, agent: HostName) -> Change | None:
         what.append(f"trusts {_lines(view, added)}, and proves it")
     if dropped:
         what.append(f"drops {_lines(view, dropped)}")
+    if have and (newly := denied - {c for bundle in recorded.bundles(agent) for c in bundle.denied}):
+        what.append(f"denies {_names(view, newly)}")
     if not what and have:
-        _, installed = press.bundle(frozenset(final))
         current = recorded.settled_bundle(agent)
+        # What it denies for longer than needed goes with its next bundle, and is no reason for one.
+        kept = denied | set(current.denied if current is not None else ())
+        _, installed = press.bundle(final, kept)
         if current is None or current.content != installed.content:
             what.append("gets its trust bundle again")
-        elif not final <= record.proven.keys():
+        elif any(proof_of(recorded, agent, line.server) is None for line in final):
             what.append("proves its trust bundle")
     if not what:
         return None
@@ -287,10 +290,9 @@ def _names(view: View, credentials: Iterable[CredentialId]) -> str:
 
 
 def _lines(view: View, lines: Iterable[TrustLine]) -> str:
-    servers: dict[CredentialId, list[HostName]] = {}
+    servers: dict[str, list[HostName]] = {}
     for line in lines:
-        servers.setdefault(line.credential, []).append(line.server)
-    parts = [
-        f"{name_of(view.recorded.credentials[c])} for {', '.join(names)}" for c, names in servers.items()
-    ]
-    return "; ".join(sorted(parts))
+        known = view.recorded.credentials.get(line.credential)
+        what = name_of(known) if known is not None else f"whatever issuer {line.issuer[:12]} certifies"
+        servers.setdefault(what, []).append(line.server)
+    return "; ".join(sorted(f"{what} for {', '.join(names)}" for what, names in servers.items()))

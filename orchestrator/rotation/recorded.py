@@ -6,22 +6,56 @@ intent of a visit whose end is not known stays in ``pending``, and every questio
 had not (S3).
 """
 
-import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from enum import StrEnum
 from types import MappingProxyType
 from typing import NewType
 
+from orchestrator.errors import IssuerError
 from orchestrator.inventory.model import Endpoint, HostName
 from orchestrator.keys.bundle import Position
-from orchestrator.keys.material import PublicKey
+from orchestrator.keys.material import SpkiDigest
 from orchestrator.keys.revocation import Revoked, SignedCrl
 from orchestrator.keys.token import Token
-from orchestrator.policy.desired import Desired, KeySpec, Origin, PlaybookName, ScopeName
-from orchestrator.rotation.lifecycle import KeyState
-from orchestrator.rotation.visits import Challenge, Claim, CredentialId
+from orchestrator.policy.desired import Desired, PlaybookName
+from orchestrator.rotation.credentials import Credential, IssuerRecord
+from orchestrator.rotation.holdings import (
+    FOREIGN,
+    NO_ISSUER,
+    SIGNING,
+    Evidence,
+    Installed,
+    Intent,
+    Placement,
+    Proof,
+    Standing,
+    TrustLine,
+)
+from orchestrator.rotation.visits import CredentialId
+
+__all__ = [
+    "FOREIGN",
+    "NOWHERE",
+    "NO_ISSUER",
+    "SIGNING",
+    "AgentRecord",
+    "Contact",
+    "Credential",
+    "Evidence",
+    "Installed",
+    "Intent",
+    "IssuerRecord",
+    "Lease",
+    "Placement",
+    "Proof",
+    "Recorded",
+    "Rollout",
+    "RolloutId",
+    "ServerRecord",
+    "Standing",
+    "TrustLine",
+]
 
 RolloutId = NewType("RolloutId", str)
 """64 random bits as 16 lowercase hex digits."""
@@ -29,117 +63,6 @@ RolloutId = NewType("RolloutId", str)
 
 NOWHERE = Position(epoch=0, sequence=0)
 """Before the first bundle."""
-
-
-class Evidence(StrEnum):
-    """How we know that a host holds a key."""
-
-    INTENDED = "intended"
-    """A visit was meant to bring it; whether it did is not known."""
-    REPORTED = "reported"
-    """The visit that brought it said so, with a proof where one is possible."""
-    SURVEYED = "surveyed"
-    """A survey found it."""
-
-
-class Standing(StrEnum):
-    """Where a credential lies on a server."""
-
-    MADE = "made"
-    """Its key was made there and waits for a certificate."""
-    STAGED = "staged"
-    """Beside the one in use, never used yet."""
-    ACTIVE = "active"
-    STANDBY = "standby"
-    """Was in use, and a revert still reaches it."""
-    DISARMED = "disarmed"
-    """No revert reaches it; waits to be erased."""
-
-
-SIGNING = frozenset({Standing.ACTIVE, Standing.STANDBY})
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Placement:
-    """One credential on one server.
-
-    Attributes:
-        since: when it took this standing.
-        claim: the last signature the server made with it that the controller has verified.
-        certificate: SHA-256 (hex) of the bytes of its certificate there; empty: none, or not known.
-    """
-
-    standing: Standing
-    since: datetime
-    evidence: Evidence
-    claim: Claim | None = None
-    certificate: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, order=True)
-class TrustLine:
-    """An agent accepts this server with this credential; two lines are equal whatever their ``since``."""
-
-    server: HostName
-    credential: CredentialId
-    since: datetime | None = field(default=None, compare=False)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Installed:
-    """A bundle on an agent.
-
-    Attributes:
-        digest: of its files.
-        content: of what it says apart from its position; empty when it says something unknown to the ledger.
-        lines: sorted.
-    """
-
-    position: Position
-    digest: str
-    content: str
-    lines: tuple[TrustLine, ...]
-    evidence: Evidence = Evidence.INTENDED
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Proof:
-    """An agent has verified, or is asked to verify, what a server signed.
-
-    Attributes:
-        line: the server, and the credential it signed with.
-        nonce: what was signed: which of the server's signatures it was.
-        at: when it was verified; None: it is asked for.
-    """
-
-    line: TrustLine
-    nonce: str
-    at: datetime | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Intent:
-    """What a visit that was sent out may have done to its host.
-
-    Attributes:
-        stages: credentials it may have brought (or had made there).
-        activates: the credential it may have put into use.
-        disarms, erases: credentials it may have put away.
-        bundle: the bundle it may have installed.
-        proves: the proofs it asks an agent for, in the order of the claims.
-        challenges: what it asks a server to sign, by credential.
-        certificates: SHA-256 (hex) of the certificates it may have brought, by credential.
-    """
-
-    host: HostName
-    stages: tuple[CredentialId, ...] = ()
-    activates: CredentialId | None = None
-    disarms: tuple[CredentialId, ...] = ()
-    erases: tuple[CredentialId, ...] = ()
-    bundle: Installed | None = None
-    proves: tuple[Proof, ...] = ()
-    challenges: Mapping[CredentialId, Challenge] = field(default_factory=dict)
-    certificates: Mapping[CredentialId, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -190,80 +113,6 @@ class Contact:
     failing_since: datetime | None = None
     reason: str = ""
     skew: timedelta = timedelta(0)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Credential:
-    """One generation of a scope's key.
-
-    Every server of the scope has a certificate of its own over the one key, ending with the cryptoperiod,
-    so that a server can join without the others noticing.
-
-    Attributes:
-        servers: whom it was made for.
-        not_before, not_after: its cryptoperiod.
-        in_flight: the longest time that any playbook it was used under lets its messages live (S7).
-        grace: how long after its end agents accept it.
-        public: None: not made yet.
-        certificates: PEM by server.
-        chains: PEM by server, from the issuer up to and without the root.
-        state_since: when it took its state.
-        in_vault: whether the vault may hold its private key.
-        ended: ``compromised`` or ``lost``, when a person has said so.
-        ended_why: the person's reason.
-        prolonged: until when it is kept in use, past ``not_after``, since its successor is kept waiting.
-        prolonged_why: what its successor waits for.
-        uncertified: servers whose certificate has yet to be made anew for that end.
-        superseded: SHA-256 (hex) of the certificates each server was given before the present one.
-    """
-
-    id: CredentialId
-    playbook: PlaybookName
-    scope: ScopeName
-    key: KeySpec
-    servers: tuple[HostName, ...]
-    created: datetime
-    not_before: datetime
-    not_after: datetime
-    in_flight: timedelta
-    grace: timedelta
-    state: KeyState
-    state_since: datetime
-    public: PublicKey | None = None
-    certificates: Mapping[HostName, str] = field(default_factory=dict)
-    chains: Mapping[HostName, str] = field(default_factory=dict)
-    in_vault: bool = False
-    ended: KeyState | None = None
-    ended_why: str = ""
-    prolonged: datetime | None = None
-    prolonged_why: str = ""
-    uncertified: frozenset[HostName] = frozenset()
-    superseded: Mapping[HostName, frozenset[str]] = field(default_factory=dict)
-
-    @property
-    def is_to_be_made_there(self) -> bool:
-        """Whether its server has yet to make it."""
-        return self.public is None and self.key.origin is Origin.SERVER
-
-    @property
-    def compromised(self) -> bool:
-        """Whether somebody else may have it."""
-        return self.ended is KeyState.COMPROMISED
-
-    @property
-    def ends(self) -> datetime:
-        """The end of its certificates: that of its cryptoperiod, or later where its successor waits."""
-        return self.prolonged or self.not_after
-
-    @property
-    def expires(self) -> datetime:
-        """From when on agents refuse it (``exp`` in bundles, S10)."""
-        return self.ends + self.grace
-
-    def certificate_digest(self, server: HostName) -> str | None:
-        """SHA-256 (hex) of the certificate that a server is to have; None: it has none yet."""
-        issued = self.certificates.get(server)
-        return hashlib.sha256(issued.encode()).hexdigest() if issued is not None else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -319,8 +168,9 @@ class Recorded:
         version: the number of the last entry; 0: an empty ledger.
         head: the digest (hex) of the last entry.
         fleet: the fleet's id; empty: not founded yet.
-        root, issuer: certificates (PEM) of the root and the issuing CA.
+        root, issuer: certificates (PEM) of the root and the issuing CA that certifies now.
         token: the one that keeps their private keys; None: the home does.
+        issuers: every issuer there has been, in the order in which they were thought of.
         generation: of the fence.
         position: of the last bundles given out.
         playbooks: what each playbook asked for when its last rollout started.
@@ -340,6 +190,7 @@ class Recorded:
     root: str = ""
     issuer: str = ""
     token: Token | None = None
+    issuers: tuple[IssuerRecord, ...] = ()
     generation: int = 0
     position: Position = NOWHERE
     playbooks: Mapping[PlaybookName, Desired] = field(default_factory=dict)
@@ -355,6 +206,47 @@ class Recorded:
     unmet: Mapping[HostName, str] = field(default_factory=dict)
     crl: SignedCrl | None = None
     revoked: Mapping[str, Revoked] = field(default_factory=dict)
+
+    def line(self, server: HostName, credential: CredentialId) -> TrustLine:
+        """What an agent has to hold to accept what the server signs with a credential.
+
+        Of a credential that is not certified yet it is what it will be if the fleet's own issuer does that.
+        """
+        known = self.credentials[credential]
+        if not known.delegated:
+            return TrustLine(server=server, credential=credential)
+        certified = server in known.issuers
+        issuer = self.issuer_of(known, server) if certified else self.own_issuers()[-1].key
+        return TrustLine(server=server, issuer=issuer)
+
+    def issuer_of(self, credential: Credential, server: HostName) -> SpkiDigest:
+        """Who has certified a credential for a server; ``FOREIGN``: none of the fleet's own."""
+        return credential.issuers[server] or self.own_issuers()[0].key
+
+    def own_issuers(self) -> tuple[IssuerRecord, ...]:
+        """The fleet's own issuers, of which the last certifies now."""
+        return tuple(issuer for issuer in self.issuers if issuer.certificate)
+
+    def own_issuer(self, key: SpkiDigest | None) -> IssuerRecord:
+        """The fleet's own issuer of a key; for None the one that certifies now.
+
+        Raises:
+            IssuerError: there is none.
+        """
+        own = self.own_issuers()
+        found = own[-1] if key is None else next((issuer for issuer in own if issuer.key == key), None)
+        if found is None:
+            raise IssuerError(f"issuer {key} is none of this fleet's")
+        return found
+
+    def is_replaced(self, issuer: SpkiDigest) -> bool:
+        """Whether it is one of the fleet's own, and another one certifies now."""
+        earlier = self.own_issuers()[:-1]
+        return any(one.key == issuer for one in earlier)
+
+    def carried_issuers(self, bundle: Installed) -> tuple[SpkiDigest, ...]:
+        """The issuers that a bundle carries."""
+        return bundle.issuers or (self.own_issuers()[0].key,)
 
     def given_up(self, host: HostName) -> bool:
         """Whether nobody visits the host any more."""

@@ -9,7 +9,7 @@ from datetime import datetime
 
 from orchestrator.inventory.model import HostName
 from orchestrator.keys.material import Random
-from orchestrator.policy.desired import Desired, Origin, Scope
+from orchestrator.policy.desired import Desired, Origin, Policy, Scope
 from orchestrator.policy.expiry import due_at
 from orchestrator.rotation.events import NewCredential
 from orchestrator.rotation.lifecycle import ENDED, KeyState
@@ -77,6 +77,8 @@ def reason_to_rekey(
     before = recorded.playbooks.get(desired.playbook)
     if before is not None and not _same_issuer(before, desired):
         return "its certificate is to come from another issuer"
+    if any(recorded.is_replaced(recorded.issuer_of(known, server)) for server in known.issuers):
+        return "another issuer has replaced the one that certified its key"
     due = due_at(known.id, known.not_before, known.not_after, desired.certificate)
     if not paused and due <= now:
         return "its key is due"
@@ -136,4 +138,5 @@ def new_credential(scope: Scope, desired: Desired, *, now: datetime, random: Ran
         servers=scope.servers,
         not_before=begin,
         not_after=begin + desired.certificate.lifetime,
+        delegated=desired.policy is Policy.DELEGATED,
     )

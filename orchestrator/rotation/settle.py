@@ -35,9 +35,18 @@ class Facts:
     unproven: frozenset[CredentialId]
 
 
-def proof_of(recorded: Recorded, agent: HostName, line: TrustLine) -> Proof | None:
-    """The agent's last proof of a line with the bundle it certainly uses."""
-    return proofs_of(recorded, agent).get(line)
+def proof_of(recorded: Recorded, agent: HostName, server: HostName) -> Proof | None:
+    """The agent's last proof, with the bundle it certainly uses, of what the server is to end up with.
+
+    Of a server that an issuer vouches for it is proof of the issuer, the name and the kind of key.
+    """
+    target = recorded.servers[server].target
+    if target is None:
+        return None
+    proof = proofs_of(recorded, agent).get(recorded.line(server, target))
+    if proof is None or (proof.line.issuer and proof.algorithm != recorded.credentials[target].key.algorithm):
+        return None
+    return proof
 
 
 def proofs_of(recorded: Recorded, agent: HostName) -> Mapping[TrustLine, Proof]:
@@ -47,36 +56,53 @@ def proofs_of(recorded: Recorded, agent: HostName) -> Mapping[TrustLine, Proof]:
     return recorded.agents[agent].proven
 
 
-def collect(recorded: Recorded) -> Facts:
+def collect(recorded: Recorded, at: datetime) -> Facts:
     """The facts that key states follow from; linear in hosts and lines."""
     wanted = {
-        server: TrustLine(server=server, credential=record.target)
-        for server, record in recorded.servers.items()
-        if record.target is not None
+        server: record.target for server, record in recorded.servers.items() if record.target is not None
     }
     unproven = {
-        line.credential
-        for server, line in wanted.items()
-        if (placement := recorded.servers[server].placements.get(line.credential)) is None
-        or placement.claim is None
+        target
+        for server, target in wanted.items()
+        if (placement := recorded.servers[server].placements.get(target)) is None or placement.claim is None
     }
     for trust_set in (t for desired in recorded.playbooks.values() for t in desired.trust_sets):
-        asked = {line for server in trust_set.servers if (line := wanted.get(server)) is not None}
+        asked = {recorded.line(s, wanted[s]): wanted[s] for s in trust_set.servers if s in wanted}
+        delegated = [line for line in asked if line.issuer]
         for agent in trust_set.agents:
-            unproven |= {line.credential for line in asked.difference(proofs_of(recorded, agent))}
-    everyone = set(recorded.agents) | set(recorded.pending)
+            proofs = proofs_of(recorded, agent)
+            unproven |= {asked[line] for line in asked.keys() - proofs.keys()}
+            unproven |= {asked[s] for s in delegated if proof_of(recorded, agent, s.server) is None}
     return Facts(
         signing=frozenset(c for server in recorded.servers for c in recorded.may_sign(server)),
         held=frozenset(c for server in recorded.servers for c in recorded.may_hold(server)),
-        trusted=frozenset(
-            line.credential
-            for agent in everyone
-            for bundle in recorded.bundles(agent)
-            for line in bundle.lines
-        ),
-        wanted=frozenset(line.credential for line in wanted.values()),
+        trusted=_trusted(recorded, frozenset(wanted.values()), at),
+        wanted=frozenset(wanted.values()),
         unproven=frozenset(unproven),
     )
+
+
+def _trusted(recorded: Recorded, wanted: frozenset[CredentialId], at: datetime) -> frozenset[CredentialId]:
+    """Keys that some agent may trust.
+
+    An agent that believes an issuer knows no key. It counts as trusting those that servers are to use, and
+    those that leaked, until it denies them or their certificates have ended; any other is trusted by nobody
+    once nobody has it.
+    """
+    everyone = set(recorded.agents) | set(recorded.pending)
+    bundles = [bundle for agent in everyone for bundle in recorded.bundles(agent)]
+    lines = {line for bundle in bundles for line in bundle.lines}
+    trusted = {line.credential for line in lines if line.credential}
+    if not any(line.issuer for line in lines):
+        return frozenset(trusted)
+    for credential in recorded.credentials.values():
+        leaked = credential.compromised and credential.expires > at
+        if not credential.delegated or not (leaked or credential.id in wanted):
+            continue
+        told = {recorded.line(server, credential.id) for server in credential.certificates} & lines
+        if told and (not leaked or any(b.believes(line, credential.id) for b in bundles for line in told)):
+            trusted.add(credential.id)
+    return frozenset(trusted)
 
 
 def state_of(credential: Credential, facts: Facts) -> KeyState:
@@ -102,7 +128,7 @@ def settle(recorded: Recorded, *, at: datetime) -> Recorded:
     Raises:
         ValueError: a key would make a move that the table does not know.
     """
-    facts = collect(recorded)
+    facts = collect(recorded, at)
     changed: dict[CredentialId, Credential] = {}
     for credential in recorded.credentials.values():
         state = state_of(credential, facts)

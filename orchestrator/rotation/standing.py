@@ -13,7 +13,7 @@ from typing import Self, assert_never
 from orchestrator.inventory.model import HostName
 from orchestrator.policy.desired import Prove, RolloutSpec
 from orchestrator.rotation.lifecycle import STEPS, SUSPENDED, Step
-from orchestrator.rotation.recorded import Recorded, Rollout, Standing, TrustLine
+from orchestrator.rotation.recorded import Credential, Recorded, Rollout, Standing, TrustLine
 from orchestrator.rotation.settle import proof_of
 from orchestrator.rotation.visits import CredentialId
 
@@ -24,14 +24,15 @@ class View:
 
     Attributes:
         listeners: the agents that are to listen to a server.
-        trusting: the agents that may trust a server with a credential, by line.
+        trusting: the agents that may hold a line of trust in a server.
     """
 
     recorded: Recorded
     now: datetime
     listens: Mapping[HostName, frozenset[HostName]]
     listeners: Mapping[HostName, tuple[HostName, ...]]
-    trusting: Mapping[HostName, Mapping[CredentialId, tuple[HostName, ...]]]
+    trusting: Mapping[HostName, Mapping[TrustLine, tuple[HostName, ...]]]
+    _kept: dict[str, tuple[Credential, ...]] = field(default_factory=dict)
     _unproven: dict[HostName, tuple[HostName, ...]] = field(default_factory=dict)
     _unconfirmed: dict[HostName, frozenset[HostName]] = field(default_factory=dict)
     _undecided: dict[tuple[HostName, ...], tuple[HostName, ...]] = field(default_factory=dict)
@@ -39,26 +40,43 @@ class View:
     @classmethod
     def of(cls, recorded: Recorded, now: datetime) -> Self:
         """The view of a record."""
-        trusting: dict[HostName, dict[CredentialId, list[HostName]]] = {}
+        trusting: dict[HostName, dict[TrustLine, list[HostName]]] = {}
         for agent in sorted({*recorded.agents, *recorded.pending}):
             if (record := recorded.agents.get(agent)) is not None and record.given_up:
                 continue
             for line in {line for bundle in recorded.bundles(agent) for line in bundle.lines}:
-                trusting.setdefault(line.server, {}).setdefault(line.credential, []).append(agent)
+                trusting.setdefault(line.server, {}).setdefault(line, []).append(agent)
         return cls(
             recorded=recorded,
             now=now,
             listens=recorded.listens(),
             listeners=recorded.listeners(),
             trusting={
-                server: {credential: tuple(agents) for credential, agents in by_credential.items()}
-                for server, by_credential in trusting.items()
+                server: {line: tuple(agents) for line, agents in by_line.items()}
+                for server, by_line in trusting.items()
             },
         )
 
     def target(self, server: HostName) -> CredentialId | None:
         """What the server is to end up with."""
         return self.recorded.servers[server].target
+
+    def target_line(self, server: HostName) -> TrustLine | None:
+        """What agents have to hold to believe the server in the end."""
+        target = self.target(server)
+        return self.recorded.line(server, target) if target is not None else None
+
+    def renews(self, server: HostName) -> bool:
+        """Whether agents go on to believe the server by what they believe it by, and only its key changes."""
+        target = self.target(server)
+        if target is None or not self.recorded.credentials[target].delegated:
+            return False
+        wanted = self.recorded.credentials[target].key.algorithm
+        return any(
+            self.recorded.line(server, old) == self.recorded.line(server, target)
+            and self.recorded.credentials[old].key.algorithm is wanted
+            for old in self.recorded.may_sign(server) - {target}
+        )
 
     def staged(self, server: HostName) -> bool:
         """Whether the server has its target beside or in use, and has signed with it."""
@@ -73,12 +91,30 @@ class View:
     def outgoing(self, server: HostName) -> tuple[CredentialId, ...]:
         """Credentials that the server, or agents for it, still have and are to lose."""
         record = self.recorded.servers[server]
-        known = {*self.recorded.may_hold(server), *self.trusting.get(server, {})}
-        return tuple(sorted(known - {record.target}))
+        trusted = {line.credential for line in self.trusting.get(server, {}) if line.credential}
+        return tuple(sorted({*self.recorded.may_hold(server), *trusted} - {record.target}))
+
+    def outgoing_lines(self, server: HostName) -> tuple[TrustLine, ...]:
+        """What agents hold for the server, and are to lose."""
+        return tuple(sorted(self.trusting.get(server, {}).keys() - {self.target_line(server)}))
 
     def compromised(self, credential: CredentialId) -> bool:
         """Whether somebody else may have the key, so that S1, S6 and S7 no longer protect it."""
         return self.recorded.credentials[credential].compromised
+
+    @property
+    def leaked(self) -> tuple[Credential, ...]:
+        """Leaked credentials that agents believe by a certificate which has not ended."""
+        if "leaked" not in self._kept:
+            self._kept["leaked"] = tuple(
+                credential
+                for credential in self.recorded.credentials.values()
+                if credential.compromised
+                and credential.delegated
+                and credential.public is not None
+                and credential.expires > self.now
+            )
+        return self._kept["leaked"]
 
     def is_urgent(self, server: HostName) -> bool:
         """Whether the server may be signing with a compromised key: it waits for nobody then."""
@@ -121,23 +157,23 @@ class View:
         return self._unproven[server]
 
     def _find_unproven(self, server: HostName) -> Iterator[HostName]:
-        target = self.target(server)
-        if target is None:
+        if self.target(server) is None:
             return
-        line = TrustLine(server=server, credential=target)
         for agent in self.listeners.get(server, ()):
-            if agent not in self.waived(server) and not self.proves(agent, line):
+            if agent not in self.waived(server) and not self.proves(agent, server):
                 yield agent
 
-    def proves(self, agent: HostName, line: TrustLine) -> bool:
-        """Whether the agent's proof of a line counts: of the bundle it uses, and young enough (S6).
+    def proves(self, agent: HostName, server: HostName) -> bool:
+        """Whether the agent's proof of the server's target counts: of the bundle it uses, young enough (S6).
 
-        Once the server has switched, age no longer matters.
+        Once the server has switched, age no longer matters; nor does it where the server only renews its key,
+        since what was proven is what the agent believes the server by every day.
         """
-        proof = proof_of(self.recorded, agent, line)
+        proof = proof_of(self.recorded, agent, server)
         if proof is None or proof.at is None:
             return False
-        return self.active(line.server) or proof.at + self.spec(line.server).proof_age > self.now
+        settled = self.active(server) or self.renews(server)
+        return settled or proof.at + self.spec(server).proof_age > self.now
 
     def unconfirmed(self, server: HostName) -> frozenset[HostName]:
         """The agents that have yet to verify what the server signed after its switch."""
@@ -154,17 +190,19 @@ class View:
         if not (canary or (switched and self.spec(server).prove is Prove.DIRECT)):
             return
         claim = record.placements[record.target].claim
-        line = TrustLine(server=server, credential=record.target)
+        delegated = self.recorded.credentials[record.target].delegated
         for agent in self.listeners.get(server, ()):
-            proof = proof_of(self.recorded, agent, line)
+            proof = proof_of(self.recorded, agent, server)
             seen = proof is not None and claim is not None and proof.nonce == claim.challenge.nonce
-            if agent not in rollout.waived and not seen:
+            # Whoever has proven the issuer before the rollout began has nothing new to prove.
+            known = delegated and proof is not None and proof.at is not None and proof.at <= rollout.started
+            if agent not in rollout.waived and not seen and not known:
                 yield agent
 
     def trusting_outgoing(self, server: HostName) -> Iterator[HostName]:
         """The agents that may still trust the server with a credential it is to lose."""
-        for credential in self.outgoing(server):
-            for agent in self.trusting.get(server, {}).get(credential, ()):
+        for line in self.outgoing_lines(server):
+            for agent in self.trusting[server][line]:
                 if agent not in self.waived(server):
                     yield agent
 
@@ -182,6 +220,20 @@ class View:
         if credential in record.cleared:
             return record.cleared[credential] + self.recorded.credentials[credential].in_flight
         return self.now
+
+    def line_droppable_at(self, line: TrustLine) -> datetime | None:
+        """From when on agents may drop a line: once no credential that it covers is needed any more (S7)."""
+        if line.credential:
+            return self.droppable_at(line.server, line.credential)
+        record = self.recorded.servers[line.server]
+        covered = (
+            credential
+            for credential in (*self.recorded.may_sign(line.server), *record.cleared)
+            if self.recorded.line(line.server, credential) == line
+        )
+        instants = [self.droppable_at(line.server, credential) for credential in covered]
+        known = [instant for instant in instants if instant is not None]
+        return None if len(known) < len(instants) else max(known, default=self.now)
 
     def in_flight(self, server: HostName) -> frozenset[CredentialId]:
         """Credentials it cannot sign with any more, while messages signed with them may be under way."""
@@ -291,7 +343,8 @@ class View:
 
     def waits_until(self, server: HostName) -> datetime | None:
         """The latest instant before which agents must keep an old credential; None: none is ahead."""
-        old = {*self.outgoing(server), *self.in_flight(server)} - {self.target(server)}
-        instants = [self.droppable_at(server, credential) for credential in old]
+        old = {self.recorded.line(server, c) for c in (*self.outgoing(server), *self.in_flight(server))}
+        old |= set(self.outgoing_lines(server))
+        instants = [self.line_droppable_at(line) for line in old - {self.target_line(server)}]
         ahead = [instant for instant in instants if instant is not None and instant > self.now]
         return max(ahead, default=None)

@@ -128,15 +128,18 @@ def _unfamiliar(recorded: Recorded, held: HeldBundle, before: Installed | None, 
         if credential.public is not None
     }
     known = {line: line.since for line in before.lines} if before is not None else {}
+    issuers = {issuer.key for issuer in recorded.own_issuers()}
     found = {
         TrustLine(server=edge.server, credential=by_key[edge.key])
         for edge in held.edges
         if edge.key in by_key
-    }
+    } | {TrustLine(server=d.server, issuer=d.issuer) for d in held.delegations if d.issuer in issuers}
     return Installed(
         position=held.position,
         digest=held.digest,
         content="",
         lines=tuple(replace(line, since=known.get(line) or at) for line in sorted(found)),
         evidence=Evidence.SURVEYED,
+        issuers=held.issuers,
+        denied=tuple(sorted(by_key[key] for key in held.denied if key in by_key)),
     )

@@ -27,6 +27,7 @@ _NUMBERS: tuple[tuple[str, Callable[[Row], str]], ...] = (
     ("one leaked key: servers to rekey", lambda row: f"{row.leak.servers}"),
     ("… agents to visit", lambda row: f"{row.leak.agents}"),
     ("… edges an attacker can speak on", lambda row: f"{row.leak.edges}"),
+    ("the issuer's key leaked: edges", lambda row: f"{row.leak.issuer_edges}"),
     ("needs", lambda row: row.note or "-"),
 )
 

@@ -74,7 +74,10 @@ def test_every_answer_has_its_documented_shape_as_json(make_fleet: MakeFleet) ->
     assert (proven["holds"], proven["proven"], len(proven["edges"])) == (True, 2, 2)
     assert keyrelay.json("ledger", "verify").keys() == {"entries", "head"}
     compared = keyrelay.json("policy", "compare", SHARED, *INVENTORY)["plays"][0]
-    assert [row["policy"] for row in compared["policies"]] == ["shared", "per-group", "per-server"]
+    assert [row["policy"] for row in compared["policies"]] == [
+        "shared", "per-group", "per-server", "delegated",
+    ]  # fmt: skip
+
     assert compared["measured"] is True
     status = keyrelay.json("lab", "status", "lab")
     assert [host["running"] for host in status["hosts"]] == [True, True, True]

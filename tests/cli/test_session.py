@@ -45,8 +45,8 @@ def test_the_main_job_from_the_choice_of_a_policy_to_redistribution_on_expiry(
     )
     try:
         compared = keyrelay("policy", "compare", SHARED, *INVENTORY).ended(0)
-        assert compared.line("keys in use").split()[-3:] == ["1", "2", "3"]
-        assert compared.line("edges an attacker").split()[-3:] == ["24", "16", "8"]
+        assert compared.line("keys in use").split()[-4:] == ["1", "2", "3", "3"]
+        assert compared.line("edges an attacker").split()[-4:] == ["24", "16", "8", "8"]
         assert "recommended: per-server" in compared.out
 
         keyrelay("apply", SHARED, *INVENTORY, "--yes").ended(0).line("done: 11 hosts changed")

@@ -63,6 +63,18 @@ def test_each_name_has_a_key_of_its_own(keyring: Keyring) -> None:
     verifies(keyring, ISSUER_KEY, issuer)
 
 
+def test_a_key_that_was_destroyed_is_gone_and_the_others_are_there(keyring: Keyring) -> None:
+    keyring.make(ROOT_KEY)
+    for name in (ISSUER_KEY, "issuer-2"):
+        keyring.make(name)
+    keyring.destroy("issuer-2")
+    keyring.destroy("issuer-2")
+    with pytest.raises(VaultError):
+        keyring.open("issuer-2")
+    keyring.open(ISSUER_KEY)
+    keyring.open(ROOT_KEY)
+
+
 @pytest.mark.parametrize("name", [ROOT_KEY, ISSUER_KEY])
 def test_a_key_that_was_never_made_is_not_there(keyring: Keyring, name: str) -> None:
     with pytest.raises(VaultError):

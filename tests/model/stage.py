@@ -14,7 +14,7 @@ from orchestrator.rotation.evolve import fold
 from orchestrator.rotation.recorded import Recorded
 from tests import fake_host
 from tests.fake_state import HostState
-from tests.fakes import NOON, FakeController
+from tests.fakes import NOON, FakeController, FakeKeyring, FakeVault
 from tests.model import material
 from tests.model.state import State
 from tests.world import Silent
@@ -74,6 +74,7 @@ class Stage:
             fleet=self,
             ledger=self.ledger,
             vault=self.ledger.vault,
+            keys=FakeKeyring(FakeVault(), self.numbers),
             issuer=material.CannedIssuer(),
             controller=FakeController(),
             progress=Silent(),

@@ -215,7 +215,7 @@ def test_an_order_goes_to_the_issuer_that_it_names(script: Script, tmp_path: Pat
     certified(tmp_path)
     own = make_issuer(ROOT, new_signer(random), fleet="ours", now=NOW, lifetime=730 * DAY, random=random)
     chosen = ChosenIssuer(
-        own=EmbeddedIssuer(authority=lambda: own, random=random), vault=FakeVault(), random=random
+        own=EmbeddedIssuer(opened=lambda _: own, random=random), vault=FakeVault(), random=random
     )
     named = CertificateOrder(
         names=NAMES,

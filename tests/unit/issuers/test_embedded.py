@@ -31,7 +31,7 @@ def issuer(root: Authority) -> Issuer:
     authority = make_issuer(
         root, new_signer(random), fleet="orchard", now=NOW, lifetime=730 * DAY, random=random
     )
-    return EmbeddedIssuer(authority=lambda: authority, random=random)
+    return EmbeddedIssuer(opened=lambda _: authority, random=random)
 
 
 @pytest.fixture

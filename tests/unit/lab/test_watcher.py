@@ -1,10 +1,12 @@
 import hashlib
 import subprocess
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from orchestrator.lab.watcher import Witness
+from tests.forgeries import SERVER, Forge
 
 
 @pytest.fixture
@@ -51,6 +53,52 @@ def test_a_key_that_is_missing_ended_or_of_another_server_is_a_moment(witness: W
     witness.look()
     assert (witness.looks, witness.moments) == (1, 1)
     assert witness.examples[0].startswith("a with bundle 1.1 does not trust")
+
+
+@pytest.fixture(scope="module")
+def forge(tmp_path_factory: pytest.TempPathFactory) -> Forge:
+    return Forge(tmp_path_factory.mktemp("forge"), now=datetime.now(UTC))  # noqa: TID251 - openssl's own clock
+
+
+def vouched(witness: Witness, forge: Forge, certificate: str, *, denied: str = "") -> None:
+    """The server has a certificate, and the agent believes the forge's issuer of it."""
+    credential = witness.servers["s"] / "server" / "credentials" / "one"
+    (credential / "key.pem").write_bytes(forge.pair().private.reveal())
+    (credential / "cert.pem").write_text(certificate)
+    issuer = forge.issuer.public_key.spki_digest
+    witness.servers = {SERVER: witness.servers["s"]}
+    install(witness, "1.1", "")
+    bundle = witness.agents["a"] / "agent" / "current"
+    (bundle / "delegations").write_text(f"{SERVER} {issuer} 0\n")
+    (bundle / "denied").write_text(denied)
+    (bundle / "issuers").mkdir()
+    (bundle / "issuers" / f"{issuer}.pem").write_text(forge.issuer.pem)
+
+
+def test_an_agent_that_believes_the_certificate_in_use_trusts_it(witness: Witness, forge: Forge) -> None:
+    vouched(witness, forge, forge.real)
+    witness.look()
+    assert (witness.looks, witness.moments) == (1, 0)
+
+
+def test_a_certificate_of_another_issuer_is_a_moment(witness: Witness, forge: Forge) -> None:
+    forged = {one.name: one.certificate_pem for one in forge.forgeries}
+    vouched(witness, forge, forged["of another issuer of the same name"])
+    witness.look()
+    assert witness.moments == 1
+
+
+def test_a_certificate_of_another_name_is_a_moment(witness: Witness, forge: Forge) -> None:
+    forged = {one.name: one.certificate_pem for one in forge.forgeries}
+    vouched(witness, forge, forged["for another name"])
+    witness.look()
+    assert witness.moments == 1
+
+
+def test_a_denied_key_is_a_moment(witness: Witness, forge: Forge) -> None:
+    vouched(witness, forge, forge.real, denied=f"{forge.pair().public.spki_digest} 9\n")
+    witness.look()
+    assert witness.moments == 1
 
 
 def test_a_server_that_has_no_key_in_use_is_not_looked_at(witness: Witness) -> None:

@@ -20,7 +20,7 @@ HOSTS = (*SERVERS[:2], *AGENTS[:2])
 
 
 def wanted(policy: Policy, *, origin: Origin, servers: int, agents: int) -> Desired:
-    narrow = Origin.CONTROLLER if policy is not Policy.PER_SERVER else origin
+    narrow = Origin.CONTROLLER if policy in {Policy.SHARED, Policy.PER_GROUP} else origin
     return desired(policy, servers=SERVERS[:servers], agents=AGENTS[:agents], origin=narrow)
 
 

@@ -22,6 +22,7 @@ from tests.fake_state import HostState
 from tests.mortal import KilledError
 from tests.world import AGENTS, SERVERS, World, desired
 
+OF_ONE_SERVER = frozenset({Policy.PER_SERVER, Policy.DELEGATED})
 HOSTS = (*SERVERS, *AGENTS)
 EXAMPLES = int(os.environ.get("KEYRELAY_HISTORIES", "40"))
 TROUBLES: Sequence[Mapping[str, object]] = (
@@ -92,7 +93,7 @@ def playbooks(draw: st.DrawFn, names: Sequence[str]) -> Desired:
     theirs = SERVERS if len(names) == 1 else SERVERS[:2] if name == "main" else SERVERS[1:]
     servers = draw(st.lists(st.sampled_from(theirs), unique=True, min_size=1))
     narrow = draw(st.lists(st.sampled_from(servers), unique=True, min_size=1))
-    origin = draw(st.sampled_from(list(Origin))) if policy is Policy.PER_SERVER else Origin.CONTROLLER
+    origin = draw(st.sampled_from(list(Origin))) if policy in OF_ONE_SERVER else Origin.CONTROLLER
     soak = draw(st.sampled_from([timedelta(0), timedelta(minutes=10)]))
     wanted = desired(
         policy,

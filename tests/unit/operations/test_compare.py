@@ -2,7 +2,7 @@ from datetime import UTC, datetime, timedelta
 
 from orchestrator.inventory.model import HostName
 from orchestrator.operations.compare import mean_seconds
-from orchestrator.rotation.events import Entry, Event, HostsSurveyed, VisitsEnded, VisitsIntended
+from orchestrator.rotation.events import Entry, Event, HostsSurveyed, LeaseTaken, VisitsEnded, VisitsIntended
 from orchestrator.rotation.visits import Unchanged
 
 BEGAN = datetime(2031, 1, 1, tzinfo=UTC)
@@ -37,10 +37,17 @@ def test_a_batch_counts_as_many_rounds_as_it_needs() -> None:
     assert mean_seconds(batches, concurrency=1) == (2 + 6) / 33
 
 
+def test_a_lease_that_is_renewed_meanwhile_does_not_hide_a_long_batch() -> None:
+    renewal = LeaseTaken(holder="one", until=BEGAN + timedelta(hours=1))
+    assert mean_seconds(history((0, VisitsIntended(intents=())), (30, renewal), (90, ended(1)))) == 90.0
+
+
 def test_only_outcomes_that_follow_their_intents_are_measured() -> None:
     survey = HostsSurveyed(surveys={}, failures={})
-    cut_short = history((0, VisitsIntended(intents=())), (100, survey), (101, ended(1)))
+    cut_short = history((0, VisitsIntended(intents=())), (100, survey), (101, survey))
     assert mean_seconds(cut_short) is None
+    twice = history((0, VisitsIntended(intents=())), (2, ended(1)), (101, ended(1)))
+    assert mean_seconds(twice) == 2.0
     again = history((0, VisitsIntended(intents=())), (100, VisitsIntended(intents=())), (101, ended(1)))
     assert mean_seconds(again) == 1.0
 

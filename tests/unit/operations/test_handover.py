@@ -23,7 +23,7 @@ def world() -> World:
 
 @pytest.mark.parametrize(
     ("policy", "keys"),
-    [(Policy.SHARED, 1), (Policy.PER_GROUP, 2), (Policy.PER_SERVER, 3)],
+    [(Policy.SHARED, 1), (Policy.PER_GROUP, 2), (Policy.PER_SERVER, 3), (Policy.DELEGATED, 3)],
 )
 def test_a_first_apply_gives_each_scope_its_key(world: World, policy: Policy, keys: int) -> None:
     applied = world.apply(desired(policy))

@@ -56,6 +56,8 @@ def refused_from(world: World, agent: HostName, server: HostName) -> datetime:
     bundle = world.fleet.hosts[agent].bundle
     assert bundle is not None
     live = world.live_key(server)
+    if any(delegation.server == server for delegation in bundle.delegations):
+        return certificate_end(world, server) + bundle.delegations[0].grace
     (expires,) = (k.expires for k in bundle.keys if server in k.servers and k.public.spki_digest == live)
     assert expires is not None
     return expires
@@ -212,7 +214,11 @@ IN_WAVES = RolloutSpec(soak=timedelta(minutes=10), waves=(Share(number=1), Share
 @st.composite
 def fleets(draw: st.DrawFn) -> Desired:
     policy = draw(st.sampled_from(list(Policy)))
-    origin = draw(st.sampled_from(list(Origin))) if policy is Policy.PER_SERVER else Origin.CONTROLLER
+    origin = (
+        draw(st.sampled_from(list(Origin)))
+        if policy in {Policy.PER_SERVER, Policy.DELEGATED}
+        else Origin.CONTROLLER
+    )
     return desired(
         policy,
         servers=SERVERS[:2],

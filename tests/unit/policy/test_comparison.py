@@ -35,10 +35,17 @@ class Walk:
     """One handover of some keys at once, made visit by visit on a fleet whose edges are all written out."""
 
     def __init__(
-        self, keys: list[list[str]], listens: dict[str, set[str]], spec: RolloutSpec, *, generate: bool
+        self,
+        keys: list[list[str]],
+        listens: dict[str, set[str]],
+        spec: RolloutSpec,
+        *,
+        generate: bool,
+        vouched: bool,
     ) -> None:
         servers = [server for key in keys for server in key]
-        agents = sorted(agent for agent, heard in listens.items() if heard & set(servers))
+        heard_by = sorted(agent for agent, heard in listens.items() if heard & set(servers))
+        agents = [] if vouched else heard_by
         batches = [servers] if generate else []
         batches += [servers, agents]
         waves = cut_waves([HostName(server) for server in servers], spec)
@@ -136,17 +143,20 @@ def check_row(
     held = Counter(
         {agent: sum(bool(heard & set(scope.servers)) for scope in scopes) for agent, heard in listens.items()}
     )
+    vouched = row.policy is Policy.DELEGATED
     assert row.keys == len(scopes)
-    assert row.held_at_rest.most == max(held.values())
-    assert row.held_at_rest.mean == pytest.approx(sum(held.values()) / len(held))
-    assert row.held_in_handover.most == 2 * max(held.values())
+    assert row.held_at_rest.most == (1 if vouched else max(held.values()))
+    assert row.held_at_rest.mean == pytest.approx(1 if vouched else sum(held.values()) / len(held))
+    assert row.held_in_handover.most == (1 if vouched else 2 * max(held.values()))
+    assert row.leak.issuer_edges == (len(edges) if vouched else 0)
     assert row.leak.servers == max(len(scope.servers) for scope in scopes)
     assert row.leak.agents == max(
         sum(bool(heard & set(scope.servers)) for heard in listens.values()) for scope in scopes
     )
     assert row.leak.edges == max(sum(server in scope.servers for server, _ in edges) for scope in scopes)
     wide = any(len(scope.servers) > 1 for scope in scopes)
-    assert bool(row.note) is (wide and playbook.key.origin is Origin.SERVER)
+    lives_too_long = vouched and playbook.certificate.lifetime > timedelta(days=90)
+    assert bool(row.note) is (lives_too_long or (wide and playbook.key.origin is Origin.SERVER))
 
 
 def check_upkeep(
@@ -161,9 +171,14 @@ def check_upkeep(
     keys = [[str(server) for server in scope.servers] for scope in scopes]
     spec = playbook.rollout.spec()
     generate = playbook.key.origin is Origin.SERVER and all(len(key) == 1 for key in keys)
-    each = [Walk([key], listens, spec, generate=generate) for key in keys]
-    everything = Walk(keys, listens, spec, generate=generate)
+    vouched = row.policy is Policy.DELEGATED
+    each = [Walk([key], listens, spec, generate=generate, vouched=vouched) for key in keys]
+    everything = Walk(keys, listens, spec, generate=generate, vouched=vouched)
     messages = playbook.messages.validity + 2 * playbook.messages.clock_skew
+    lifetime = playbook.certificate.lifetime
+    if vouched:
+        messages = timedelta(0)
+        lifetime = lifetime if lifetime <= timedelta(days=90) else timedelta(days=7)
     assert row.rotation.visits == max(walk.visits for walk in each)
     assert (row.rotation.visits, row.rotation.hosts) in {(walk.visits, len(walk.hosts)) for walk in each}
     assert row.rotation_of_all.visits == everything.visits
@@ -171,7 +186,7 @@ def check_upkeep(
     assert row.rotation_of_all.work == everything.work(seconds=seconds, concurrency=concurrency)
     assert row.rotation_of_all.wait == everything.soaks * playbook.rollout.soak + messages
     assert row.rotation_of_all.duration == row.rotation_of_all.work + row.rotation_of_all.wait
-    turns = 365 / (playbook.certificate.lifetime / timedelta(days=1) * float(playbook.certificate.renew_at))
+    turns = 365 / (lifetime / timedelta(days=1) * float(playbook.certificate.renew_at))
     for year, walks in ((row.together, [everything]), (row.apart, each)):
         work = sum((walk.work(seconds=seconds, concurrency=concurrency) for walk in walks), timedelta())
         hour = timedelta(hours=1)
@@ -193,13 +208,31 @@ def uniform(servers: int, agents: int, *, sites: int = 1, **fields: Any) -> Comp
 
 def test_the_policies_come_in_the_order_of_their_security() -> None:
     comparison = uniform(6, 10, sites=3)
-    assert [row.policy for row in comparison.rows] == [Policy.SHARED, Policy.PER_GROUP, Policy.PER_SERVER]
+    assert [row.policy for row in comparison.rows] == list(Policy)
     rows = [row_of(comparison, policy) for policy in Policy]
-    assert [row.keys for row in rows] == [1, 3, 6]
-    for weaker, stronger in pairwise(rows):
+    assert [row.keys for row in rows] == [1, 3, 6, 6]
+    for weaker, stronger in pairwise(rows[:3]):
         assert weaker.leak.edges > stronger.leak.edges
         assert weaker.apart.visits < stronger.apart.visits
         assert weaker.together.visits == stronger.together.visits
+
+
+def test_a_delegated_key_costs_what_one_of_a_server_does_and_its_renewal_touches_no_agent() -> None:
+    certificate = {"lifetime": "7d", "renew_at": "1/2", "grace": "1d"}
+    comparison = uniform(6, 1000, policy="delegated", certificate=certificate)
+    per_server, delegated = (row_of(comparison, p) for p in (Policy.PER_SERVER, Policy.DELEGATED))
+    assert (delegated.leak.servers, delegated.leak.agents, delegated.leak.edges) == (1, 1000, 1000)
+    assert delegated.leak.issuer_edges == comparison.edges == 6000
+    assert per_server.leak.issuer_edges == 0
+    assert (delegated.rotation.hosts, delegated.rotation.visits) == (1, 4)
+    assert (delegated.rotation_of_all.hosts, delegated.rotation_of_all.visits) == (6, 24)
+    assert delegated.note == ""
+
+
+def test_certificates_that_live_too_long_to_be_believed_are_counted_with_a_week() -> None:
+    row = row_of(uniform(6, 10), Policy.DELEGATED)
+    assert row.note == "certificate.lifetime: 7d"
+    assert row.together.handovers == pytest.approx(365 / (7 * 2 / 3))
 
 
 def test_groups_are_proposed_where_the_playbook_names_none() -> None:
@@ -249,33 +282,50 @@ def test_per_server_is_recommended_where_its_upkeep_is_bearable() -> None:
     )
 
 
-def test_keys_made_on_their_servers_leave_one_policy() -> None:
-    recommendation = uniform(3, 8, policy="per-server", key={"origin": "server"}).recommendation
+def test_keys_made_on_their_servers_leave_policies_of_one_server() -> None:
+    origin = {"origin": "server"}
+    recommendation = uniform(3, 8, policy="per-server", key=origin).recommendation
     assert recommendation.policy is Policy.PER_SERVER
     assert "cannot be shared" in recommendation.reasons[0]
+    assert uniform(60, 10, policy="per-server", key=origin).recommendation.policy is Policy.DELEGATED
+    hardly = uniform(900, 10, policy="per-server", key=origin, rollout=SLOW).recommendation
+    assert hardly.policy is Policy.PER_SERVER
+    assert hardly.reasons[-1].startswith("per-server all the same")
 
 
-def test_per_group_is_recommended_where_agents_would_hold_too_many_keys() -> None:
+def test_delegated_is_recommended_where_agents_would_hold_too_many_keys() -> None:
     recommendation = uniform(60, 10, sites=6).recommendation
+    assert recommendation.policy is Policy.DELEGATED
+    assert recommendation.reasons[0] == "per-server: an agent would hold 60 keys, above 50"
+    assert "can speak on 600 edges, so guard it well" in recommendation.reasons[2]
+
+
+SLOW = {"waves": ["100%"], "soak": "2h"}
+"""So that many short-lived certificates keep a handover under way all the time."""
+
+
+def test_per_group_is_recommended_where_short_lived_certificates_are_too_much() -> None:
+    recommendation = uniform(60, 10, sites=6, rollout=SLOW).recommendation
     assert recommendation.policy is Policy.PER_GROUP
     assert recommendation.reasons[0] == "per-server: an agent would hold 60 keys, above 50"
+    assert recommendation.reasons[1].startswith("delegated: a handover under way for up to")
     assert (
-        recommendation.reasons[1]
+        recommendation.reasons[2]
         == "the servers can be cut by group_by: [site0, site1, site2, site3, site4, site5]"
     )
 
 
 def test_shared_is_recommended_where_nothing_else_is_bearable() -> None:
-    recommendation = uniform(60, 10).recommendation
+    recommendation = uniform(60, 10, rollout=SLOW).recommendation
     assert recommendation.policy is Policy.SHARED
     assert recommendation.reasons[0] == "per-server: an agent would hold 60 keys, above 50"
-    assert recommendation.reasons[1].startswith("per-group does not apply")
+    assert recommendation.reasons[2].startswith("per-group does not apply")
 
 
 def test_groups_that_are_hardly_smaller_than_the_fleet_are_not_recommended() -> None:
     names = [f"s{number}" for number in range(60)]
     inventory = inventory_of({"servers": names, "agents": ["a"], "most": names[:50], "rest": names[50:]})
-    recommendation = compare(playbook_of(), inventory).recommendation
+    recommendation = compare(playbook_of(rollout=SLOW), inventory).recommendation
     assert recommendation.policy is Policy.SHARED
     assert (
         "per-group: one leaked key would still open 50 of 60 edges, more than half" in recommendation.reasons
@@ -320,6 +370,7 @@ def test_the_visits_are_those_that_a_handover_makes(policy: Policy, prove: Prove
         policy=policy.value,
         group_by=["north", "south"],
         rollout={"waves": [1, "50%"], "prove": prove.value},
+        certificate={"lifetime": "80d"},
     )
     world, wanted = World(), cut(playbook, inventory, digest="")
     world.apply(wanted)

@@ -49,12 +49,13 @@ def test_a_shipped_playbook_is_read(path: Path) -> None:
     assert play.name == "Server-to-agent authentication"
 
 
-def test_the_shipped_playbooks_are_the_three_policies_and_one_for_the_timer() -> None:
+def test_the_shipped_playbooks_are_the_four_policies_and_one_for_the_timer() -> None:
     policies = {path.stem: load_playbooks(path)[0].policy for path in SHIPPED}
     assert policies == {
         "shared": Policy.SHARED,
         "per-group": Policy.PER_GROUP,
         "per-server": Policy.PER_SERVER,
+        "delegated": Policy.DELEGATED,
         "redistribute-on-expiry": Policy.PER_SERVER,
     }
 
@@ -214,7 +215,11 @@ FIELDS = (
             "6:9: unknown field 'algoritm' in key; allowed here: algorithm, origin",
             "did you mean algorithm?",
         ),
-        ("  policy: delegated", "6:11: policy is 'delegated'; allowed: shared, per-group, per-server", ""),
+        (
+            "  policy: delegate",
+            "6:11: policy is 'delegate'; allowed: shared, per-group, per-server, delegated",
+            "",
+        ),
         (
             "  policy: on",
             f"6:11: policy is on, {NOT_TEXT}shared, per-group, per-server",
@@ -379,6 +384,37 @@ def test_shared_keys_made_on_a_server_are_refused_with_the_reason() -> None:
     assert error.hint == "use policy per-server, or origin: controller"
 
 
+def test_agents_believe_no_authority_but_the_fleets_own() -> None:
+    text = GOOD.replace("per-server", "delegated") + "  certificate: {lifetime: 80d}\n"
+    error = error_of(text + "  issuer: {command: [/our-ca], root: r.pem}\n")
+    assert error.message.startswith("p.yml:7:11: issuer names somebody else's authority; policy delegated")
+
+
+@pytest.mark.parametrize(
+    ("certificate", "message"),
+    [
+        (
+            "{lifetime: 91d}",
+            (
+                "certificate.lifetime is 91d; policy delegated allows at most 90d, since agents believe any "
+                "certificate until it ends"
+            ),
+        ),
+        (
+            "{lifetime: 7d}",
+            "certificate.grace is 30d; policy delegated allows less than the lifetime, 7d",
+        ),
+    ],
+)
+def test_certificates_that_agents_believe_live_for_days(certificate: str, message: str) -> None:
+    text = GOOD.replace("per-server", "delegated")
+    error = error_of(f"{text}  certificate: {certificate}\n")
+    assert error.message == f"p.yml:6:16: {message}"
+    assert error.hint == "for example certificate: {lifetime: 7d, renew_at: 1/2, grace: 1d}"
+    (play,) = read(f"{text}  certificate: {{lifetime: 90d}}\n  key: {{origin: server}}\n")
+    assert play.policy is Policy.DELEGATED
+
+
 def test_a_play_that_does_not_say_how_the_service_takes_a_new_key_is_refused_with_the_choices() -> None:
     error = error_of(GOOD.replace("  service: follows\n", ""))
     assert error.message == (
@@ -426,7 +462,7 @@ def test_all_errors_of_a_file_are_told_at_once_the_first_in_front() -> None:
     error = error_of(text)
     assert error.place == Place(file="p.yml", line=4, column=11)
     assert error.message.splitlines() == [
-        "p.yml:4:11: policy is 'nobody'; allowed: shared, per-group, per-server",
+        "p.yml:4:11: policy is 'nobody'; allowed: shared, per-group, per-server, delegated",
         "and 3 more:",
         "  p.yml:5:12: service is 'x'; allowed: follows",
         f"  p.yml:6:3: agents is missing; {A_PATTERN}",

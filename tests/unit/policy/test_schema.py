@@ -55,7 +55,7 @@ def test_the_schema_accepts_what_the_models_accept(change: dict[str, Any]) -> No
                 "root": "r.pem",
             }
         },
-        {"policy": "delegated"},
+        {"policy": "delegate"},
         {"policy": "per-group"},
         {"policy": "shared", "key": {"origin": "server"}},
         {"name": 7},

@@ -260,7 +260,7 @@ def test_every_server_is_in_one_scope_and_every_agent_in_one_trust_set_or_the_re
     listens = {
         agent: set(select(fleet, hears[HOSTS.index(agent)] or "servers")) & set(servers) for agent in agents
     }
-    play = playbook_of(policy=str(policy), group_by=sorted(groups))
+    play = playbook_of(policy=str(policy), group_by=sorted(groups), certificate={"lifetime": "80d"})
     if not all(listens.values()):
         with pytest.raises(InputError, match="selects no server of the playbook"):
             cut(play, fleet, digest="d")
@@ -299,4 +299,4 @@ def test_a_shipped_playbook_fits_a_fleet_of_two_sites(path: Path) -> None:
     (play,) = load_playbooks(path)
     desired = cut(play, fleet, digest=play.digest)
     assert sorted(desired.servers()) == ["s1", "s2", "s3"]
-    assert len(desired.scopes) == {"shared": 1, "per-group": 2, "per-server": 3}[play.policy]
+    assert len(desired.scopes) == {"shared": 1, "per-group": 2, "per-server": 3, "delegated": 3}[play.policy]

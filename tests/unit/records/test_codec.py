@@ -15,6 +15,7 @@ from orchestrator.keys.bundle import Position
 from orchestrator.keys.material import Algorithm, PublicKey, generate
 from orchestrator.records import codec
 from orchestrator.rotation import events as ev
+from orchestrator.rotation.recorded import TrustLine
 from orchestrator.rotation.visits import Challenge, Changed, CredentialId, Stage, Unreachable
 from tests.fakes import NOON, SeededEntropy
 
@@ -24,6 +25,8 @@ PUBLIC = [generate(algorithm, random=SeededEntropy(algorithm)).public for algori
 
 _numbers = st.integers(0, 2**53 - 1)
 _text = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
+_some_text = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=8)
+_instants = st.none() | st.datetimes(timezones=st.just(UTC))
 _LEAVES: Mapping[object, st.SearchStrategy[Any]] = {
     NoneType: st.none(),
     bool: st.booleans(),
@@ -34,6 +37,10 @@ _LEAVES: Mapping[object, st.SearchStrategy[Any]] = {
     Fraction: st.fractions(),
     PublicKey: st.sampled_from(PUBLIC),
     Position: st.builds(Position, epoch=_numbers, sequence=_numbers),
+    TrustLine: st.one_of(
+        st.builds(TrustLine, server=_text, credential=_some_text, since=_instants),
+        st.builds(TrustLine, server=_text, issuer=_some_text, since=_instants),
+    ),
 }
 
 

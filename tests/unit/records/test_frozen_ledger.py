@@ -40,6 +40,9 @@ LATER = {
         '"endpoints":{},"found":[],"hosts":["server-1"],"kind":"hosts-met","servers":{"server-2":"main"},'
         '"targets":{"server-1":null}}'
     ),
+    "issuer-key-intended": '{"kind":"issuer-key-intended","record":"issuer-0123456789abcdef"}',
+    "issuer-added": '{"certificate":"PEM","kind":"issuer-added","record":"issuer-0123456789abcdef"}',
+    "issuer-key-destroyed": '{"kind":"issuer-key-destroyed","record":"issuer"}',
 }
 """Kinds that came after the file was written, each as it was first written down."""
 HEAD = "b806aaaa153f9aa1dc123a585e54f9efaed4a66745e00a579da1182db3916abd"

@@ -1,0 +1,309 @@
+"""Servers that an issuer vouches for: agents know no key, and are left alone when one is renewed."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import timedelta
+from fractions import Fraction
+
+import pytest
+
+from orchestrator.inventory.model import HostName
+from orchestrator.keys.certificate import parse_certificate
+from orchestrator.keys.material import Algorithm
+from orchestrator.operations.compromise import Ended, end_key
+from orchestrator.operations.prove import prove
+from orchestrator.operations.replace_issuer import rotate_issuer
+from orchestrator.operations.watch import watch_once
+from orchestrator.policy.desired import CertificateSpec, Desired, Origin, Policy, Prove, RolloutSpec, Share
+from orchestrator.ports import CertificateOrder, Issued
+from orchestrator.rotation.lifecycle import KeyState
+from orchestrator.rotation.recorded import TrustLine
+from orchestrator.rotation.visits import Activate, Check, Survey, Trust, Verdict
+from tests.endings import assert_settled
+from tests.world import AGENTS, SERVERS, Silent, World, desired, with_agents
+
+LIFETIME = timedelta(days=7)
+GRACE = timedelta(days=1)
+IN_WAVES = RolloutSpec(
+    soak=timedelta(minutes=10), waves=(Share(number=1), Share(number=100, percent=True)), prove=Prove.DIRECT
+)
+
+
+def wanted(
+    *,
+    servers: Sequence[HostName] = SERVERS,
+    algorithm: Algorithm = Algorithm.ED25519,
+    origin: Origin = Origin.CONTROLLER,
+    rollout: RolloutSpec | None = None,
+) -> Desired:
+    found = desired(Policy.DELEGATED, servers=servers, algorithm=algorithm, origin=origin, rollout=rollout)
+    certificate = CertificateSpec(lifetime=LIFETIME, renew_at=Fraction(1, 2), grace=GRACE)
+    return replace(found, certificate=certificate)
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+def pass_time(world: World, by: timedelta) -> None:
+    world.clock.wait_until(world.clock.now() + by)
+
+
+def changing_visits(world: World, since: int, hosts: Sequence[HostName]) -> list[list[str]]:
+    """The orders of visits to these hosts that were no survey."""
+    return [
+        [order.kind for order in visit.orders]
+        for visit in world.fleet.visits[since:]
+        if visit.endpoint.host in hosts and not isinstance(visit.orders[0], Survey)
+    ]
+
+
+def leak(world: World, server: HostName) -> Ended:
+    target = world.recorded.servers[server].target
+    assert target is not None
+    public = world.recorded.credentials[target].public
+    assert public is not None
+    world.eye.leaked.add(public.spki_digest)
+    return end_key(world.ports, public.thumbprint, lost=False, reason="on a train", wait=timedelta(0))
+
+
+def test_agents_hold_the_issuer_and_names_and_no_key_of_a_server(world: World) -> None:
+    narrow = {AGENTS[0]: SERVERS[:1]}
+    asked = replace(wanted(), trust_sets=desired(listens=narrow).trust_sets)
+    assert world.apply(asked).complete
+    issuer = world.recorded.own_issuers()[-1].key
+    for agent in AGENTS:
+        bundle = world.fleet.hosts[agent].bundle
+        assert bundle is not None
+        assert [key for key in bundle.keys if key.signs] == []
+        assert {(one.server, one.issuer_key, one.grace) for one in bundle.delegations} == {
+            (server, issuer, GRACE) for server in narrow.get(agent, SERVERS)
+        }
+    assert len(world.keys_in_use()) == len(SERVERS)
+    assert world.orphans() == []
+
+
+def test_certificates_are_short_and_backdated_by_twice_the_clock_skew(world: World) -> None:
+    world.apply(wanted())
+    for credential in world.recorded.credentials.values():
+        (server,) = credential.servers
+        certificate = parse_certificate(credential.certificates[server])
+        assert certificate.not_after == credential.not_before + LIFETIME
+        assert certificate.not_before <= credential.not_before - 2 * timedelta(seconds=30)
+
+
+@pytest.mark.parametrize("origin", Origin)
+@pytest.mark.parametrize("rollout", [None, IN_WAVES], ids=["at once", "in waves"])
+def test_servers_renew_their_keys_and_no_agent_is_visited(
+    world: World, origin: Origin, rollout: RolloutSpec | None
+) -> None:
+    asked = wanted(origin=origin, rollout=rollout)
+    world.apply(asked)
+    pass_time(world, timedelta(hours=25))
+    before, bundles = world.keys_in_use(), {a: world.fleet.hosts[a].bundle for a in AGENTS}
+    visits = len(world.fleet.visits)
+
+    pass_time(world, LIFETIME / 2)
+    applied = watch_once(world.ports, asked)
+    while not applied.complete:
+        pass_time(world, timedelta(minutes=10))
+        applied = watch_once(world.ports, asked)
+
+    assert not before & world.keys_in_use()
+    assert len(world.keys_in_use()) == len(SERVERS)
+    assert changing_visits(world, visits, AGENTS) == []
+    assert {a: world.fleet.hosts[a].bundle for a in AGENTS} == bundles
+    assert_settled(world, asked)
+
+
+def test_a_plan_to_renew_names_servers_and_no_agent(world: World) -> None:
+    world.apply(wanted())
+    applied = world.apply(wanted(), new_key=True)
+    assert {change.host for change in applied.prepared.plan.changes} == set(SERVERS)
+
+
+def test_a_renewal_waits_for_no_message_in_flight(world: World) -> None:
+    world.apply(wanted(rollout=RolloutSpec(soak=timedelta(0))))
+    waits = len(world.clock.waits)
+    assert world.apply(wanted(rollout=RolloutSpec(soak=timedelta(0))), new_key=True).complete
+    assert world.clock.waits[waits:] == []
+
+
+def test_an_agent_that_is_away_keeps_no_server_from_renewing(world: World) -> None:
+    world.apply(wanted())
+    before = world.keys_in_use()
+    world.fleet.trouble(AGENTS[0], unreachable="off")
+    applied = world.apply(wanted(), new_key=True)
+    assert not before & world.keys_in_use()
+    assert applied.result is not None
+    assert applied.result.blocks == ()
+    assert world.orphans() == []
+
+
+def test_another_kind_of_key_is_proven_by_agents_with_the_bundle_they_have(world: World) -> None:
+    world.apply(wanted())
+    bundles, visits = {a: world.fleet.hosts[a].bundle for a in AGENTS}, len(world.fleet.visits)
+    assert world.apply(wanted(algorithm=Algorithm.ECDSA_P256)).complete
+    assert {a: world.fleet.hosts[a].bundle for a in AGENTS} == bundles
+    made = changing_visits(world, visits, AGENTS)
+    assert made
+    assert {kind for kinds in made for kind in kinds} == {"check"}
+    kinds = [v.orders[0].kind for v in world.fleet.visits[visits:]]
+    assert kinds.index("check") < kinds.index("activate")
+
+
+def test_a_server_whose_agents_cannot_verify_the_new_kind_does_not_switch(world: World) -> None:
+    world.apply(wanted())
+    before = world.keys_in_use()
+    world.fleet.trouble(AGENTS[0], unreachable="off")
+    applied = world.apply(wanted(algorithm=Algorithm.ECDSA_P256))
+    assert world.keys_in_use() == before
+    assert applied.result is not None
+    assert [block.host for block in applied.result.blocks] == [AGENTS[0]]
+
+
+def test_an_agent_that_joins_proves_the_issuer_for_each_name(world: World) -> None:
+    world.apply(with_agents(wanted(), AGENTS[:1]))
+    keys = world.keys_in_use()
+    assert world.apply(wanted()).complete
+    assert world.keys_in_use() == keys
+    installed = [order for visit in world.fleet.visits for order in visit.orders if isinstance(order, Trust)][
+        -1
+    ]
+    assert {claim.challenge.server for claim in installed.claims} == set(SERVERS)
+    assert all(claim.voucher is not None for claim in installed.claims)
+    assert_settled(world, wanted())
+
+
+def test_a_leaked_key_is_denied_by_its_agents_until_its_certificate_has_ended(world: World) -> None:
+    world.apply(wanted())
+    leaked = world.live_key(SERVERS[0])
+    assert leaked is not None
+    ended = leak(world, SERVERS[0])
+    assert ended.result.complete
+    assert ended.broken == ()
+    assert ended.credential.state is KeyState.REMOVED
+    for agent in AGENTS:
+        bundle = world.fleet.hosts[agent].bundle
+        assert bundle is not None
+        assert [(one.key.spki_digest, one.expires) for one in bundle.denied] == [
+            (leaked, ended.credential.not_after + GRACE)
+        ]
+        assert not world.eye.vouches(agent, SERVERS[0], leaked)
+    assert world.orphans() == []
+
+    pass_time(world, LIFETIME + GRACE)
+    visits = len(world.fleet.visits)
+    world.apply(wanted())
+    assert changing_visits(world, visits, AGENTS) == []
+    world.apply(with_agents(wanted(servers=SERVERS[:2]), AGENTS))
+    bundles = [world.fleet.hosts[agent].bundle for agent in AGENTS]
+    assert [bundle.denied for bundle in bundles if bundle is not None] == [(), (), ()]
+
+
+def test_an_agent_that_was_away_still_believes_the_leaked_key_and_is_named(world: World) -> None:
+    world.apply(wanted())
+    leaked = world.live_key(SERVERS[0])
+    assert leaked is not None
+    world.fleet.trouble(AGENTS[0], unreachable="off")
+    ended = leak(world, SERVERS[0])
+    assert world.live_key(SERVERS[0]) != leaked
+    assert ended.credential.state is KeyState.COMPROMISED
+    assert [block.host for block in (ended.result.blocks)] == [AGENTS[0]]
+    assert world.eye.vouches(AGENTS[0], SERVERS[0], leaked)
+    assert ended.broken == ()
+    world.fleet.heal(AGENTS[0])
+    assert world.apply(wanted()).complete
+    assert not world.eye.vouches(AGENTS[0], SERVERS[0], leaked)
+    assert world.recorded.credentials[ended.credential.id].state is KeyState.REMOVED
+
+
+def test_a_leak_changes_nothing_for_the_other_servers(world: World) -> None:
+    world.apply(wanted())
+    others = {server: world.live_key(server) for server in SERVERS[1:]}
+    leak(world, SERVERS[0])
+    assert {server: world.live_key(server) for server in SERVERS[1:]} == others
+
+
+def test_every_edge_can_be_proven_at_any_time(world: World) -> None:
+    world.apply(wanted())
+    edges = prove({}, ledger=world.ledger, fleet=world.fleet, entropy=world.entropy, progress=Silent())
+    assert len(edges) == len(AGENTS) * len(SERVERS)
+    assert {edge.detail for edge in edges} == {Verdict.VALID}
+
+
+def test_a_certificate_that_has_ended_is_believed_no_more_and_renewing_mends_it(world: World) -> None:
+    world.apply(wanted())
+    pass_time(world, LIFETIME + GRACE + timedelta(hours=1))
+    edges = prove({}, ledger=world.ledger, fleet=world.fleet, entropy=world.entropy, progress=Silent())
+    assert {edge.detail for edge in edges} == {Verdict.EXPIRED}
+    assert world.apply(wanted()).complete
+    edges = prove({}, ledger=world.ledger, fleet=world.fleet, entropy=world.entropy, progress=Silent())
+    assert {edge.detail for edge in edges} == {Verdict.VALID}
+
+
+def test_a_renewal_that_waits_keeps_the_key_in_use_certified_by_the_issuer_that_agents_know(
+    world: World,
+) -> None:
+    world.apply(wanted())
+    old = world.recorded.own_issuers()[-1].key
+    world.fleet.trouble(AGENTS[0], unreachable="off")
+    rotate_issuer(world.ports, wait=timedelta(0))
+    for _ in range(20):
+        pass_time(world, LIFETIME / 14)
+        watch_once(world.ports, wanted())
+        for server in SERVERS:
+            known = world.recorded.credentials[str(world.fleet.hosts[server].current)]  # type: ignore[index]
+            assert world.recorded.issuer_of(known, server) == old
+            assert parse_certificate(known.certificates[server]).not_after > world.clock.now()
+    edges = prove({}, ledger=world.ledger, fleet=world.fleet, entropy=world.entropy, progress=Silent())
+    assert {edge.detail for edge in edges if edge.agent != AGENTS[0]} == {Verdict.VALID}
+    world.fleet.heal(AGENTS[0])
+    edges = prove({}, ledger=world.ledger, fleet=world.fleet, entropy=world.entropy, progress=Silent())
+    assert {edge.detail for edge in edges} == {Verdict.VALID}
+    assert_settled(world, wanted())
+
+
+def test_a_certificate_that_agents_would_refuse_never_leaves(world: World) -> None:
+    real = world.ports.issuer
+
+    class Foreign:
+        """Says that the root certified what the issuer did."""
+
+        def issue(self, order: CertificateOrder, *, now: object) -> Issued:
+            issued = real.issue(order, now=now)  # type: ignore[arg-type]  # as it came
+            return replace(issued, chain_pem=world.recorded.root)
+
+    world.ports = replace(world.ports, issuer=Foreign())
+    applied = world.apply(wanted())
+    assert applied.result is not None
+    assert {block.host for block in applied.result.blocks} == set(SERVERS)
+    assert all("would not be believed: it is uncertified" in b.reason for b in applied.result.blocks)
+    assert not any(isinstance(o, Activate) for v in world.fleet.visits for o in v.orders)
+
+
+def test_a_line_of_trust_names_a_credential_or_an_issuer() -> None:
+    with pytest.raises(ValueError, match="names a credential or an issuer"):
+        TrustLine(server=SERVERS[0])
+
+
+def test_a_name_that_an_agent_no_longer_listens_to_is_taken_from_it(world: World) -> None:
+    world.apply(wanted())
+    narrow = replace(wanted(), trust_sets=desired(listens={AGENTS[0]: SERVERS[:1]}).trust_sets)
+    assert world.apply(narrow).complete
+    bundle = world.fleet.hosts[AGENTS[0]].bundle
+    assert bundle is not None
+    assert [one.server for one in bundle.delegations] == [SERVERS[0]]
+    assert not any(isinstance(o, Check) for o in world.fleet.visits[-1].orders)
+
+
+def test_playbooks_of_both_kinds_share_an_agent(world: World) -> None:
+    pinned = desired(servers=SERVERS[:1], name="pinned")
+    delegated = wanted(servers=SERVERS[1:])
+    world.apply(pinned)
+    world.apply(delegated)
+    assert_settled(world, pinned, delegated)
+    world.apply(delegated, new_key=True)
+    world.apply(pinned, new_key=True)
+    assert_settled(world, pinned, delegated)
