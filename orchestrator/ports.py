@@ -68,6 +68,7 @@ class Ledger(Protocol):
 
         Raises:
             ConflictError: the ledger has grown since ``onto`` was read: another controller writes (S8).
+            RefusedError: ``at`` is before the last entry (``rotation.chronology``).
             LedgerError: it cannot be written.
         """
         ...

@@ -16,7 +16,8 @@ from orchestrator.keys.material import Random, generate, open_signer
 from orchestrator.keys.secret import Secret
 from orchestrator.ports import Vault
 from orchestrator.records import codec
-from orchestrator.rotation.events import Entry, Event
+from orchestrator.rotation.chronology import refuse_going_back
+from orchestrator.rotation.events import ClockSetRight, Entry, Event
 from orchestrator.rotation.evolve import fold
 from orchestrator.rotation.recorded import Recorded
 
@@ -106,6 +107,8 @@ class FakeLedger:
                 f"the ledger stands at entry {self._state.version}, not at {onto.version}",
                 hint="another controller is writing",
             )
+        if not any(isinstance(event, ClockSetRight) for event in events):
+            refuse_going_back(onto, at)
         new: list[Entry] = []
         number, previous = onto.version, onto.head
         for event in events:

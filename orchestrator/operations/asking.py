@@ -3,9 +3,9 @@
 from collections.abc import Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from types import MappingProxyType
-from typing import assert_never
+from typing import TypeVar, assert_never
 
 from orchestrator.inventory.model import Endpoint, HostName
 from orchestrator.ports import Fleet, ProgressSink
@@ -14,6 +14,8 @@ from orchestrator.rotation.events import Entry, HostsSurveyed
 from orchestrator.rotation.evolve import evolve
 from orchestrator.rotation.observed import HostSurvey, Whole
 from orchestrator.rotation.recorded import Recorded
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,6 +26,7 @@ class Answers:
         fences: what each host remembers now, for the visits that follow (``visits.Visit.remembers``).
         fenced: hosts that follow another ledger, and said so instead of answering, with their words.
         wholes: what hosts told beyond their survey, where all of it was asked for.
+        skews: how far the clock of each host that answered is ahead.
     """
 
     surveys: Mapping[HostName, HostSurvey]
@@ -31,6 +34,7 @@ class Answers:
     fences: Mapping[HostName, tuple[vs.Fence, ...]] = field(default_factory=dict)
     fenced: Mapping[HostName, str] = field(default_factory=dict)
     wholes: Mapping[HostName, Whole] = field(default_factory=dict)
+    skews: Mapping[HostName, timedelta] = field(default_factory=dict)
 
     def __bool__(self) -> bool:
         """Whether there is any."""
@@ -43,11 +47,28 @@ class Answers:
             failures={host: why for host, why in self.failures.items() if host in hosts},
             fences={host: fences for host, fences in self.fences.items() if host in hosts},
             wholes={host: whole for host, whole in self.wholes.items() if host in hosts},
+            skews={host: skew for host, skew in self.skews.items() if host in hosts},
+        )
+
+    def but(self, newer: "Answers") -> "Answers":
+        """These answers, with newer ones of some of the hosts."""
+        asked = {*newer.surveys, *newer.failures}
+        return Answers(
+            surveys={**_others(self.surveys, asked), **newer.surveys},
+            failures={**_others(self.failures, asked), **newer.failures},
+            skews={**_others(self.skews, asked), **newer.skews},
+            fences={**_others(self.fences, asked), **newer.fences},
+            fenced={**_others(self.fenced, asked), **newer.fenced},
+            wholes={**_others(self.wholes, asked), **newer.wholes},
         )
 
     def event(self) -> HostsSurveyed:
         """The answers as the ledger keeps them."""
         return HostsSurveyed(surveys=self.surveys, failures=self.failures)
+
+
+def _others(told: Mapping[HostName, T], asked: set[HostName]) -> dict[HostName, T]:
+    return {host: one for host, one in told.items() if host not in asked}
 
 
 def survey(
@@ -75,6 +96,7 @@ def survey(
     failures: dict[HostName, str] = {}
     fenced: dict[HostName, str] = {}
     wholes: dict[HostName, Whole] = {}
+    skews: dict[HostName, timedelta] = {}
     progress.visiting("survey", len(visits))
     for outcome in fleet.run(visits):
         progress.visited(outcome)
@@ -83,6 +105,7 @@ def survey(
                 told = [report for report in outcome.reports if isinstance(report, vs.Surveyed)]
                 if told:
                     surveys[outcome.host] = told[0].survey
+                    skews[outcome.host] = outcome.skew
                 else:
                     failures[outcome.host] = "it did not answer the survey"
                 if told and told[0].whole is not None:
@@ -99,6 +122,7 @@ def survey(
         fences={host: _remembered(told, fences.get(host)) for host, told in surveys.items()},
         fenced=dict(sorted(fenced.items())),
         wholes=wholes,
+        skews=dict(sorted(skews.items())),
     )
 
 

@@ -16,6 +16,10 @@ from orchestrator.rotation.recorded import Recorded
 TERM = timedelta(minutes=10)
 """For how long a lease is taken. It is renewed whenever something is written and half of it is over."""
 
+LONGEST = timedelta(hours=1)
+"""No lease runs longer: one that does was written by a wrong clock. If the clock here is the wrong one, hosts
+say so before anything is written (``rotation.chronology``)."""
+
 
 def require_free(recorded: Recorded, ports: Ports) -> None:
     """Refuse while another controller hands over, and for good where hosts follow another ledger.
@@ -25,8 +29,10 @@ def require_free(recorded: Recorded, ports: Ports) -> None:
         ConflictError: names the other controller, since when, and until when its lease runs.
     """
     refuse_stopped(recorded)
-    lease = recorded.lease
-    if lease is None or lease.holder == ports.controller.name or lease.until <= ports.clock.now():
+    lease, now = recorded.lease, ports.clock.now()
+    if lease is None or lease.holder == ports.controller.name or lease.until <= now:
+        return
+    if lease.until > now + LONGEST:
         return
     if ports.controller.is_gone(lease.holder):
         return

@@ -1,6 +1,6 @@
 """What plan, apply and watch begin with: ask the hosts, and plan from what they answer."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from datetime import datetime
@@ -14,7 +14,13 @@ from orchestrator.operations.lease import require_free, take
 from orchestrator.policy.desired import Desired, PlaybookName
 from orchestrator.ports import Clock, Entropy, Fleet, Ledger, Ports, ProgressSink
 from orchestrator.rotation.adopting import Sight, meet
-from orchestrator.rotation.events import ControllerStopped, EndpointsChanged, Event
+from orchestrator.rotation.chronology import (
+    is_confirmed,
+    is_contradicted,
+    refuse_going_back,
+    refuse_wrong_clock,
+)
+from orchestrator.rotation.events import ClockSetRight, ControllerStopped, EndpointsChanged, Event
 from orchestrator.rotation.plan import Plan, make_plan
 from orchestrator.rotation.recognition import STOPPED, reason_to_stop, refuse_moved_hosts
 from orchestrator.rotation.recorded import Recorded
@@ -64,6 +70,7 @@ def prepare(
     answers = survey(fleet, _endpoints(desired, recorded).values(), progress)
     if reason := why_to_stop(recorded, answers, ledger):
         raise RefusedError(reason, hint=STOPPED)
+    refuse_wrong_clock(answers.skews, desired.messages.clock_skew)
     return _planned(desired, recorded, answers, now=clock.now(), random=entropy, new_key=new_key)
 
 
@@ -88,27 +95,60 @@ def prepare_to_change(desired: Desired, ports: Ports, *, new_key: bool = False) 
 def ask_to_change(recorded: Recorded, desired: Desired, ports: Ports) -> tuple[Recorded, Answers]:
     """Survey the hosts of a playbook for a run that is to change them; the answers are not written yet.
 
-    Hosts with a visit whose end is not known are asked behind a new fence, which takes the lease.
+    Hosts with a visit whose end is not known are asked once more behind a new fence, which takes the lease.
 
     Raises:
         ConflictError: another controller hands over.
         StoppedError: not all hosts were asked, for the run is to end.
-        RefusedError: a host follows another ledger; from now on this home writes nothing any more.
+        RefusedError: a host follows another ledger, and from now on this home writes nothing any more; or the
+            clock here is wrong.
     """
     require_free(recorded, ports)
     endpoints = _endpoints(desired, recorded)
-    uncertain = sorted(recorded.pending.keys() & endpoints.keys())
-    if uncertain:
-        recorded = take(recorded, ports)
-    fence = Fence(generation=recorded.generation, counter=recorded.version, head=recorded.head)
-    fences = dict.fromkeys(uncertain, fence)
     unmet = recorded.unmet.keys() & endpoints.keys()
-    answers = survey(ports.fleet, endpoints.values(), ports.progress, fences, whole=bool(unmet))
+    answers = _asked(recorded, endpoints, {}, ports, whole=bool(unmet))
+    recorded = _timed(recorded, desired, answers, ports)
+    uncertain = recorded.pending.keys() & answers.surveys.keys()
+    if uncertain:
+        # Nothing may be written, a lease neither, before hosts have confirmed what time it is.
+        recorded = take(recorded, ports)
+        fence = Fence(generation=recorded.generation, counter=recorded.version, head=recorded.head)
+        again = {host: endpoints[host] for host in sorted(uncertain)}
+        fences = dict.fromkeys(again, fence)
+        answers = answers.but(_asked(recorded, again, fences, ports, whole=bool(unmet)))
+    return _met(recorded, answers, unmet & answers.surveys.keys(), ports), answers
+
+
+def _asked(
+    recorded: Recorded,
+    endpoints: Mapping[HostName, Endpoint],
+    fences: Mapping[HostName, Fence],
+    ports: Ports,
+    *,
+    whole: bool,
+) -> Answers:
+    """What hosts tell, as long as they follow this ledger."""
+    answers = survey(ports.fleet, endpoints.values(), ports.progress, fences, whole=whole)
     if ports.stop.asked:
         raise StoppedError("stopped while hosts were asked what they hold; nothing was changed")
     if reason := why_to_stop(recorded, answers, ports.ledger):
         stop(recorded, reason, ports)
-    return _met(recorded, answers, unmet & answers.surveys.keys(), ports), answers
+    return answers
+
+
+def _timed(recorded: Recorded, desired: Desired, answers: Answers, ports: Ports) -> Recorded:
+    """Refuse to go on by a wrong clock; where the ledger is the one that was wrong, write so.
+
+    Raises:
+        RefusedError: most hosts contradict the clock, or the ledger does and no host confirms it.
+    """
+    allowed, now = desired.messages.clock_skew, ports.clock.now()
+    refuse_wrong_clock(answers.skews, allowed)
+    if recorded.written is None or not is_contradicted(recorded, now):
+        return recorded
+    if not is_confirmed(answers.skews, allowed):
+        refuse_going_back(recorded, now)
+    return ports.ledger.append([ClockSetRight(ahead=recorded.written)], onto=recorded, at=now)
 
 
 def _met(recorded: Recorded, answers: Answers, hosts: AbstractSet[HostName], ports: Ports) -> Recorded:

@@ -13,7 +13,8 @@ from orchestrator.errors import ConflictError, LedgerError
 from orchestrator.records import codec
 from orchestrator.records.database import Database
 from orchestrator.records.schema import entries as table
-from orchestrator.rotation.events import Entry, Event
+from orchestrator.rotation.chronology import refuse_going_back
+from orchestrator.rotation.events import ClockSetRight, Entry, Event
 from orchestrator.rotation.evolve import evolve
 from orchestrator.rotation.recorded import Recorded
 
@@ -55,11 +56,14 @@ class SqlLedger:
 
         Raises:
             ConflictError: the ledger does not stand where ``onto`` does: another controller writes.
+            RefusedError: ``at`` is before the last entry, and nothing says why.
             LedgerError: the database cannot be written.
             TypeError, ValueError: an event that cannot be written, or cannot follow ``onto``; a fault of
                 this program.
         """
         recorded, rows = onto, []
+        if not any(isinstance(event, ClockSetRight) for event in events):
+            refuse_going_back(onto, at)
         for event in events:
             number, previous = recorded.version + 1, recorded.head
             entry, text = codec.make_entry(event, number=number, at=at, previous=previous)

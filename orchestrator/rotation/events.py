@@ -239,6 +239,18 @@ class IssuerKeyDestroyed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ClockSetRight:
+    """The controller's clock was ahead when earlier entries were written; hosts confirm the time of this one.
+
+    Attributes:
+        ahead: the time of the entry before this one.
+    """
+
+    ahead: datetime
+    kind: Literal["clock-set-right"] = "clock-set-right"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class VisitsIntended:
     """These visits are about to be sent out."""
 
@@ -398,6 +410,7 @@ Event = (
     | IssuerKeyIntended
     | IssuerAdded
     | IssuerKeyDestroyed
+    | ClockSetRight
     | VisitsIntended
     | VisitsEnded
     | HostsSurveyed

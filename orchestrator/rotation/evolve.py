@@ -14,6 +14,7 @@ from orchestrator.keys.authority import ISSUER_KEY
 from orchestrator.keys.bundle import Position
 from orchestrator.keys.revocation import SignedCrl
 from orchestrator.rotation import events as ev
+from orchestrator.rotation.chronology import set_right
 from orchestrator.rotation.lifecycle import KeyState
 from orchestrator.rotation.outcomes import ended, failing
 from orchestrator.rotation.recorded import (
@@ -78,7 +79,7 @@ def evolve(recorded: Recorded, entry: ev.Entry) -> Recorded:
         after = _apply(recorded, entry.event, entry.at)
     except KeyError as error:
         raise ValueError(f"entry {entry.number} tells of {error}, which is not known") from error
-    after = replace(after, version=entry.number, head=entry.digest)
+    after = replace(after, version=entry.number, head=entry.digest, written=entry.at)
     return after if isinstance(entry.event, MOVES_NOTHING) else settle(after, at=entry.at)
 
 
@@ -145,6 +146,8 @@ def _apply(recorded: Recorded, event: ev.Event, at: datetime) -> Recorded:
             return replace(made, issuer=event.certificate)
         case ev.IssuerKeyDestroyed():
             return _issuer(recorded, event.record, kept=False)
+        case ev.ClockSetRight():
+            return set_right(recorded, at)
         case ev.VisitsIntended():
             given = [intent.bundle.position for intent in event.intents if intent.bundle is not None]
             return replace(

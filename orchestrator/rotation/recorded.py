@@ -167,6 +167,7 @@ class Recorded:
     Attributes:
         version: the number of the last entry; 0: an empty ledger.
         head: the digest (hex) of the last entry.
+        written: when the last entry was, by the controller's clock; None: an empty ledger.
         fleet: the fleet's id; empty: not founded yet.
         root, issuer: certificates (PEM) of the root and the issuing CA that certifies now.
         token: the one that keeps their private keys; None: the home does.
@@ -186,6 +187,7 @@ class Recorded:
 
     version: int = 0
     head: str = ""
+    written: datetime | None = None
     fleet: str = ""
     root: str = ""
     issuer: str = ""

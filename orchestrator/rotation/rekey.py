@@ -79,6 +79,8 @@ def reason_to_rekey(
         return "its certificate is to come from another issuer"
     if any(recorded.is_replaced(recorded.issuer_of(known, server)) for server in known.issuers):
         return "another issuer has replaced the one that certified its key"
+    if known.not_before > now + desired.messages.clock_skew:
+        return "it was made while the controller's clock was ahead"
     due = due_at(known.id, known.not_before, known.not_after, desired.certificate)
     if not paused and due <= now:
         return "its key is due"

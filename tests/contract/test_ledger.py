@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.errors import ConflictError
+from orchestrator.errors import ConflictError, RefusedError
 from orchestrator.ports import Ledger
 from orchestrator.records.database import Database, sqlite_url
 from orchestrator.records.ledger import SqlLedger
-from orchestrator.rotation.events import Event, FleetFounded, HostsSurveyed, KeyDestroyed
+from orchestrator.rotation.events import ClockSetRight, Event, FleetFounded, HostsSurveyed, KeyDestroyed
 from orchestrator.rotation.evolve import fold
 from orchestrator.rotation.recorded import Recorded
 from orchestrator.rotation.visits import CredentialId
@@ -113,3 +113,24 @@ def test_appending_nothing_changes_nothing_but_still_finds_a_conflict(ledger: Le
 def test_a_time_without_a_zone_is_refused(ledger: Ledger) -> None:
     with pytest.raises(ValueError, match="time zone"):
         ledger.append([FOUNDED], onto=ledger.read(), at=NOON.replace(tzinfo=None))
+
+
+def test_an_entry_before_the_last_one_is_refused_unless_hosts_have_said_what_time_it_is(
+    ledger: Ledger,
+) -> None:
+    after = ledger.append([FOUNDED], onto=ledger.read(), at=NOON)
+    earlier = NOON - timedelta(hours=1)
+
+    with pytest.raises(RefusedError, match="last entry is of 2030-01-01 12:00:00Z"):
+        ledger.append([asked("no route")], onto=after, at=earlier)
+    assert ledger.read() == after
+
+    right = ledger.append([ClockSetRight(ahead=NOON)], onto=after, at=earlier)
+    ledger.append([asked("no route")], onto=right, at=earlier)
+    assert ledger.verify() == 3
+
+
+def test_a_clock_that_was_moved_a_little_writes_on(ledger: Ledger) -> None:
+    after = ledger.append([FOUNDED], onto=ledger.read(), at=NOON)
+    ledger.append([asked("no route")], onto=after, at=NOON - timedelta(seconds=20))
+    assert ledger.verify() == 2

@@ -1,5 +1,6 @@
 """Whatever goes wrong, in whatever order: nobody is orphaned, and the end is reached once it stops."""
 
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -8,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from orchestrator.errors import RefusedError
 from orchestrator.inventory.model import HostName
 from orchestrator.policy.desired import Desired, Origin, Policy
 from orchestrator.rotation.lifecycle import Step
@@ -70,7 +72,9 @@ def test_no_order_of_faults_orphans_an_agent_and_the_end_is_reached(runs: list[R
         for host, fault in run.faults:
             _befall(world, host, fault)
         asked = wanted(run.policy, origin=run.origin, servers=run.servers, agents=run.agents)
-        world.apply(asked, new_key=run.new_key, wait=run.wait)
+        # Where most hosts' clocks are wrong it is the controller's that is doubted.
+        with suppress(RefusedError):
+            world.apply(asked, new_key=run.new_key, wait=run.wait)
     for host in HOSTS:
         world.fleet.heal(host)
     last = wanted(Policy.PER_SERVER, origin=Origin.CONTROLLER, servers=2, agents=2)

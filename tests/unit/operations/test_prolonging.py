@@ -4,7 +4,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from orchestrator.errors import IssuerError
@@ -240,6 +240,8 @@ def fleets(draw: st.DrawFn) -> Desired:
 def test_whatever_blocks_a_rollout_nothing_in_use_ends(
     wanted: Desired, troubles: dict[HostName, dict[str, Any]], paused: int | None, weeks: int
 ) -> None:
+    answering = 4 - sum("unreachable" in trouble for trouble in troubles.values())
+    assume(sum("skew" in trouble for trouble in troubles.values()) * 2 <= answering)
     world = World()
     world.apply(wanted, wait=timedelta(days=3))
     passes(world, DUE - timedelta(days=4))

@@ -26,6 +26,7 @@ LATER = {
     ),
     "issuer-renewed": '{"certificate_pem":"-","kind":"issuer-renewed"}',
     "root-renewed": '{"certificate_pem":"-","kind":"root-renewed"}',
+    "clock-set-right": '{"ahead":"2031-01-01T12:00:00.000000Z","kind":"clock-set-right"}',
     "key-prolonged": (
         '{"credential":"11111111111111111111111111111111","kind":"key-prolonged",'
         '"reason":"it waits for agent-1: off","until":"2031-01-01T12:00:00.000000Z"}'

@@ -21,6 +21,7 @@ from tests.fakes import NOON
 
 FOUNDED = FleetFounded(fleet="orchard", root="a root", issuer="an issuer")
 ROWS = 4
+LATER = NOON + timedelta(minutes=ROWS)
 TEXTS = ("at", "kind", "event", "previous", "digest")
 
 
@@ -227,7 +228,7 @@ def test_a_later_read_folds_only_what_is_new(
     ledger: SqlLedger, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     other = SqlLedger(database)
-    other.append([asked("again")], onto=other.read(), at=NOON)
+    other.append([asked("again")], onto=other.read(), at=LATER)
     folded: list[int] = []
 
     def counting(recorded: Recorded, entry: Entry) -> Recorded:
@@ -241,14 +242,14 @@ def test_a_later_read_folds_only_what_is_new(
 
 
 def test_a_state_read_again_is_the_same_whoever_folded_it(ledger: SqlLedger, database: Database) -> None:
-    written = ledger.append([asked("again")], onto=ledger.read(), at=NOON)
+    written = ledger.append([asked("again")], onto=ledger.read(), at=LATER)
 
     assert SqlLedger(database).read() == written == ledger.read()
 
 
 def test_a_conflict_says_where_the_ledger_stands_and_since_when(ledger: SqlLedger) -> None:
     with pytest.raises(ConflictError) as caught:
-        ledger.append([asked("again")], onto=Recorded(), at=NOON)
+        ledger.append([asked("again")], onto=Recorded(), at=LATER)
 
     assert caught.value.message == (
         f"the ledger stands at entry {ROWS} since 2030-01-01T12:03:00.000000Z, this run has read up to 0"
@@ -260,7 +261,7 @@ def test_the_same_number_with_another_past_is_a_conflict(ledger: SqlLedger) -> N
     known = ledger.read()
 
     with pytest.raises(ConflictError):
-        ledger.append([asked("again")], onto=replace(known, head="0" * 64), at=NOON)
+        ledger.append([asked("again")], onto=replace(known, head="0" * 64), at=LATER)
 
 
 def test_entries_come_page_by_page(ledger: SqlLedger, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -277,7 +278,7 @@ def test_a_ledger_can_grow_while_its_entries_are_looked_at(
     entries = ledger.entries()
     assert next(entries).number == 1
 
-    ledger.append([asked("again")], onto=ledger.read(), at=NOON)
+    ledger.append([asked("again")], onto=ledger.read(), at=LATER)
 
     assert [entry.number for entry in entries] == [2, 3, 4, 5]
 
@@ -286,7 +287,7 @@ def test_text_of_hosts_in_any_script_is_kept(database: Database) -> None:
     ledger = SqlLedger(database)
     reason = "путь \x00\x1b[31m \u202e 🔑"
 
-    ledger.append([FOUNDED, asked(reason)], onto=ledger.read(), at=NOON)
+    ledger.append([FOUNDED, asked(reason)], onto=ledger.read(), at=LATER)
 
     event = list(SqlLedger(database).entries())[1].event
     assert isinstance(event, HostsSurveyed)
