@@ -38,10 +38,10 @@ def wanted_lines(view: View, agent: HostName, steps: Mapping[HostName, Step]) ->
     wanted: set[TrustLine] = set()
     for server in listens & recorded.servers.keys():
         signed = recorded.may_sign(server) | view.in_flight(server)
-        wanted |= {recorded.line(server, c) for c in signed if _may_be_trusted(recorded, c)}
+        wanted |= {view.line(server, c) for c in signed if _may_be_trusted(recorded, c)}
         target = view.target(server)
         if target is not None and view.staged(server) and _may_be_trusted(recorded, target):
-            wanted.add(recorded.line(server, target))
+            wanted.add(view.line(server, target))
     for line in installed - wanted:
         if line.credential and view.compromised(line.credential):
             continue

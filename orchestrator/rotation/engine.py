@@ -309,7 +309,7 @@ class _Round:
         pairs: list[tuple[Proof, Claim]] = []
         for line in sorted(lines):
             target = self._view.target(line.server)
-            if target is None or line != self._recorded.line(line.server, target):
+            if target is None or line != self._view.line(line.server, target):
                 continue
             placement = self._recorded.servers[line.server].placements.get(target)
             if placement is None or placement.claim is None:

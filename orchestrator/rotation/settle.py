@@ -35,15 +35,23 @@ class Facts:
     unproven: frozenset[CredentialId]
 
 
-def proof_of(recorded: Recorded, agent: HostName, server: HostName) -> Proof | None:
+def proof_of(
+    recorded: Recorded, agent: HostName, server: HostName, line: TrustLine | None = None
+) -> Proof | None:
     """The agent's last proof, with the bundle it certainly uses, of what the server is to end up with.
 
     Of a server that an issuer vouches for it is proof of the issuer, the name and the kind of key.
+
+    Args:
+        recorded: the fleet.
+        agent: who has proven it.
+        server: whose target it is a proof of.
+        line: of that target, where it is known already.
     """
     target = recorded.servers[server].target
     if target is None:
         return None
-    proof = proofs_of(recorded, agent).get(recorded.line(server, target))
+    proof = proofs_of(recorded, agent).get(line or recorded.line(server, target))
     if proof is None or (proof.line.issuer and proof.algorithm != recorded.credentials[target].key.algorithm):
         return None
     return proof
@@ -68,11 +76,13 @@ def collect(recorded: Recorded, at: datetime) -> Facts:
     }
     for trust_set in (t for desired in recorded.playbooks.values() for t in desired.trust_sets):
         asked = {recorded.line(s, wanted[s]): wanted[s] for s in trust_set.servers if s in wanted}
-        delegated = [line for line in asked if line.issuer]
+        kinds = {line: recorded.credentials[c].key.algorithm for line, c in asked.items() if line.issuer}
         for agent in trust_set.agents:
             proofs = proofs_of(recorded, agent)
             unproven |= {asked[line] for line in asked.keys() - proofs.keys()}
-            unproven |= {asked[s] for s in delegated if proof_of(recorded, agent, s.server) is None}
+            unproven |= {
+                asked[line] for line in kinds if line in proofs and proofs[line].algorithm is not kinds[line]
+            }
     return Facts(
         signing=frozenset(c for server in recorded.servers for c in recorded.may_sign(server)),
         held=frozenset(c for server in recorded.servers for c in recorded.may_hold(server)),

@@ -32,6 +32,8 @@ class View:
     listens: Mapping[HostName, frozenset[HostName]]
     listeners: Mapping[HostName, tuple[HostName, ...]]
     trusting: Mapping[HostName, Mapping[TrustLine, tuple[HostName, ...]]]
+    _lines: dict[tuple[HostName, CredentialId], TrustLine] = field(default_factory=dict)
+    _renews: dict[HostName, bool] = field(default_factory=dict)
     _kept: dict[str, tuple[Credential, ...]] = field(default_factory=dict)
     _unproven: dict[HostName, tuple[HostName, ...]] = field(default_factory=dict)
     _unconfirmed: dict[HostName, frozenset[HostName]] = field(default_factory=dict)
@@ -61,19 +63,30 @@ class View:
         """What the server is to end up with."""
         return self.recorded.servers[server].target
 
+    def line(self, server: HostName, credential: CredentialId) -> TrustLine:
+        """What an agent has to hold to accept what the server signs with a credential."""
+        if (server, credential) not in self._lines:
+            self._lines[server, credential] = self.recorded.line(server, credential)
+        return self._lines[server, credential]
+
     def target_line(self, server: HostName) -> TrustLine | None:
         """What agents have to hold to believe the server in the end."""
         target = self.target(server)
-        return self.recorded.line(server, target) if target is not None else None
+        return self.line(server, target) if target is not None else None
 
     def renews(self, server: HostName) -> bool:
         """Whether agents go on to believe the server by what they believe it by, and only its key changes."""
+        if server not in self._renews:
+            self._renews[server] = self._is_renewal(server)
+        return self._renews[server]
+
+    def _is_renewal(self, server: HostName) -> bool:
         target = self.target(server)
         if target is None or not self.recorded.credentials[target].delegated:
             return False
         wanted = self.recorded.credentials[target].key.algorithm
         return any(
-            self.recorded.line(server, old) == self.recorded.line(server, target)
+            self.line(server, old) == self.line(server, target)
             and self.recorded.credentials[old].key.algorithm is wanted
             for old in self.recorded.may_sign(server) - {target}
         )
@@ -169,7 +182,7 @@ class View:
         Once the server has switched, age no longer matters; nor does it where the server only renews its key,
         since what was proven is what the agent believes the server by every day.
         """
-        proof = proof_of(self.recorded, agent, server)
+        proof = proof_of(self.recorded, agent, server, self.target_line(server))
         if proof is None or proof.at is None:
             return False
         settled = self.active(server) or self.renews(server)
@@ -192,7 +205,7 @@ class View:
         claim = record.placements[record.target].claim
         delegated = self.recorded.credentials[record.target].delegated
         for agent in self.listeners.get(server, ()):
-            proof = proof_of(self.recorded, agent, server)
+            proof = proof_of(self.recorded, agent, server, self.target_line(server))
             seen = proof is not None and claim is not None and proof.nonce == claim.challenge.nonce
             # Whoever has proven the issuer before the rollout began has nothing new to prove.
             known = delegated and proof is not None and proof.at is not None and proof.at <= rollout.started
@@ -229,7 +242,7 @@ class View:
         covered = (
             credential
             for credential in (*self.recorded.may_sign(line.server), *record.cleared)
-            if self.recorded.line(line.server, credential) == line
+            if self.line(line.server, credential) == line
         )
         instants = [self.droppable_at(line.server, credential) for credential in covered]
         known = [instant for instant in instants if instant is not None]
@@ -343,7 +356,7 @@ class View:
 
     def waits_until(self, server: HostName) -> datetime | None:
         """The latest instant before which agents must keep an old credential; None: none is ahead."""
-        old = {self.recorded.line(server, c) for c in (*self.outgoing(server), *self.in_flight(server))}
+        old = {self.line(server, c) for c in (*self.outgoing(server), *self.in_flight(server))}
         old |= set(self.outgoing_lines(server))
         instants = [self.line_droppable_at(line) for line in old - {self.target_line(server)}]
         ahead = [instant for instant in instants if instant is not None and instant > self.now]
