@@ -312,11 +312,17 @@ class _Reader:
             raise self._wrong(mark, "found an encrypted value as a key; allowed: text")
         first = (top.entries or {}).get(node.value)
         if first is not None:
-            found = self._text[node.start.index : node.end.index]
-            raise self._wrong(
-                mark, f"found the key {found} again; the first is at {self._position(first[0])}"
+            found, alike = self._written(node), type(node.value) is type(first[0].value)
+            same = (
+                f"the key {found} again"
+                if alike
+                else f"the key {found}, which equals {self._written(first[0])}"
             )
+            raise self._wrong(mark, f"found {same}; the first is at {self._position(first[0])}")
         top.key = node
+
+    def _written(self, node: Node) -> str:
+        return self._text[node.start.index : node.end.index]
 
     def _position(self, node: Node) -> str:
         return f"line {node.start.line + 1}, column {node.start.column + 1}"

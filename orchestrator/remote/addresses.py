@@ -10,6 +10,9 @@ from orchestrator.remote.deadlines import Watch
 from orchestrator.remote.handshake import NotReachedError
 from orchestrator.remote.routes import Hop
 
+_NOT_LISTENING = "check its port (ansible_port, Port in ssh_config), and that sshd runs there"
+_NOT_THERE = "check its address (ansible_host), that it is on, and the firewalls on the way"
+_NO_NAME = "check ansible_host, or HostName in ssh_config"
 _STALL_S = 10.0
 
 _Address = tuple[socket.AddressFamily, tuple[str, int] | tuple[str, int, int, int] | tuple[int, bytes]]
@@ -60,13 +63,15 @@ def connect(hop: Hop, watch: Watch, *, timeout_s: float, kind: type[socket.socke
                 sock.connect(address)
         except ConnectionRefusedError:
             sock.close()
-            problem = RefusedError(f"connection refused on {hop.where}", passing=True)
+            problem = RefusedError(f"connection refused on {hop.where}; {_NOT_LISTENING}", passing=True)
         except TimeoutError:
             sock.close()
-            problem = NotReachedError(f"no connection to {hop.where} within {limit_s:.0f} s")
+            problem = NotReachedError(f"no connection to {hop.where} within {limit_s:.0f} s; {_NOT_THERE}")
         except OSError as error:
             sock.close()
-            problem = NotReachedError(f"no connection to {hop.where}: {error.strerror or error}")
+            problem = NotReachedError(
+                f"no connection to {hop.where}: {error.strerror or error}; {_NOT_THERE}"
+            )
         else:
             return sock
     raise problem
@@ -94,10 +99,12 @@ def _resolve(hop: Hop, timeout_s: float, watch: Watch) -> list[_Address]:
         with watch.guarding(lambda: found.put(OSError(errno.ECANCELED, "the run was ended"))):
             addresses = found.get(timeout=min(timeout_s, watch.left_s))
     except queue.Empty:
-        raise NotReachedError(f"the name {hop.address!r} was not resolved within {timeout_s:.0f} s") from None
+        raise NotReachedError(
+            f"the name {hop.address!r} was not resolved within {timeout_s:.0f} s; {_NO_NAME}"
+        ) from None
     if isinstance(addresses, OSError):
         raise NotReachedError(
-            f"the name {hop.address!r} does not resolve: {addresses.strerror}"
+            f"the name {hop.address!r} does not resolve: {addresses.strerror}; {_NO_NAME}"
         ) from addresses
     return addresses
 

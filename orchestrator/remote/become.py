@@ -35,7 +35,10 @@ _LIMIT_BYTES = 65536
 _CHUNK_BYTES = 4096
 
 _NOPASS = "add to doas.conf: permit nopass {login} as {user}"
-_WRONG_PASSWORD = "sudo does not accept the password of {login!r}"  # noqa: S105 - a sentence about one
+_NOT_ACCEPTED = (
+    "sudo does not accept the password of {login!r}, which is sent only once, for accounts are locked after "
+    "a few; run again and type it anew, or mend ansible_become_password"
+)
 
 # What sudo and doas say, in the order in which it is looked for; they run with LC_ALL=C.
 _MEANINGS = tuple(
@@ -45,7 +48,7 @@ _MEANINGS = tuple(
             "must have a tty",
             "sudo wants a terminal, and keyrelay uses none; add to sudoers: Defaults:{login} !requiretty",
         ),
-        ("incorrect password|sorry, try again", _WRONG_PASSWORD),
+        ("incorrect password|sorry, try again", _NOT_ACCEPTED),
         (
             "not in the sudoers file|may not run sudo|not allowed to run sudo",
             "{login!r} may not use sudo on this host; add it to sudoers",
@@ -123,7 +126,7 @@ class Escalation:
         while READY not in heard:
             if heard.rstrip().endswith(PROMPT.encode()):
                 if answered:
-                    raise NotBecomeError(self._filled(_WRONG_PASSWORD))
+                    raise NotBecomeError(self._filled(_NOT_ACCEPTED))
                 if self.password is None:
                     raise PasswordWantedError
                 answered = True

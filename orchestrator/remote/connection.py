@@ -42,6 +42,7 @@ _POLL_S = 1.0
 _AFTER_THE_END_S = 0.5
 _CHUNK_BYTES = 32_000
 _PROHIBITED = 1
+_NO_REASON = ("", "connect failed", "open failed")
 
 # What goes wrong is told by outcomes; without a handler, logging would print it to stderr besides.
 _log = logging.getLogger("paramiko")
@@ -136,7 +137,9 @@ class Connection:
             if error.code == _PROHIBITED:
                 reason = "does not forward connections (AllowTcpForwarding, PermitOpen or restrict)"
             else:
-                reason = f"cannot connect: {plain(error.text)}"
+                said = plain(error.text)
+                why = "and does not say why" if said.lower() in _NO_REASON else f"and says {said!r}"
+                reason = f"cannot connect to {address} port {port}, {why}"
             raise NotReachedError(reason, passing=False) from error
         except BROKEN as error:
             raise TunnelLostError("does not answer any more" if self.alive else "was lost") from error

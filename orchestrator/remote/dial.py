@@ -123,6 +123,7 @@ class Dialer:
             raise NotReachedError(str(error)) from error
         keys, locked = choice.ready, deque(choice.locked)
         tried: list[str] = []
+        certificates: list[str] = []
         notes = list(choice.notes)
         while True:
             if not keys:
@@ -133,9 +134,11 @@ class Dialer:
                 return self._attempts(way, self._peer(hop, record, files, keys))
             except NotAcceptedError as error:
                 tried += error.tried
+                certificates += [key.certificate for key in keys if key.certificate]
                 keys = ()
                 if not locked:
-                    raise NotAcceptedError(_not_accepted(error.reason, tried, notes, hop), tried) from error
+                    reason = _not_accepted(error.reason, tried, notes, _what_to_do(hop, certificates))
+                    raise NotAcceptedError(reason, tried) from error
 
     def _unlock(self, way: "_Way", file: str, tried: list[str]) -> Choice:
         passphrase = way.ask(Question(wanted=Wanted.PASSPHRASE, about=file), way.watch)
@@ -173,7 +176,7 @@ class Dialer:
             if passing:
                 self._jumps.drop(jump)
             reason = f"jump host {before[-1].label!r} {error.reason}, on the way to {hop.where}"
-            raise NotReachedError(reason, passing=passing) from error
+            raise NotReachedError(reason, passing=passing, named=True) from error
 
     def _peer(self, hop: Hop, record: HostRecord, files: str, keys: tuple[LoginKey, ...]) -> Peer:
         accepts = self._first_use is not None and self._first_use.accepts
@@ -254,8 +257,19 @@ def _passed_over(known: KnownHosts) -> str:
     return f" (passed over, for it cannot be read: {first.message}{others})"
 
 
-def _not_accepted(reason: str, tried: list[str], notes: list[str], hop: Hop) -> str:
+def _what_to_do(hop: Hop, certificates: list[str]) -> str:
+    """How a host comes to accept what was tried."""
+    if not certificates:
+        keys = f"its public key belongs into authorized_keys of {hop.user!r} there"
+        return f"{keys}; passwords (ansible_password) are never used"
+    return (
+        f"{'; '.join(certificates)}: the host must name that authority (TrustedUserCAKeys), and let those "
+        f"names log in as {hop.user!r} (the user's own name, or AuthorizedPrincipalsFile)"
+    )
+
+
+def _not_accepted(reason: str, tried: list[str], notes: list[str], what_to_do: str) -> str:
     """What was tried, in which order, what was passed over, and what to do."""
     order = f"tried {', then '.join(tried)}" if tried else "there was no key to try"
     passed = f"; not tried: {'; '.join(notes)}" if notes else ""
-    return f"{reason}: {order}{passed}; its public key belongs into authorized_keys of {hop.user!r} there"
+    return f"{reason}: {order}{passed}; {what_to_do}"

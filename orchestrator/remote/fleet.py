@@ -7,6 +7,7 @@ Connections are kept from one run to the next, as many as ``open_connections`` a
 idle the longest makes way. One that died meanwhile is made anew, once, since nothing had been said over it.
 """
 
+import re
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -29,8 +30,9 @@ from orchestrator.remote.first_use import AcceptedKey, FirstUse
 from orchestrator.remote.handshake import NotReachedError
 from orchestrator.remote.questions import Answers, Ask, AskInVisit, Question, Wanted, nobody
 from orchestrator.remote.wire import ANSWER_LIMIT_BYTES, BOOTSTRAP, decode, encode, time_needed
-from orchestrator.rotation.visits import Failed, Outcome, Unreachable, Visit
+from orchestrator.rotation.visits import Failed, Outcome, Refused, Unreachable, Visit
 
+_NOT_ALLOWED = re.compile("cannot make .*: Permission denied")
 _MARKER_BYTES = 16
 _LEASE_SPARE = timedelta(seconds=30)
 _TAIL_BYTES = 65536
@@ -131,6 +133,8 @@ class SshFleet:
             sent_at=heard.sent_at,
             received_at=heard.received_at,
         )
+        if isinstance(outcome, Refused):
+            return _advised(outcome, visit.endpoint)
         if not isinstance(outcome, Failed):
             return outcome
         return _explained(outcome, heard.answer, marker, forced=heard.forced)
@@ -254,6 +258,16 @@ def _end_of(marker: str) -> Callable[[bytearray], bool]:
     """Whether an answer has come to its end marker, which stands in its last few bytes then."""
     end = f"\nkeyrelay {marker} end\n".encode()
     return lambda stdout: stdout.find(end, max(0, len(stdout) - _TAIL_BYTES)) >= 0
+
+
+def _advised(outcome: Refused, endpoint: Endpoint) -> Refused:
+    """The outcome, with what to do where the login user may not write."""
+    if endpoint.become is not None or not _NOT_ALLOWED.fullmatch(outcome.reason):
+        return outcome
+    advice = (
+        "set ansible_become: true to write as root, or keyrelay_base to a folder that the login user owns"
+    )
+    return replace(outcome, reason=f"{outcome.reason}; {advice}")
 
 
 def _explained(outcome: Failed, answer: Answer, marker: str, *, forced: str = "") -> Failed:

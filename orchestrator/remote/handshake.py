@@ -9,11 +9,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from time import monotonic
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import paramiko
 from paramiko.ssh_exception import IncompatiblePeer
 
+from orchestrator.remote.answer_lines import plain
 from orchestrator.remote.host_certificates import SUFFIX
 from orchestrator.remote.known_hosts import HostRecord
 from orchestrator.remote.login_keys import LoginKey
@@ -46,6 +47,9 @@ _HOST_KEYS = (
     "rsa-sha2-512",
     "rsa-sha2-256",
 )
+# paramiko's words for an end of the connection, and for one before anything was said.
+_HUNG_UP = ("Negotiation failed", "Server connection dropped")
+_NO_GREETING = "Error reading SSH protocol banner"
 # What a request to ssh-agent ends with where the login is under way.
 _NO_SIGNATURE = ("ssh-agent", "cannot be used for signing")
 BROKEN = (paramiko.SSHException, EOFError, OSError)
@@ -57,12 +61,14 @@ class NotReachedError(Exception):
 
     Attributes:
         passing: whether the cause may be gone in a moment, so that trying again makes sense.
+        named: whether the reason says at which jump host it arose.
     """
 
-    def __init__(self, reason: str, *, passing: bool = False) -> None:
+    def __init__(self, reason: str, *, passing: bool = False, named: bool = False) -> None:
         super().__init__(reason)
         self.reason = reason
         self.passing = passing
+        self.named = named
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,6 +116,17 @@ class _Transport(paramiko.Transport):
 
     offered: tuple[str, ...] = _HOST_KEYS
 
+    def _parse_channel_open_failure(self, message: paramiko.Message) -> None:
+        """Fails the opening of a channel with the other side's own words, which paramiko drops."""
+        number, code, text = message.get_int(), message.get_int(), message.get_text()
+        channels: Any = self
+        with channels.lock:
+            self.saved_exception = paramiko.ChannelException(code, text)
+            event = channels.channel_events.pop(number, None)
+            if event is not None:
+                channels._channels.delete(number)  # noqa: SLF001 - as paramiko does itself
+                event.set()
+
     @property
     def preferred_keys(self) -> tuple[str, ...]:
         """In the order in which they are offered."""
@@ -117,7 +134,24 @@ class _Transport(paramiko.Transport):
 
 
 class _Packetizer(paramiko.packet.Packetizer):
-    """Without the thread that times a handshake; the watchdog does that for the whole visit."""
+    """Without the thread that times a handshake; the watchdog does that for the whole visit.
+
+    Attributes:
+        first_line: what the other side said first, made harmless; None: nothing.
+    """
+
+    first_line: str | None = None
+
+    def readline(self, timeout: float) -> str:
+        """A line before the key exchange."""
+        try:
+            line = super().readline(timeout)
+        except UnicodeDecodeError:
+            self.first_line = self.first_line or "bytes that are no text"
+            raise
+        if self.first_line is None:
+            self.first_line = plain(line)
+        return line
 
     def start_handshake(self, timeout: float) -> None:
         """Does nothing."""
@@ -155,13 +189,36 @@ def shake_hands(transport: paramiko.Transport, peer: Peer, until: float) -> None
         raise NotReachedError(f"{peer.where} speaks no SSH that is sound today: {error}") from error
     except BROKEN as error:
         if monotonic() < until:
-            hung_up = "closed the connection during the key exchange"
-            what = hung_up if transport.remote_version else "does not greet as an SSH server"
+            what = _why_ended(error, transport)
             raise NotReachedError(f"{peer.where} {what}", passing=True) from error
     if not transport.initial_kex_done:
-        what = "during the key exchange" if transport.remote_version else "instead of an SSH greeting"
-        silent = f"said nothing for {monotonic() - began:.0f} s"
-        raise NotReachedError(f"{peer.where} {silent} {what}, and the time ran out")
+        waited = f"{monotonic() - began:.0f} s"
+        what = (
+            f"did not finish the key exchange within {waited}"
+            if transport.remote_version
+            else f"sent no SSH greeting within {waited}"
+        )
+        raise NotReachedError(
+            f"{peer.where} {what}, and the time ran out; is sshd what listens there, or is the host too busy?"
+        )
+
+
+def _why_ended(error: Exception, transport: paramiko.Transport) -> str:
+    """What ended a key exchange, as the end of a sentence about the host."""
+    said = str(error)
+    if transport.remote_version:
+        if isinstance(error, (EOFError, OSError)) or any(words in said for words in _HUNG_UP):
+            return "closed the connection during the key exchange"
+        return f"broke the rules of SSH during the key exchange, and was hung up on: {plain(said)}"
+    first = transport.packetizer.first_line if isinstance(transport.packetizer, _Packetizer) else None
+    if first is not None:
+        return f"does not greet as an SSH server, but with {first!r}; check the port (ansible_port)"
+    if said.startswith(_NO_GREETING):
+        return (
+            "closed the connection without a greeting; it may have too many logins under way (MaxStartups), "
+            "or refuse this machine's address"
+        )
+    return "does not greet as an SSH server; check the port (ansible_port)"
 
 
 def authenticate(transport: paramiko.Transport, peer: Peer, until: float) -> LoginKey:
@@ -180,7 +237,8 @@ def authenticate(transport: paramiko.Transport, peer: Peer, until: float) -> Log
             further = transport.auth_publickey(peer.user, key.key)
         except paramiko.BadAuthenticationType as error:
             raise NotReachedError(
-                f"the host takes no keys to log in, but {', '.join(error.allowed_types)}"
+                f"the host takes no keys to log in, but {', '.join(error.allowed_types)}; keyrelay has only "
+                "keys: allow them in its sshd_config (PubkeyAuthentication, AuthenticationMethods)"
             ) from error
         except BROKEN as error:
             if monotonic() >= until:
@@ -191,7 +249,10 @@ def authenticate(transport: paramiko.Transport, peer: Peer, until: float) -> Log
             continue
         if not further:
             return key
-        raise NotReachedError(f"the host wants more than a key to log in: {', '.join(further)}")
+        raise NotReachedError(
+            f"the host wants more than a key to log in: {', '.join(further)}, and keyrelay has nothing but "
+            f"keys; let AuthenticationMethods be publickey for {peer.user!r} in its sshd_config"
+        )
     raise NotAcceptedError(f"no such user or key not accepted for {peer.user!r}", tried)
 
 

@@ -78,6 +78,11 @@ def authority_of(certificate: SSHCertificate) -> bytes:
     return base64.b64decode(line.split()[1])
 
 
+def named_in(certificate: SSHCertificate) -> str:
+    """The names that a certificate holds for, parted by commas; empty: it has none."""
+    return plain(", ".join(name.decode(errors="replace") for name in certificate.valid_principals))
+
+
 def forced_command(certificate: SSHCertificate) -> str:
     """What a user's certificate runs instead of any other command; empty: nothing."""
     return plain(certificate.critical_options.get(b"force-command", b"").decode(errors="replace"))
@@ -114,7 +119,7 @@ def check_host_certificate(
     Validity.of(certificate).check(now)
     names = [principal.decode(errors="replace") for principal in certificate.valid_principals]
     if not any(matches(name, (pattern.lower(),)) for pattern in names if not pattern.startswith("!")):
-        raise CertificateError(f"is for {plain(', '.join(names)) or 'no name at all'}, not for {name}")
+        raise CertificateError(f"is for {named_in(certificate) or 'no name at all'}, not for {name}")
 
 
 def _signed_with_sha1(certificate: SSHCertificate) -> bool:

@@ -93,7 +93,8 @@ def _refuse_revoked(peer: Peer, blob: bytes, certificate: bytes | None) -> None:
     for line in peer.record.revoked:
         if line.blob in shown:
             raise NotReachedError(
-                f"host key of {peer.host!r} is revoked: found {line.fingerprint} ({line.place})"
+                f"host key of {peer.host!r} is revoked: found {line.fingerprint} ({line.place}); "
+                "give the host a new key, for whoever holds this one can pose as it"
             )
 
 
@@ -111,6 +112,7 @@ def _certificate_problem(peer: Peer, blob: bytes) -> str:
         if signer is None:
             return str(error)
         raise NotReachedError(
-            f"host certificate of {peer.host!r} {error} (its authority: {signer.place})"
+            f"host certificate of {peer.host!r} {error} (its authority: {signer.place}); have its key signed "
+            f"anew with ssh-keygen -s AUTHORITY -h -I ID -n {quote(peer.name)}"
         ) from error
     return ""

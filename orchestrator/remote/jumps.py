@@ -50,9 +50,9 @@ class Jumps:
         if error is None:
             return flight.result()
         if isinstance(error, NotReachedError):
-            raise NotReachedError(
-                f"jump host {hops[-1].label!r} ({hops[-1].where}): {error.reason}"
-            ) from error
+            here = f"jump host {hops[-1].label!r} ({hops[-1].where}): "
+            reason = error.reason if error.named else f"{here}{error.reason}"
+            raise NotReachedError(reason, named=True) from error
         raise error
 
     def drop(self, connection: Connection) -> None:

@@ -12,6 +12,7 @@ import re
 import stat
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 
 import paramiko
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -29,6 +30,7 @@ from cryptography.hazmat.primitives.serialization import (
 from orchestrator.keys.secret import Secret
 from orchestrator.remote import user_files
 
+_NAME_ONE = "name one that does with ansible_ssh_private_key_file or IdentityFile"
 LARGEST_BYTES = 64 * 1024
 _PUBLIC = re.compile(
     rb"(?:sk-)?(?:ssh|ecdsa)[-@.a-z0-9]{1,60}[ \t]+([A-Za-z0-9+/]{16,16384}={0,2})(?:\s.*)?", re.DOTALL
@@ -83,7 +85,7 @@ def read_key_file(path: Path) -> KeyFile:
     try:
         data, status = user_files.read_with_status(path, limit_bytes=LARGEST_BYTES)
     except FileNotFoundError:
-        return Unusable(reason=f"login key {path} does not exist")
+        return Unusable(reason=f"login key {path} does not exist; {_NAME_ONE}")
     except OSError as error:
         return Unusable(reason=f"login key {path} cannot be read: {error.strerror}")
     if (public := _public_blob(data)) is not None:
@@ -108,7 +110,8 @@ def unlock(path: Path, passphrase: Secret) -> Private | Unusable:
     try:
         return Private(key=_opened(user_files.read(path, limit_bytes=LARGEST_BYTES), passphrase.reveal()))
     except (OSError, ValueError, TypeError, UnsupportedAlgorithm, paramiko.SSHException):
-        return Unusable(reason=f"the passphrase for login key {path} is wrong")
+        tries = f"ssh-keygen -yf {quote(str(path))} tries one"
+        return Unusable(reason=f"the passphrase for login key {path} is wrong; {tries}")
 
 
 def _opened(data: bytes, password: bytes | None) -> paramiko.PKey:

@@ -12,18 +12,25 @@ only when no other key was accepted.
 import base64
 import copy
 import threading
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
 import paramiko
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, SSHCertificateType
 from paramiko.agent import AgentKey
 
 from orchestrator.keys.secret import Secret
 from orchestrator.remote import user_files
-from orchestrator.remote.host_certificates import CertificateError, Validity, forced_command, parse
+from orchestrator.remote.host_certificates import (
+    CertificateError,
+    Validity,
+    authority_of,
+    forced_command,
+    named_in,
+    parse,
+)
 from orchestrator.remote.key_files import (
     LARGEST_BYTES,
     KeyFile,
@@ -53,11 +60,13 @@ class LoginKey:
     Attributes:
         key: signs; may carry a certificate.
         name: for reasons: its file, or ssh-agent and its comment.
+        certificate: what its certificate says, as a sentence; empty: it has none.
         forced: the command that its certificate runs instead of any other; empty: none.
     """
 
     key: paramiko.PKey
     name: str
+    certificate: str = ""
     forced: str = ""
 
 
@@ -137,8 +146,7 @@ class LoginKeys:
         files = hop.identities or _usual_files()
         agent = self._agent(hop)
         drawer = _Drawer(hop, {key.blob: key for key in agent} if agent else {}, self._now())
-        if isinstance(self._agents.get(hop.agent or ""), AgentError):
-            drawer.notes.append(str(self._agents[hop.agent or ""]))
+        said = self._agent_said(hop)
         if not named and not hop.identities_only:
             drawer.add_agent()
         for file in files:
@@ -147,8 +155,9 @@ class LoginKeys:
             drawer.add_agent()
         choice = drawer.choice()
         if not choice.ready and not choice.locked:
-            raise LoginKeyError("; ".join(drawer.notes) or _nothing(hop))
-        return choice
+            asked = (said,) if hop.agent else ()
+            raise LoginKeyError("; ".join((*choice.notes, *(asked if named else (_nothing(said),)))))
+        return replace(choice, notes=(*choice.notes, *((said,) if hop.agent and not agent else ())))
 
     def _file(self, file: str) -> KeyFile:
         if file not in self._files:
@@ -166,6 +175,15 @@ class LoginKeys:
         found = self._agents[hop.agent]
         return () if isinstance(found, AgentError) else found.get_keys()
 
+    def _agent_said(self, hop: Hop) -> str:
+        """Why there is nothing from an agent; of one that holds keys, nothing of use."""
+        found = self._agents.get(hop.agent or "")
+        if isinstance(found, AgentError):
+            return str(found)
+        if hop.agent is None:
+            return "there is no ssh-agent (SSH_AUTH_SOCK is not set)"
+        return f"ssh-agent at {hop.agent} holds no keys"
+
 
 class _Drawer:
     """The keys for one hop, being gathered."""
@@ -178,17 +196,25 @@ class _Drawer:
         self._ready: list[LoginKey] = []
         self._locked: list[str] = []
         self._seen: set[bytes] = set()
+        self._certified: set[str] = set()
+        self._named = tuple(self._read_certificates(hop.certificates, needed=True))
 
     def choice(self) -> Choice:
-        return Choice(ready=tuple(self._ready), locked=tuple(self._locked), notes=tuple(self.notes))
+        strange = [name for name, _ in self._named if name not in self._certified and not self._locked]
+        others = [f"certificate {name} is for none of these keys" for name in strange]
+        return Choice(ready=tuple(self._ready), locked=tuple(self._locked), notes=(*self.notes, *others))
 
     def add_agent(self) -> None:
         """All that the agent holds; its certificates first."""
         for key in sorted(self._agent.values(), key=lambda key: not is_certificate(key)):
-            name = f"ssh-agent's key {key.comment or fingerprint(key.blob)!r}"
+            what = "certificate" if is_certificate(key) else "key"
+            bare = _certified(key.blob) if is_certificate(key) else key.blob
+            comment = f" {key.comment!r}" if key.comment else ""
+            name = f"ssh-agent's {what}{comment} ({fingerprint(bare)})"
             if is_certificate(key):
                 self._add_certificate(key.blob, _with_certificate(key, key.blob), name)
             else:
+                self._add_matching(self._named, key)
                 self._add(key.blob, key, name)
 
     def add_file(self, file: str, found: KeyFile) -> None:
@@ -203,28 +229,41 @@ class _Drawer:
                 self._locked.append(file)
             case Public():
                 self.notes.append(
-                    f"login key {file} is a public key, and ssh-agent does not hold its private one"
+                    f"login key {file} is a public key, and no ssh-agent holds its private one; give it to "
+                    "ssh-agent with ssh-add, or name its own file"
                 )
             case Unusable(reason=reason):
                 self.notes.append(reason)
 
     def _add_with_certificates(self, file: str, key: paramiko.PKey, name: str) -> None:
-        bare = key.asbytes()
-        for certificate, blob in self._certificates(file):
-            if _certified(blob) == bare:
-                self._add_certificate(blob, _with_certificate(key, blob), f"certificate {certificate}")
-            elif certificate not in self._hop.certificates:
-                self.notes.append(f"certificate {certificate} is not for the key beside it")
-        self._add(bare, key, name)
+        beside = tuple(self._read_certificates((f"{file.removesuffix('.pub')}{_CERTIFICATE_SUFFIX}",)))
+        self._add_matching((*beside, *self._named), key)
+        self.notes += [
+            f"certificate {certificate} is not for the key beside it"
+            for certificate, _ in beside
+            if certificate not in self._certified
+        ]
+        self._add(key.asbytes(), key, name)
 
-    def _certificates(self, file: str) -> Iterator[tuple[str, bytes]]:
-        """The certificate beside a key, and those that are named apart from keys."""
-        for name in (f"{file.removesuffix('.pub')}{_CERTIFICATE_SUFFIX}", *self._hop.certificates):
+    def _add_matching(self, certificates: Iterable[tuple[str, bytes]], key: paramiko.PKey) -> None:
+        """A key with those of some certificates that are its own."""
+        bare = key.blob if isinstance(key, AgentKey) else key.asbytes()
+        for certificate, blob in certificates:
+            if _certified(blob) == bare:
+                self._certified.add(certificate)
+                self._add_certificate(blob, _with_certificate(key, blob), f"certificate {certificate}")
+
+    def _read_certificates(
+        self, names: Iterable[str], *, needed: bool = False
+    ) -> Iterator[tuple[str, bytes]]:
+        """The certificates in some files, which may be missing unless they are ``needed``."""
+        for name in names:
             try:
                 text = user_files.read(Path(name), limit_bytes=LARGEST_BYTES).decode()
                 yield name, paramiko.pkey.PublicBlob.from_string(text).key_blob
             except (FileNotFoundError, NotADirectoryError):
-                continue
+                if needed:
+                    self.notes.append(f"certificate {name} does not exist")
             except OSError as error:
                 self.notes.append(f"certificate {name} cannot be read: {error.strerror}")
             except ValueError:
@@ -237,12 +276,19 @@ class _Drawer:
         except CertificateError as error:
             self.notes.append(f"{name} {error}: have it signed anew")
             return
-        self._add(blob, key, name, forced=forced_command(certificate))
+        if certificate.type is not SSHCertificateType.USER:
+            self.notes.append(f"{name} is one for hosts, not for users: have it signed anew, without -h")
+            return
+        signer = fingerprint(authority_of(certificate))
+        says = f"{name} is for {named_in(certificate) or 'any user'}, signed by {signer}"
+        self._add(blob, key, name, certificate=says, forced=forced_command(certificate))
 
-    def _add(self, blob: bytes, key: paramiko.PKey, name: str, *, forced: str = "") -> None:
+    def _add(
+        self, blob: bytes, key: paramiko.PKey, name: str, *, certificate: str = "", forced: str = ""
+    ) -> None:
         if blob not in self._seen:
             self._seen.add(blob)
-            self._ready.append(LoginKey(key=key, name=name, forced=forced))
+            self._ready.append(LoginKey(key=key, name=name, certificate=certificate, forced=forced))
 
 
 def _usual_files() -> tuple[str, ...]:
@@ -271,13 +317,8 @@ def _with_certificate(key: paramiko.PKey, blob: bytes) -> paramiko.PKey:
     return twin
 
 
-def _nothing(hop: Hop) -> str:
-    agent = (
-        f"ssh-agent at {hop.agent} holds none"
-        if hop.agent
-        else "there is no ssh-agent (SSH_AUTH_SOCK is not set)"
-    )
+def _nothing(agent_said: str) -> str:
     return (
-        f"there is no key to log in with: none of {', '.join(DEFAULT_FILES)} exists, and {agent}; "
+        f"there is no key to log in with: none of {', '.join(DEFAULT_FILES)} can be used, and {agent_said}; "
         "name one with ansible_ssh_private_key_file"
     )

@@ -38,9 +38,12 @@ class SshAgent(AgentSSH):
         try:
             self._socket.connect(path)
             self._connect(self._socket)  # type: ignore[attr-defined]  # left out of the stubs
+        except FileNotFoundError as error:
+            self._socket.close()
+            raise AgentError(f"there is no ssh-agent at {path} (SSH_AUTH_SOCK or IdentityAgent)") from error
         except (OSError, paramiko.SSHException) as error:
             self._socket.close()
-            raise AgentError(f"ssh-agent at {path} does not answer") from error
+            raise AgentError(f"ssh-agent at {path} does not answer; start it anew") from error
         self._socket.settimeout(_SIGN_S)
 
     def close(self) -> None:

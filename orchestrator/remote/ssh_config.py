@@ -1,8 +1,9 @@
 """The client's configuration, ``~/.ssh/config`` and ``/etc/ssh/ssh_config``, read as ``ssh_config(5)`` says.
 
 ``Host``, ``Match`` and ``Include`` are followed, and of each option the first value counts. Nothing is ever
-executed: ``Match exec`` ends the look-up with a reason where ``ssh`` would run its command, that is, where
-all criteria before it hold. Host names are not canonicalised, so ``Match canonical`` never holds.
+executed: ``Match exec`` ends the look-up with a reason where its command would decide, that is, where all
+other criteria hold. Host names are not canonicalised; ``Match canonical`` and ``Match final`` hold when the
+files are gone through once more, which one ``Match final`` anywhere asks for, as in ``ssh``.
 """
 
 import glob
@@ -11,7 +12,7 @@ import re
 import shlex
 import stat
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from itertools import groupby
 from pathlib import Path
@@ -20,6 +21,8 @@ from orchestrator.errors import Place
 from orchestrator.inventory.ssh_options import OptionError, SshOptions, with_option
 from orchestrator.remote import user_files
 
+_DECIDABLE = frozenset(("all", "canonical", "final", "host", "originalhost", "user", "localuser"))
+_INSTEAD = "write Host or Match host, or name another file with -F in ansible_ssh_common_args"
 USER_FILE = Path("~/.ssh/config")
 SYSTEM_FILE = Path("/etc/ssh/ssh_config")
 _INCLUDES_DEPTH = 16
@@ -105,9 +108,13 @@ class SshConfig:
         Raises:
             SshConfigError: the answer depends on a command, or an option has a wrong value.
         """
-        asked = _Asked(host=host.lower(), local_user=local_user)
+        asked = _Asked(host=host.lower(), original=host.lower(), local_user=local_user)
         options = self._pass(asked, given, final=False)
-        return self._pass(asked, options, final=True) if self._final else options
+        if not self._final:
+            return options
+        # What was found is called by its new name then, and by no other.
+        again, pinned = replace(asked, host=asked.address(options)), options.over(SshOptions(hostname=host))
+        return self._pass(again, pinned, final=True)
 
     def _pass(self, asked: "_Asked", options: SshOptions, *, final: bool) -> SshOptions:
         for conditions, settings in self._blocks:
@@ -124,15 +131,30 @@ class SshConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Asked:
+    """Who is looked for.
+
+    Attributes:
+        host: the name that ``Host`` lines are held against.
+        original: as it was given.
+        local_user: who runs this.
+    """
+
     host: str
+    original: str
     local_user: str
+
+    def address(self, options: SshOptions) -> str:
+        """The name that options lead to."""
+        return (options.hostname or self.host).replace("%h", self.host).replace("%%", "%").lower()
 
     def fits(self, condition: _Hosts | _Match, options: SshOptions, *, final: bool) -> bool:
         if isinstance(condition, _Hosts):
             return matches(self.host, condition.patterns)
+        # One that cannot be decided decides nothing where another one does not hold.
+        criteria = sorted(condition.criteria, key=lambda one: one[0].removeprefix("!") not in _DECIDABLE)
         return all(
             self._holds(word, argument, options, place=condition.place, final=final)
-            for word, argument in condition.criteria
+            for word, argument in criteria
         )
 
     def _holds(self, word: str, argument: str, options: SshOptions, *, place: Place, final: bool) -> bool:
@@ -141,27 +163,25 @@ class _Asked:
         match word.removeprefix("!"):
             case "all":
                 found = True
-            case "final":
+            case "final" | "canonical":
                 found = final
-            case "canonical":
-                found = False
             case "host":
-                name = (options.hostname or self.host).replace("%h", self.host).replace("%%", "%")
-                found = matches(name.lower(), patterns)
+                found = matches(self.address(options), patterns)
             case "originalhost":
-                found = matches(self.host, patterns)
+                found = matches(self.original, patterns)
             case "user":
                 found = matches(options.user or self.local_user, tuple(argument.split(",")))
             case "localuser":
                 found = matches(self.local_user, tuple(argument.split(",")))
             case "exec":
                 raise SshConfigError(
-                    f"{place}: Match exec would run a command to decide how {self.host} is reached, and "
-                    "keyrelay runs none; write Host or Match host, or name another file with -F in "
-                    "ansible_ssh_common_args"
+                    f"{place}: Match exec would run a command to decide how {self.original} is reached, and "
+                    f"keyrelay runs none; {_INSTEAD}"
                 )
             case other:
-                raise SshConfigError(f"{place}: keyrelay does not know how to decide Match {other}")
+                raise SshConfigError(
+                    f"{place}: keyrelay does not know how to decide Match {other}; {_INSTEAD}"
+                )
         return found == wanted
 
 

@@ -110,7 +110,9 @@ def _plan_body(prepared: Prepared) -> list[str | Grid]:
             body.append(f"goes on with rollout {plan.resumes}")
         alike: dict[tuple[str, tuple[str, ...], str], list[str]] = {}
         for change in plan.changes:
-            alike.setdefault((change.role, change.what, change.why), []).append(change.host)
+            unasked = change.host in prepared.answers.failures
+            why = f"{change.why}, as far as is known: it could not be asked" if unasked else change.why
+            alike.setdefault((change.role, change.what, why), []).append(change.host)
         rows = [(packed(hosts), role, what, why) for (role, what, why), hosts in alike.items()]
         body.append(grid(("hosts", "role", "what", "why"), rows))
     body += [f"warning: {warning}" for warning in plan.warnings]

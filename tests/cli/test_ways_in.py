@@ -15,6 +15,7 @@ def test_a_host_key_is_believed_on_first_use_only_when_that_is_said(make_fleet: 
     known_hosts.write_text("", encoding="utf-8")
     refused = terminal("plan", *SHARED).ended(3)
     assert "--accept-new-host-keys" in refused.out
+    assert "it has no key yet, as far as is known: it could not be asked" in refused.out
     believed = terminal("--accept-new-host-keys", "apply", *SHARED, "--yes").ended(0)
     assert re.search(r"believed on first use: agent-001 .* SHA256:", believed.err)
     audited = terminal("audit", "-i", "lab/inventory.yml").ended(0)

@@ -22,7 +22,7 @@ from orchestrator.remote.become import SOMETHING_ELSE
 from orchestrator.rotation.visits import Activate, Changed, CredentialId, Fence, Stage, Visit
 from tests.conftest import DOAS_RULES, OURS, SUDO_PASSWORD, MakeLab
 from tests.fleet_worlds import challenge, key
-from tests.integration.ways import Person, endpoints, fleet, survey, surveys, unreachable, user_there
+from tests.integration.ways import Person, endpoints, fleet, survey, surveys, unreachable, user_there, why
 
 SERVER = "server-01"
 RULED = "keyrelay-ops-ruled"
@@ -99,6 +99,18 @@ def test_root_by_sudo_unasked_writes_what_the_user_may_not(make_lab: MakeLab, su
     assert person.asked == []
 
 
+def test_a_user_who_may_not_write_is_told_what_it_takes(make_lab: MakeLab, sudoer: str) -> None:
+    lab = hosts(make_lab, sudoer)
+    where = replace(endpoints(lab)[SERVER], become=None, base="/etc/keyrelay-is-not-here")
+
+    with fleet() as ssh:
+        (outcome,) = ssh.run([stage_and_activate(where)])
+
+    assert why(outcome).startswith(
+        "cannot make /etc/keyrelay-is-not-here: Permission denied; set ansible_become: true to write as root"
+    )
+
+
 def test_the_password_for_sudo_is_asked_for_once_for_all_hosts(make_lab: MakeLab, asked_sudoer: str) -> None:
     lab = hosts(make_lab, asked_sudoer, servers=3)
     person = Person({question(asked_sudoer): SUDO_PASSWORD})
@@ -162,7 +174,7 @@ def test_a_wrong_password_is_told_and_sent_once(make_lab: MakeLab, asked_sudoer:
     with fleet(Person({question(asked_sudoer): "wrong"})) as ssh:
         said = unreachable(survey(ssh, endpoints(lab)[SERVER]))
 
-    assert said == f"sudo does not accept the password of '{asked_sudoer}'"
+    assert said.startswith(f"sudo does not accept the password of '{asked_sudoer}', which is sent only once")
 
 
 def test_without_anybody_to_ask_a_wanted_password_is_told_with_what_to_do(

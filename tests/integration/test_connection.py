@@ -203,7 +203,7 @@ def test_a_changed_host_key_is_told_with_both_fingerprints_and_the_line(
     )
 
 
-def test_a_host_known_by_a_key_of_another_kind_has_changed(
+def test_a_host_known_by_a_key_of_another_type_is_told_so(
     lab: Lab, dialer: Dialer, watch: Watch, tmp_path: Path
 ) -> None:
     subprocess.run(["ssh-keygen", "-q", "-t", "ecdsa", "-N", "", "-f", tmp_path / "key"], check=True)
@@ -211,7 +211,10 @@ def test_a_host_known_by_a_key_of_another_kind_has_changed(
     known_hosts = tmp_path / "known_hosts"
     known_hosts.write_text(f"[{where.address}]:{where.port} {(tmp_path / 'key.pub').read_text()}")
 
-    assert "changed" in reason(dialer, replace(where, known_hosts=str(known_hosts)), watch)
+    said = reason(dialer, replace(where, known_hosts=str(known_hosts)), watch)
+
+    found, known = r"found SHA256:\S+ \(ssh-ed25519\)", r"expected SHA256:\S+ \(ecdsa-sha2-nistp256, .*:1\)"
+    assert re.search(rf"is of another type than the known one: {found}, {known}; somebody may be", said)
 
 
 @pytest.mark.parametrize(
@@ -261,7 +264,8 @@ def test_a_user_or_key_that_is_not_accepted_is_named(
 
     assert reason(dialer, nobody, watch) == (
         f"no such user or key not accepted for 'no-such-user': tried login key {lab.key_file}; "
-        "its public key belongs into authorized_keys of 'no-such-user' there"
+        "its public key belongs into authorized_keys of 'no-such-user' there; passwords (ansible_password) "
+        "are never used"
     )
     assert f"key not accepted for '{lab.user}': tried login key {tmp_path}/key;" in reason(
         dialer, other_key, watch
@@ -297,7 +301,8 @@ def test_a_closed_port_is_tried_twice_and_then_named(lab: Lab, dialer: Dialer, w
     lab.stop(HOST)
     where = endpoint(lab)
 
-    assert reason(dialer, where, watch) == f"connection refused on {where.address}:{where.port}"
+    said = reason(dialer, where, watch)
+    assert said.startswith(f"connection refused on {where.address}:{where.port}; check its port")
 
 
 def test_a_name_that_does_not_resolve_is_named(lab: Lab, dialer: Dialer, watch: Watch) -> None:
@@ -328,7 +333,7 @@ def test_a_frozen_host_holds_nobody_past_the_deadline(lab: Lab, dialer: Dialer, 
     impatient = Dialer(entropy=entropy, clock=SystemClock(), patience=Patience(log_in_s=0.5))
     said_sooner = reason(impatient, endpoint(lab), watchdog.watch(LONG_S))
 
-    frozen = r"said nothing for [01] s instead of an SSH greeting, and the time ran out"
+    frozen = r"sent no SSH greeting within [01] s, and the time ran out; is sshd what"
     assert re.search(frozen, said)
     assert re.search(frozen, said_sooner)
     assert monotonic() - started < LONG_S / 2
@@ -386,11 +391,19 @@ def test_a_connection_that_died_unused_is_told_before_anything_is_said(
 @pytest.mark.parametrize(
     ("greeting", "words"),
     [
-        (b"", "does not greet as an SSH server"),
-        (b"HTTP/1.1 400 Bad Request\r\n\r\n", "does not greet as an SSH server"),
+        (b"", "closed the connection without a greeting; it may have too many logins under way"),
+        (
+            b"HTTP/1.1 400 Bad Request\r\n\r\n",
+            "does not greet as an SSH server, but with 'HTTP/1.1 400 Bad Re",
+        ),
         (b"SSH-2.0-other\r\n", "closed the connection during the key exchange"),
         (b"SSH-1.5-old\r\n", "speaks no SSH that is sound today"),
-        (b"\xff" * 500 + b"\n", "does not greet as an SSH server"),
+        (b"\xff" * 500 + b"\n", "does not greet as an SSH server, but with 'bytes that are no text'"),
+        (b"welcome\n" * 200, "does not greet as an SSH server, but with 'welcome'"),
+        (
+            b"SSH-2.0-x\r\n" + b"\x7f" * 64,
+            "broke the rules of SSH during the key exchange, and was hung up on",
+        ),
     ],
 )
 def test_what_is_no_ssh_server_is_told_so(

@@ -137,8 +137,8 @@ def test_a_closed_port_makes_its_host_unreachable(lab: Lab, fleet: SshFleet) -> 
 
     outcomes = run(fleet, [survey(where) for where in all_of(lab)])
 
-    expected = f"connection refused on {where.address}:{where.port}"
-    assert the(Unreachable, outcomes[SERVER]).reason == expected
+    expected = f"connection refused on {where.address}:{where.port}; check its port"
+    assert the(Unreachable, outcomes[SERVER]).reason.startswith(expected)
     assert others_finished(outcomes)
     lab.start(SERVER)
     assert isinstance(run(fleet, [survey(where)])[SERVER], Unchanged)
@@ -149,9 +149,7 @@ def test_a_stopped_sshd_makes_its_host_unreachable_at_the_deadline(lab: Lab) -> 
     with ssh_fleet(deadline_s=3) as fleet:
         outcomes = run(fleet, [survey(where) for where in all_of(lab)])
 
-        assert (
-            "s instead of an SSH greeting, and the time ran out" in the(Unreachable, outcomes[SERVER]).reason
-        )
+        assert "sent no SSH greeting within" in the(Unreachable, outcomes[SERVER]).reason
         assert others_finished(outcomes)
         lab.thaw(SERVER)
         assert isinstance(run(fleet, [survey(lab_endpoint(lab, SERVER))])[SERVER], Unchanged)
@@ -288,7 +286,9 @@ def test_a_login_key_that_cannot_be_used_makes_its_host_unreachable(
     outcomes = run(fleet, [survey(where) for where in asked])
 
     for outcome in outcomes.values():
-        assert the(Unreachable, outcome).reason == f"login key {tmp_path}/none does not exist"
+        assert the(Unreachable, outcome).reason.startswith(
+            f"login key {tmp_path}/none does not exist; name one"
+        )
 
 
 def test_nothing_is_printed_whatever_happens(lab: Lab, capfd: pytest.CaptureFixture[str]) -> None:

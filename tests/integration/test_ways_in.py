@@ -178,7 +178,7 @@ def test_a_jump_host_that_is_gone_is_named_and_the_others_are_reached(chain: Lab
 
     refused = f"jump host '{jump.address}' ({jump.address}:{jump.port}): connection refused on"
     assert refused in unreachable(outcomes[NEAR])
-    assert refused in unreachable(outcomes[FAR])
+    assert unreachable(outcomes[FAR]).startswith(refused)
     assert reached(outcomes[SERVER])
     chain.start("jump-01")
     assert reached(survey(ways, endpoints(chain)[FAR]))
@@ -190,7 +190,7 @@ def test_a_host_that_its_jump_host_cannot_reach_is_told_so(chain: Lab, ways: Ssh
 
     said = unreachable(survey(ways, endpoints(chain)[NEAR]))
 
-    assert "cannot connect" in said
+    assert f"cannot connect to {host.address} port {host.port}, and says 'Connection refused'" in said
     assert f"on the way to {host.address}:{host.port}" in said
 
 

@@ -51,7 +51,9 @@ def test_a_resolver_that_says_nothing_is_not_waited_for(monkeypatch: pytest.Monk
         addresses._resolve(hop, 0.05, watchdog.watch(60))
     released.set()
 
-    assert caught.value.reason == "the name 'a.name.example' was not resolved within 0 s"
+    assert caught.value.reason == (
+        "the name 'a.name.example' was not resolved within 0 s; check ansible_host, or HostName in ssh_config"
+    )
 
 
 def test_a_damaged_file_is_told_each_time_and_read_once(tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
+import base64
 import os
 import signal
+import socket
 import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
@@ -12,6 +14,7 @@ import pytest
 from orchestrator.inventory.endpoints import Endpoint
 from orchestrator.inventory.names import HostName
 from orchestrator.keys.secret import Secret
+from orchestrator.remote.known_hosts import fingerprint
 from orchestrator.remote.login_keys import LoginKeyError, LoginKeys
 from orchestrator.remote.routes import Hop, Router
 
@@ -120,8 +123,9 @@ def test_without_any_key_the_error_says_where_it_looked_and_what_to_do() -> None
         login_keys().choose(hop())
 
     assert str(caught.value) == (
-        "there is no key to log in with: none of ~/.ssh/id_ed25519, ~/.ssh/id_ecdsa, ~/.ssh/id_rsa exists, "
-        "and there is no ssh-agent (SSH_AUTH_SOCK is not set); name one with ansible_ssh_private_key_file"
+        "there is no key to log in with: none of ~/.ssh/id_ed25519, ~/.ssh/id_ecdsa, ~/.ssh/id_rsa can be "
+        "used, and there is no ssh-agent (SSH_AUTH_SOCK is not set); name one with "
+        "ansible_ssh_private_key_file"
     )
 
 
@@ -155,7 +159,9 @@ def test_a_wrong_passphrase_is_told_and_not_asked_for_again(tmp_path: Path) -> N
     keys.choose(hop(file))
 
     for passphrase in (Secret(b"another"), Secret(b"a passphrase")):
-        with pytest.raises(LoginKeyError, match=f"^the passphrase for login key {file} is wrong$"):
+        with pytest.raises(
+            LoginKeyError, match=f"^the passphrase for login key {file} is wrong; ssh-keygen -yf"
+        ):
             keys.unlock(hop(file), str(file), passphrase)
 
 
@@ -203,7 +209,8 @@ def test_what_the_agent_holds_comes_before_the_usual_files_and_after_named_ones(
     make_key(home / ".ssh" / "id_ed25519")
     add(make_key(tmp_path / "held", "-t", "ed25519", "-C", "from the agent"))
     named = make_key(tmp_path / "named")
-    held = "ssh-agent's key 'from the agent'"
+    public = (tmp_path / "held.pub").read_text().split()[1]
+    held = f"ssh-agent's key 'from the agent' ({fingerprint(base64.b64decode(public))})"
 
     def names(asked: Hop) -> list[str]:
         return [key.name for key in login_keys().choose(replace(asked, agent=agent)).ready]
@@ -228,13 +235,69 @@ def test_an_encrypted_or_public_key_file_means_the_agent_s_key(tmp_path: Path, a
 def test_a_public_key_without_its_private_one_is_told(tmp_path: Path, agent: str) -> None:
     file = make_key(tmp_path / "key")
 
-    with pytest.raises(LoginKeyError, match="is a public key, and ssh-agent does not hold its private one"):
+    with pytest.raises(LoginKeyError, match="a public key, and no ssh-agent holds its private one; give"):
         login_keys().choose(replace(hop(Path(f"{file}.pub")), agent=agent))
 
 
 def test_an_agent_that_does_not_answer_is_told(tmp_path: Path) -> None:
-    with pytest.raises(LoginKeyError, match=f"ssh-agent at {tmp_path}/none does not answer"):
+    with pytest.raises(LoginKeyError, match=f"there is no ssh-agent at {tmp_path}/none"):
         login_keys().choose(replace(hop(tmp_path / "no-key"), agent=str(tmp_path / "none")))
+    with socket.socket(socket.AF_UNIX) as gone:
+        gone.bind(str(tmp_path / "gone"))
+    with pytest.raises(LoginKeyError, match=f"ssh-agent at {tmp_path}/gone does not answer"):
+        login_keys().choose(replace(hop(), agent=str(tmp_path / "gone")))
+
+
+def test_an_agent_without_keys_is_told_where_it_was_asked(tmp_path: Path, agent: str) -> None:
+    empty = f"ssh-agent at {agent} holds no keys"
+
+    assert login_keys().choose(replace(hop(make_key(tmp_path / "key")), agent=agent)).notes == (empty,)
+    with pytest.raises(LoginKeyError, match=f"can be used, and {empty}; name one with"):
+        login_keys().choose(replace(hop(), agent=agent))
+
+
+def test_certificates_that_are_missing_or_fit_no_key_are_told(tmp_path: Path) -> None:
+    key, other, authority = (make_key(tmp_path / name) for name in ("key", "other", "authority"))
+    strange = certify(other, authority)
+    choice = login_keys().choose(replace(hop(key), certificates=(str(tmp_path / "none"), str(strange))))
+
+    assert choice.notes == (
+        f"certificate {tmp_path}/none does not exist",
+        f"certificate {strange} is for none of these keys",
+    )
+
+
+def test_what_a_certificate_says_goes_with_its_key(tmp_path: Path) -> None:
+    key, authority = make_key(tmp_path / "key"), make_key(tmp_path / "authority")
+    certificate = certify(key, authority, "-n", "ops,root", "-O", "force-command=uptime -p")
+    public = base64.b64decode((tmp_path / "authority.pub").read_text().split()[1])
+    certified, bare = login_keys().choose(hop(key)).ready
+
+    assert certified.certificate == (
+        f"certificate {certificate} is for ops, root, signed by {fingerprint(public)}"
+    )
+    assert (certified.forced, bare.forced, bare.certificate) == ("uptime -p", "", "")
+
+
+def test_a_hosts_certificate_logs_nobody_in(tmp_path: Path) -> None:
+    key = make_key(tmp_path / "key")
+    certificate = certify(key, make_key(tmp_path / "authority"), "-h")
+    choice = login_keys().choose(hop(key))
+
+    assert [one.name for one in choice.ready] == [f"login key {key}"]
+    assert choice.notes == (
+        f"certificate {certificate} is one for hosts, not for users: have it signed anew, without -h",
+    )
+
+
+def test_a_certificate_that_is_named_goes_with_a_key_in_the_agent(tmp_path: Path, agent: str) -> None:
+    key, authority = make_key(tmp_path / "key"), make_key(tmp_path / "authority")
+    add(key)
+    certificate = certify(key, authority)
+    choice = login_keys().choose(replace(hop(), agent=agent, certificates=(str(certificate),)))
+
+    assert choice.ready[0].name == f"certificate {certificate}"
+    assert choice.notes == ()
 
 
 def test_a_certificate_is_tried_before_its_bare_key(tmp_path: Path) -> None:

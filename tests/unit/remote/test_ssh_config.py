@@ -35,6 +35,16 @@ CONFIGS = {
     "Match user as set before": "Host web-1\n User root\nMatch user root\n Port 5\n",
     "a negated criterion": "Match !host db,web-2\n Port 5\n",
     "Match final": "Match final host real\n Port 7\nHost web-1\n HostName real\n",
+    "Match final, and Host by the name that was found": (
+        "Host web-1\n HostName real\nMatch final\n User f\nHost real\n Port 7\n"
+        "Match originalhost web-1\n Port 8\n"
+    ),
+    "Match canonical without final": "Match canonical\n Port 7\n",
+    "Match canonical with final": "Match final host no\n Port 7\nMatch canonical\n Port 8\n",
+    "not final": "Match !final\n Port 7\nMatch final\n Port 8\n",
+    "a HostName found in the first pass": (
+        "Host web-1\n HostName %h.example\nMatch final\n HostName other\nHost other\n Port 9\n"
+    ),
     "Match exec that is not reached": "Match host mail exec false\n Port 5\nHost *\n Port 6\n",
     "IdentitiesOnly and an agent": "Host *\n IdentitiesOnly yes\n IdentityAgent /run/agent\n",
     "strictness": "Host web-1\n StrictHostKeyChecking accept-new\n",
@@ -98,6 +108,17 @@ def test_what_is_given_comes_before_what_files_say(tmp_path: Path) -> None:
     found = about("Host *\n Port 2\n User u\n IdentityFile /its\n ProxyJump j\n", tmp_path, given=given)
 
     assert found == SshOptions(port=1, user="u", identity_files=("/mine", "/its"), proxy_command="none")
+
+
+@pytest.mark.parametrize("criterion", ["exec false", "tagged x", "localnetwork 10.0.0.0/8"])
+def test_a_criterion_that_cannot_be_decided_matters_only_where_it_decides(
+    tmp_path: Path, criterion: str
+) -> None:
+    text = f"Match {criterion} host db\n Port 5\nHost *\n Port 6\n"
+
+    assert about(text, tmp_path, "web-1").port == 6
+    with pytest.raises(SshConfigError, match="write Host or Match host, or name another file with -F"):
+        about(text, tmp_path, "db")
 
 
 def test_match_exec_is_never_run_and_ends_the_look_up_where_ssh_would_run_it(tmp_path: Path) -> None:
