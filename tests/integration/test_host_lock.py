@@ -1,7 +1,8 @@
 """The lock that a visit takes on a host, and that nothing is removed there but what visits left."""
 
 import os
-from collections.abc import Callable
+import subprocess
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
@@ -95,6 +96,7 @@ NO_LOCKS: dict[str, Callable[[Path], object]] = {
         (lock / "precious").write_text("mine"),
     ),
     "an owner who is no visit": lambda lock: (lock / "owner").write_text("alice 1000000000\n"),
+    "an owner with strange words": lambda lock: (lock / "owner").write_text(f"{'a' * 32} 1 $(reboot) * 1\n"),
     "an owner without an end": lambda lock: (lock / "owner").write_text(f"{'a' * 32}\n"),
     "a link for an owner": lambda lock: (lock / "owner").symlink_to("precious"),
     "a folder of another name": lambda lock: (lock / "mine").mkdir(),
@@ -203,3 +205,103 @@ def test_of_visits_at_the_same_time_one_works_and_the_others_are_told(settled: M
     assert {outcome.kind for outcome in outcomes} <= {"changed", "unchanged", "refused"}
     assert not (settled.base / "lock").exists()
     assert settled.run(order, fence=Fence(generation=2, counter=1)).kind == "unchanged"
+
+
+def held_by(process: str) -> str:
+    """What an owner's file says: held for another 50 minutes, by this process."""
+    end = SystemClock().now() + timedelta(minutes=50)
+    return f"{'a' * 32} {int(end.timestamp())} {process}\n"
+
+
+def whereabouts() -> str:
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    space = Path("/proc/self/ns/pid").readlink().name.removeprefix("pid:[").removesuffix("]")
+    return f"{boot} {space}"
+
+
+def born(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[19])
+
+
+@pytest.fixture
+def process() -> Iterator[subprocess.Popen[bytes]]:
+    """Some process that lives."""
+    with subprocess.Popen(["sleep", "600"]) as process:
+        yield process
+        process.kill()
+
+
+def test_a_visit_that_was_killed_leaves_a_lock_that_the_next_one_takes_over_at_once(
+    settled: Machine, tmp_path: Path
+) -> None:
+    here, reached = settled.base / "lock" / "owner", tmp_path / "reached"
+    kills_its_visit = f"read -r _ _ _ _ pid _ <{here}; cp {here} {reached}; kill -9 $pid; sleep 1"
+    order = Activate(
+        credential=TWO,
+        challenge=challenge(),
+        algorithm=Algorithm.ECDSA_P256,
+        hook=hook(kills_its_visit),
+    )
+    assert settled.run(order).kind == "failed"
+    assert reached.read_text(encoding="ascii") == here.read_text(encoding="ascii")
+
+    assert settled.run(stage(TWO, P256)).kind == "unchanged"
+    assert not (settled.base / "lock").exists()
+
+
+def test_a_visit_whose_process_lives_keeps_its_lock(
+    settled: Machine, process: subprocess.Popen[bytes]
+) -> None:
+    (settled.base / "lock").mkdir(mode=0o700)
+    owner = held_by(f"{whereabouts()} {process.pid} {born(process.pid)}")
+    (settled.base / "lock" / "owner").write_text(owner)
+
+    assert refusal(settled.run(stage(TWO, P256))).startswith(f"visit {'a' * 32} holds the lock until ")
+
+
+DEAD = {
+    "whose process is another one by now": lambda pid: f"{whereabouts()} {pid} {born(pid) - 1}",
+    "of before the machine was started": lambda pid: (
+        f"{'0' * 8}-0000-4000-8000-{'0' * 12} {whereabouts().split()[1]} {pid} {born(pid)}"
+    ),
+    "whose process is gone": lambda _: f"{whereabouts()} 4194305 1",
+}
+
+
+@pytest.mark.parametrize("told", DEAD.values(), ids=DEAD.keys())
+def test_a_lock_of_a_visit_that_is_proved_dead_is_taken_over_before_its_end(
+    settled: Machine, process: subprocess.Popen[bytes], told: Callable[[int], str]
+) -> None:
+    (settled.base / "lock").mkdir(mode=0o700)
+    (settled.base / "lock" / "owner").write_text(held_by(told(process.pid)))
+
+    assert settled.run(stage(TWO, P256)).kind == "unchanged"
+    assert not (settled.base / "lock").exists()
+
+
+def test_a_process_that_has_ended_and_is_not_yet_taken_note_of_is_dead(settled: Machine) -> None:
+    with subprocess.Popen(["sleep", "600"]) as process:
+        owner = held_by(f"{whereabouts()} {process.pid} {born(process.pid)}")
+        process.kill()
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+        (settled.base / "lock").mkdir(mode=0o700)
+        (settled.base / "lock" / "owner").write_text(owner)
+        assert settled.run(stage(TWO, P256)).kind == "unchanged"
+
+
+UNTOLD = {
+    "by nothing": lambda _: "- - 4194305 -",
+    "by another view of the processes": lambda _: f"{whereabouts().split()[0]} 1 4194305 1",
+    "by no view of the processes": lambda _: f"{whereabouts().split()[0]} - 4194305 1",
+    "half": lambda pid: f"{whereabouts()} {pid}",
+}
+
+
+@pytest.mark.parametrize("told", UNTOLD.values(), ids=UNTOLD.keys())
+def test_a_lock_whose_owner_is_not_proved_dead_lasts_until_its_end(
+    settled: Machine, process: subprocess.Popen[bytes], told: Callable[[int], str]
+) -> None:
+    (settled.base / "lock").mkdir(mode=0o700)
+    (settled.base / "lock" / "owner").write_text(held_by(told(process.pid)))
+
+    assert refusal(settled.run(stage(TWO, P256))).startswith(f"visit {'a' * 32} holds the lock until ")

@@ -11,13 +11,55 @@ lock() {
   held=1
   work=$here/lock/$marker
   why=$(mkdir "$work" "$work/1" 2>&1) || cannot_write
-  put lock/owner "$marker $((now + lease))" || cannot_write
+  born "$$"
+  whereabouts
+  put lock/owner "$marker $((now + lease)) $whereabouts $$ ${born:--}" || cannot_write
 }
 
-# is_lock: whether lock holds what a visit puts there and nothing else; sets $owner and $until. They are empty
-# where the owner was cut off, or is about to write its name.
+# whereabouts: sets $whereabouts to this start of the machine and the namespace of its processes; a - for what
+# /proc does not tell.
+whereabouts() {
+  boot='' space=''
+  { read -r boot </proc/sys/kernel/random/boot_id; } 2>/dev/null
+  case $boot in *[!0-9a-f-]*) boot='' ;; esac
+  space=$(readlink "/proc/$$/ns/pid" 2>/dev/null)
+  space=${space#'pid:['}
+  space=${space%']'}
+  is_number "$space" || space=''
+  whereabouts="${boot:--} ${space:--}"
+}
+
+# born PID: sets $born to the instant at which that process began, in ticks since the machine did; empty: /proc
+# does not tell. It is 0 for one that has ended and is yet to be taken note of (proc(5): the third word is its
+# state, the 22nd its start; the second may hold anything).
+born() {
+  born=''
+  { read -r row <"/proc/$1/stat"; } 2>/dev/null || return 0
+  set -f
+  set -- ${row##*') '}
+  set +f
+  [ $# -ge 20 ] || return 0
+  case $1 in Z | X) born=0 && return ;; esac
+  shift 19
+  if is_number "$1"; then born=$1; fi
+}
+
+# is_dead BOOT SPACE PID BORN: whether the process that took the lock has ended for sure.
+is_dead() {
+  [ $# -eq 4 ] && [ "$1" != - ] && [ "$4" != - ] || return 1
+  whereabouts
+  [ "$boot" ] || return 1
+  [ "$boot" = "$1" ] || return 0
+  [ "$2" != - ] && [ "$space" = "$2" ] || return 1
+  [ -e "/proc/$3" ] || return 0
+  born "$3"
+  [ "$born" ] && [ "$born" != "$4" ]
+}
+
+# is_lock: whether lock holds what a visit puts there and nothing else; sets $owner, $until and $process. They
+# are empty where the owner was cut off, or is about to write its name.
 is_lock() {
-  owner='' until='' folder=''
+  owner='' until='' process='' folder=''
   is_folder lock || return 1
   for entry in lock/* lock/.[!.]* lock/..?*; do
     if [ "$entry" = lock/owner ]; then
@@ -27,9 +69,11 @@ is_lock() {
       folder=$entry
     fi
   done
-  text=$(dd if=lock/owner bs=100 count=1 2>/dev/null)
+  text=$(dd if=lock/owner bs=200 count=1 2>/dev/null)
   [ "$text" ] || return 0
   owner=${text%% *} until=${text#* }
+  case $until in *' '*) process=${until#* } until=${until%% *} ;; esac
+  case $process in *[!0-9a-f\ -]*) return 1 ;; esac
   is_hex "$owner" 32 && is_number "$until"
 }
 
@@ -43,7 +87,7 @@ take_over() {
     until=$((until + 60))
   fi
   # An end that no lease reaches is of a clock that was wrong, or of nobody: it would never come.
-  if [ "$now" -lt "$until" ] && [ "$until" -le $((now + longest)) ]; then
+  if [ "$now" -lt "$until" ] && [ "$until" -le $((now + longest)) ] && ! is_dead $process; then
     stop "visit ${owner:-unknown} holds the lock until $(date -u -d "@$until" +%Y-%m-%dT%H:%M:%SZ)"
   fi
   dead=lock.dead.$marker
