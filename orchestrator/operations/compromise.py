@@ -59,6 +59,10 @@ def end_key(ports: Ports, key: str, *, lost: bool, reason: str, wait: timedelta)
             f"the key is compromised already: {known.ended_why}",
             hint="A key that leaked does not get safer by being lost.",
         )
+    if known.awaits:
+        raise RefusedError(
+            "the key waits for its rollout: no host has it", hint="run: keyrelay cert drop KEY"
+        )
     require_free(recorded, ports)
     if known.ended is not how:
         event = KeyEnded(credential=known.id, how=how, reason=reason)

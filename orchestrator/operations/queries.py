@@ -14,6 +14,9 @@ from orchestrator.rotation.recorded import Credential, Evidence, Recorded, Trust
 CONTROLLER = HostName("controller")
 """How the vault is called among the hosts that hold keys."""
 
+OUTSIDE = HostName("outside")
+"""How whoever may have an exported file is called among the hosts that hold keys."""
+
 
 class Half(StrEnum):
     """Which half of a key is held."""
@@ -27,7 +30,7 @@ class Holding:
     """A host holds a key, or may.
 
     Attributes:
-        host: or ``controller``, for the vault.
+        host: or ``controller``, for the vault; or ``outside``, for a file that was exported.
         half: what it holds.
         standing: on servers where it lies; on agents for which servers it is trusted.
         since: None: not known, since nothing confirmed it yet.
@@ -59,7 +62,7 @@ def holdings(recorded: Recorded, host: str) -> tuple[Holding, ...]:
     Raises:
         UsageError: the ledger does not know the host.
     """
-    known = {*recorded.servers, *recorded.agents, *recorded.endpoints, CONTROLLER}
+    known = {*recorded.servers, *recorded.agents, *recorded.endpoints, CONTROLLER, OUTSIDE}
     if host not in known:
         raise UsageError(
             f"the ledger knows no host {host!r}",
@@ -79,6 +82,15 @@ def _all(recorded: Recorded) -> Iterator[Holding]:
                 standing="vault",
                 since=credential.created,
                 evidence=Evidence.REPORTED if credential.public is not None else Evidence.INTENDED,
+            )
+        for copy in credential.copies.values():
+            yield Holding(
+                credential=credential,
+                host=OUTSIDE,
+                half=Half.PRIVATE,
+                standing=f"exported to {copy.file}: {copy.purpose}",
+                since=copy.since,
+                evidence=Evidence.INTENDED,
             )
     for server, record in recorded.servers.items():
         for name, placement in record.placements.items():

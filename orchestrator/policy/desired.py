@@ -47,10 +47,19 @@ class Origin(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeySpec:
-    """What kind of key, and who makes it."""
+    """What kind of key, who makes it, and whether it may leave.
+
+    Attributes:
+        exportable: whether ``cert export`` may write its private half to a file.
+    """
 
     algorithm: Algorithm
     origin: Origin
+    exportable: bool = True
+
+    def makes_as(self, other: "KeySpec") -> bool:
+        """Whether the other makes keys of the same kind in the same place."""
+        return (self.algorithm, self.origin) == (other.algorithm, other.origin)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

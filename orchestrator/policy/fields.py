@@ -1,4 +1,4 @@
-"""The kinds of value that stand in a playbook's fields: text, a choice, a duration, a fraction, a share.
+"""The kinds of value that stand in a playbook's fields: text, a choice, yes or no, a duration, a fraction.
 
 Each kind says what it allows, refuses everything else in the same words, and describes itself in JSON
 Schema. A scalar that YAML did not read as text (``yes``, ``007``) is never taken for text.
@@ -111,6 +111,29 @@ class OneOf:
             return self.choices(text)
         except ValueError:
             raise refused(f"; allowed: {self.allowed}") from None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class YesOrNo:
+    """What YAML 1.1 reads as true or false."""
+
+    @property
+    def allowed(self) -> str:
+        """For an error."""
+        return "yes, no"
+
+    def __get_pydantic_core_schema__(self, _source: Any, _handler: GetCoreSchemaHandler) -> CoreSchema:
+        return _plain(self._read, bool)
+
+    def __get_pydantic_json_schema__(
+        self, _schema: CoreSchema, _handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        return {"type": "boolean"}
+
+    def _read(self, value: Any) -> bool:
+        if not isinstance(value, bool):
+            raise refused(f"; allowed: {self.allowed}")
+        return value
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -22,7 +22,7 @@ from orchestrator.policy.desired import (
     RolloutSpec,
     Share,
 )
-from orchestrator.policy.fields import Duration, OneOf, Part, PartOfWhole, Patience, Text, refused
+from orchestrator.policy.fields import Duration, OneOf, Part, PartOfWhole, Patience, Text, YesOrNo, refused
 from orchestrator.policy.hooks import MAX_CHARACTERS
 
 _SECOND = timedelta(seconds=1)
@@ -54,9 +54,12 @@ class KeySection(Section):
     origin: Annotated[Origin, OneOf(choices=Origin)] = Origin.CONTROLLER
     """Where it is made. A key made on its server never leaves it, so no other server can share it."""
 
+    exportable: Annotated[bool, YesOrNo()] = True
+    """Whether keyrelay cert export may write it to a file. A key made under no can never be exported."""
+
     def spec(self) -> KeySpec:
         """The same as plain values."""
-        return KeySpec(algorithm=self.algorithm, origin=self.origin)
+        return KeySpec(algorithm=self.algorithm, origin=self.origin, exportable=self.exportable)
 
 
 class CertificateSection(Section):

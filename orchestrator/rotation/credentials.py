@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from typing import NewType
 
 from orchestrator.inventory.model import HostName
 from orchestrator.keys.certificate import parse_certificate
@@ -11,6 +12,25 @@ from orchestrator.keys.material import PublicKey, SpkiDigest
 from orchestrator.policy.desired import KeySpec, Origin, PlaybookName, ScopeName
 from orchestrator.rotation.lifecycle import KeyState
 from orchestrator.rotation.visits import CredentialId
+
+CopyId = NewType("CopyId", str)
+"""32 random bits as 8 lowercase hex digits: names an exported file."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Copy:
+    """A file with a private key that was exported; nobody knows who has it by now.
+
+    Attributes:
+        file: where it was written.
+        purpose: what for, as the person who exported it said.
+        encrypted: whether it is under a password.
+    """
+
+    file: str
+    purpose: str
+    encrypted: bool
+    since: datetime
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +55,9 @@ class Credential:
         prolonged: until when it is kept in use, past ``not_after``, since its successor is kept waiting.
         prolonged_why: what its successor waits for.
         uncertified: servers whose certificate has yet to be made anew for that end.
+        awaits: whether it was made ahead, and no rollout has taken it up yet.
+        imported: whether its key came from a file.
+        copies: the files it was exported to, and that may still exist.
         superseded: SHA-256 (hex) of the certificates each server was given before the present one.
         delegated: whether agents believe it by its certificate, and do not know it.
         issuers: by server the SPKI digest of who certified it; empty: the founding issuer.
@@ -64,6 +87,9 @@ class Credential:
     superseded: Mapping[HostName, frozenset[str]] = field(default_factory=dict)
     delegated: bool = False
     issuers: Mapping[HostName, SpkiDigest] = field(default_factory=dict)
+    awaits: bool = False
+    imported: bool = False
+    copies: Mapping[CopyId, Copy] = field(default_factory=dict)
 
     @property
     def is_to_be_made_there(self) -> bool:

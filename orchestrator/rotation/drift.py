@@ -194,7 +194,7 @@ def _in_use(
         yield Drift.EXPIRING, f"its key is due since {_date(due)}; the certificate ends on {_date(end)}"
     if credential.scope != scope or credential.playbook != desired.playbook:
         yield Drift.WRONG_POLICY, f"its key belongs to scope {credential.scope}, it should be {scope}'s"
-    if credential.key != desired.key:
+    if not credential.key.makes_as(desired.key):
         made = f"{credential.key.algorithm}, made on the {credential.key.origin}"
         wanted = f"{desired.key.algorithm}, made on the {desired.key.origin}"
         yield Drift.WRONG_POLICY, f"its key is {made}; it should be {wanted}"

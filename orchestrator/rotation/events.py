@@ -7,7 +7,7 @@ the ledger's format: once released they may be added to, not renamed.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Literal
 
 from orchestrator.inventory.model import Endpoint, HostName
@@ -17,7 +17,7 @@ from orchestrator.keys.token import Token
 from orchestrator.policy.desired import Desired, KeySpec, PlaybookName, ScopeName
 from orchestrator.rotation.lifecycle import KeyState
 from orchestrator.rotation.observed import HostSurvey
-from orchestrator.rotation.recorded import NO_ISSUER, Intent, RolloutId
+from orchestrator.rotation.recorded import NO_ISSUER, CopyId, Intent, RolloutId
 from orchestrator.rotation.visits import CredentialId, Outcome
 
 
@@ -162,6 +162,32 @@ class EndpointsChanged:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CredentialPrepared:
+    """A credential is made ahead: the next rollout that covers its scope hands over to it.
+
+    Attributes:
+        in_flight, grace: as the playbook has them (``recorded.Credential``).
+        imported: whether its key came from a file, with a lifetime of its own.
+    """
+
+    playbook: PlaybookName
+    new: NewCredential
+    in_flight: timedelta
+    grace: timedelta
+    imported: bool
+    kind: Literal["credential-prepared"] = "credential-prepared"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CredentialDropped:
+    """A credential that was made ahead is not to be used."""
+
+    credential: CredentialId
+    reason: str
+    kind: Literal["credential-dropped"] = "credential-dropped"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class KeyMakingIntended:
     """The controller is about to make a private key and put it into the vault (S3)."""
 
@@ -281,6 +307,33 @@ class KeyDestroyed:
 
     credential: CredentialId
     kind: Literal["key-destroyed"] = "key-destroyed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyExported:
+    """A private key is about to be written to a file: from now on somebody else may hold it (S3).
+
+    Attributes:
+        copy: names the file among the exports of this key.
+        encrypted: whether it is under a password.
+    """
+
+    credential: CredentialId
+    copy: CopyId
+    file: str
+    purpose: str
+    encrypted: bool
+    kind: Literal["key-exported"] = "key-exported"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExportDestroyed:
+    """A person says that an exported file, and whatever was made of it, is no more."""
+
+    credential: CredentialId
+    copy: CopyId
+    reason: str
+    kind: Literal["export-destroyed"] = "export-destroyed"
 
 
 How = Literal[KeyState.COMPROMISED, KeyState.LOST]
@@ -403,6 +456,8 @@ Event = (
     | LeaseTaken
     | LeaseReleased
     | EndpointsChanged
+    | CredentialPrepared
+    | CredentialDropped
     | KeyMakingIntended
     | KeyMade
     | Certified
@@ -415,6 +470,8 @@ Event = (
     | VisitsEnded
     | HostsSurveyed
     | KeyDestroyed
+    | KeyExported
+    | ExportDestroyed
     | KeyEnded
     | HostGivenUp
     | ControllerStopped

@@ -14,11 +14,13 @@ from orchestrator.keys.authority import ISSUER_KEY
 from orchestrator.keys.bundle import Position
 from orchestrator.keys.revocation import SignedCrl
 from orchestrator.rotation import events as ev
+from orchestrator.rotation.ahead import prepared
 from orchestrator.rotation.chronology import set_right
 from orchestrator.rotation.lifecycle import KeyState
 from orchestrator.rotation.outcomes import ended, failing
 from orchestrator.rotation.recorded import (
     AgentRecord,
+    Copy,
     Credential,
     IssuerRecord,
     Lease,
@@ -125,6 +127,11 @@ def _apply(recorded: Recorded, event: ev.Event, at: datetime) -> Recorded:
             return replace(recorded, lease=None)
         case ev.EndpointsChanged():
             return replace(recorded, endpoints=MappingProxyType({**recorded.endpoints, **event.endpoints}))
+        case ev.CredentialPrepared():
+            credential = prepared(event, at=at)
+            return replace(recorded, credentials=_with(recorded.credentials, credential.id, credential))
+        case ev.CredentialDropped():
+            return _credential(recorded, event.credential, awaits=False)
         case ev.KeyMakingIntended():
             return _credential(recorded, event.credential, in_vault=True)
         case ev.KeyMade():
@@ -167,6 +174,13 @@ def _apply(recorded: Recorded, event: ev.Event, at: datetime) -> Recorded:
             return recorded
         case ev.KeyDestroyed():
             return _credential(recorded, event.credential, in_vault=False)
+        case ev.KeyExported():
+            copy = Copy(file=event.file, purpose=event.purpose, encrypted=event.encrypted, since=at)
+            copies = recorded.credentials[event.credential].copies
+            return _credential(recorded, event.credential, copies=_with(copies, event.copy, copy))
+        case ev.ExportDestroyed():
+            copies = recorded.credentials[event.credential].copies
+            return _credential(recorded, event.credential, copies=_without(copies, {event.copy}))
         case ev.KeyEnded():
             return _credential(recorded, event.credential, ended=event.how, ended_why=event.reason)
         case ev.HostGivenUp():
@@ -213,9 +227,11 @@ def _start(recorded: Recorded, event: ev.RolloutStarted, at: datetime) -> Record
             state_since=at,
             delegated=new.delegated,
         )
+    for credential in {target for target in event.targets.values() if target is not None}:
+        credentials[credential] = replace(credentials[credential], awaits=False)
     for known in recorded.credentials.values():
         if known.playbook == desired.playbook and known.in_flight < desired.messages.in_flight:
-            credentials[known.id] = replace(known, in_flight=desired.messages.in_flight)
+            credentials[known.id] = replace(credentials[known.id], in_flight=desired.messages.in_flight)
     servers = dict(recorded.servers)
     for server, target in event.targets.items():
         before = servers.get(server, ServerRecord(playbook=desired.playbook, target=None))

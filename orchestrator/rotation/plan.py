@@ -15,6 +15,7 @@ from orchestrator.errors import RefusedError
 from orchestrator.inventory.model import HostName
 from orchestrator.keys.material import Random
 from orchestrator.policy.desired import Desired, Origin, ScopeName
+from orchestrator.rotation.ahead import to_take_up
 from orchestrator.rotation.bundles import Press, wanted_denials
 from orchestrator.rotation.capabilities import refuse_unable_hosts
 from orchestrator.rotation.events import Entry, NewCredential, RolloutStarted
@@ -131,12 +132,17 @@ def make_plan(
         reason = reason_to_rekey(
             scope, known, desired, recorded, surveys, now=now, new_key=new_key, paused=paused
         )
-        if known is None or reason:
-            made = new_credential(scope, desired, now=now, random=random)
-            new.append(made)
+        ahead = to_take_up(scope, desired, recorded, now=now)
+        if ahead is not None and not reason and not paused:
+            reason = (
+                "an imported key waits for it" if ahead.imported else "a key that was made ahead waits for it"
+            )
+        if reason:
             reasons[scope.name] = reason
-            target = made.id
-        else:
+            if ahead is None:
+                new.append(new_credential(scope, desired, now=now, random=random))
+            target = ahead.id if ahead is not None else new[-1].id
+        elif known is not None:
             target = known.id
         targets |= dict.fromkeys(scope.servers, target)
     same = _is_as_before(desired, recorded, targets)

@@ -19,7 +19,7 @@ from orchestrator.keys.material import SpkiDigest
 from orchestrator.keys.revocation import Revoked, SignedCrl
 from orchestrator.keys.token import Token
 from orchestrator.policy.desired import Desired, PlaybookName
-from orchestrator.rotation.credentials import Credential, IssuerRecord
+from orchestrator.rotation.credentials import Copy, CopyId, Credential, IssuerRecord
 from orchestrator.rotation.holdings import (
     FOREIGN,
     NO_ISSUER,
@@ -41,6 +41,8 @@ __all__ = [
     "SIGNING",
     "AgentRecord",
     "Contact",
+    "Copy",
+    "CopyId",
     "Credential",
     "Evidence",
     "Installed",
@@ -59,7 +61,6 @@ __all__ = [
 
 RolloutId = NewType("RolloutId", str)
 """64 random bits as 16 lowercase hex digits."""
-
 
 NOWHERE = Position(epoch=0, sequence=0)
 """Before the first bundle."""

@@ -70,9 +70,9 @@ def reason_to_rekey(
         return f"{moved[0]} moves into this scope" if moved else "it has no key yet"
     if new_key:
         return "a new key was asked for"
-    if known.key != desired.key:
+    if not known.key.makes_as(desired.key):
         return f"its key is to be {desired.key.algorithm}, made on the {desired.key.origin}"
-    if known.not_after - known.not_before != desired.certificate.lifetime:
+    if not known.imported and known.not_after - known.not_before != desired.certificate.lifetime:
         return "its lifetime has changed"
     before = recorded.playbooks.get(desired.playbook)
     if before is not None and not _same_issuer(before, desired):

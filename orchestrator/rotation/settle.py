@@ -119,7 +119,7 @@ def state_of(credential: Credential, facts: Facts) -> KeyState:
     """The state that follows from the facts."""
     name = credential.id
     if credential.ended is not None:
-        somewhere = name in facts.signing | facts.trusted | facts.held or credential.in_vault
+        somewhere = name in facts.signing | facts.trusted | facts.held or _kept(credential)
         return credential.ended if somewhere else KeyState.REMOVED
     if name in facts.signing:
         return KeyState.ACTIVE
@@ -127,9 +127,16 @@ def state_of(credential: Credential, facts: Facts) -> KeyState:
         if name not in facts.unproven:
             return KeyState.READY
         return KeyState.PUBLISHED if name in facts.trusted else KeyState.GENERATED
-    if name in facts.trusted or name in facts.held or credential.in_vault:
+    if credential.awaits:
+        return KeyState.GENERATED
+    if name in facts.trusted or name in facts.held or _kept(credential):
         return KeyState.RETIRED
     return KeyState.REMOVED
+
+
+def _kept(credential: Credential) -> bool:
+    """Whether its private key may be anywhere but on servers: in the vault, or in an exported file."""
+    return credential.in_vault or bool(credential.copies)
 
 
 def settle(recorded: Recorded, *, at: datetime) -> Recorded:

@@ -146,4 +146,6 @@ def fields_of(field: Any, schema: Any, name: str) -> Iterator[tuple[str, Any]]:
 
 def written(default: Any) -> str:
     """A default as the page has it."""
+    if isinstance(default, bool):
+        return "yes" if default else "no"
     return f"[{', '.join(map(str, default))}]" if isinstance(default, list) else str(default)

@@ -44,6 +44,25 @@ LATER = {
     "issuer-key-intended": '{"kind":"issuer-key-intended","record":"issuer-0123456789abcdef"}',
     "issuer-added": '{"certificate":"PEM","kind":"issuer-added","record":"issuer-0123456789abcdef"}',
     "issuer-key-destroyed": '{"kind":"issuer-key-destroyed","record":"issuer"}',
+    "credential-prepared": (
+        '{"grace":"P30DT0.000000S","imported":true,"in_flight":"P0DT360.000000S",'
+        '"kind":"credential-prepared","new":{"id":"22222222222222222222222222222222",'
+        '"key":{"algorithm":"ed25519","exportable":false,"origin":"controller"},'
+        '"not_after":"2031-01-01T12:00:00.000000Z","not_before":"2030-01-01T12:00:00.000000Z",'
+        '"scope":"server:server-1","servers":["server-1"]},"playbook":"main"}'
+    ),
+    "credential-dropped": (
+        '{"credential":"11111111111111111111111111111111","kind":"credential-dropped",'
+        '"reason":"another key is made for its scope"}'
+    ),
+    "key-exported": (
+        '{"copy":"0badcafe","credential":"11111111111111111111111111111111","encrypted":true,'
+        '"file":"/tmp/key.p12","kind":"key-exported","purpose":"for the balancer"}'
+    ),
+    "export-destroyed": (
+        '{"copy":"0badcafe","credential":"11111111111111111111111111111111","kind":"export-destroyed",'
+        '"reason":"the disk was shredded"}'
+    ),
 }
 """Kinds that came after the file was written, each as it was first written down."""
 HEAD = "b806aaaa153f9aa1dc123a585e54f9efaed4a66745e00a579da1182db3916abd"
