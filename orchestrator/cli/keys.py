@@ -1,4 +1,4 @@
-"""``keyrelay due``, ``holders``, ``holdings``, ``cert``: what the ledger says of keys; and ``compromise``."""
+"""``keyrelay due``, ``holders``, ``holdings``: what the ledger says of keys; and ``compromise``."""
 
 from functools import partial
 from typing import Annotated
@@ -14,10 +14,8 @@ from orchestrator.operations.compromise import end_key
 from orchestrator.operations.due import due as due_keys
 from orchestrator.rotation.lookup import credential_named
 from orchestrator.views.farewells import before_ending
-from orchestrator.views.keys import due_answer, holders_answer, holdings_answer, key_answer, keys_answer
+from orchestrator.views.keys import due_answer, holders_answer, holdings_answer
 from orchestrator.views.results import ended_answer
-
-app = typer.Typer(name="cert", help="The keys and their certificates.")
 
 DASHES = {"ignore_unknown_options": True}
 """A thumbprint may begin with a dash."""
@@ -81,21 +79,3 @@ def compromise(
         ended = end_key(ports, key, lost=lost, reason=reason, wait=waiting)
     here.screen.answer(ended_answer(ended), as_json=as_json)
     leave(Code.DONE if ended.result.complete else Code.PARTLY)
-
-
-@app.command(name="list")
-def list_(context: typer.Context, *, as_json: AsJson = False) -> None:
-    """Show every key and how it stands."""
-    here = Context.of(context)
-    with here.ledger() as ledger:
-        credentials = ledger.read().credentials.values()
-    here.screen.answer(keys_answer(sorted(credentials, key=lambda one: one.created)), as_json=as_json)
-
-
-@app.command(context_settings=DASHES)
-def show(context: typer.Context, key: Key, *, as_json: AsJson = False) -> None:
-    """Show one key and its certificates."""
-    here = Context.of(context)
-    with here.ledger() as ledger:
-        found = credential_named(ledger.read(), key)
-    here.screen.answer(key_answer(found), as_json=as_json)

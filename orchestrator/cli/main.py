@@ -17,6 +17,7 @@ from typer.exceptions import Abort, TyperException
 
 from orchestrator.cli import (
     authority,
+    certs,
     handovers,
     hosts,
     inventory,
@@ -124,8 +125,8 @@ app.command()(visits.prove)
 app.command(context_settings=keys.DASHES)(keys.compromise)
 app.command()(hosts.remove)
 app.command()(restores.restore)
-app.add_typer(keys.app)
 app.add_typer(authority.app)
+app.add_typer(certs.app)
 app.add_typer(records.ledger_app)
 app.command()(start.schema)
 app.add_typer(lab.app)

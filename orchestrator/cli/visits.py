@@ -24,7 +24,7 @@ from orchestrator.views.progress import Bars
 def audit(context: typer.Context, *, inventory: Inventories, as_json: AsJson = False) -> None:
     """Visit every host and name each difference; exit 4 on drift, 3 if only unreachable hosts are left."""
     here = Context.of(context)
-    with _reaching(here, inventory) as (ledger, fleet, bars, endpoints):
+    with reaching(here, inventory) as (ledger, fleet, bars, endpoints):
         found = audit_hosts(endpoints, ledger=ledger, fleet=fleet, clock=here.clock, progress=bars)
     believed = [
         Believed(host=key.host, name=key.name, key=f"{key.kind} {key.fingerprint}", at=key.at)
@@ -37,7 +37,7 @@ def audit(context: typer.Context, *, inventory: Inventories, as_json: AsJson = F
 def prove(context: typer.Context, *, inventory: Inventories, as_json: AsJson = False) -> None:
     """Have every server sign a fresh nonce and every agent verify it; exit 4 if an edge does not hold."""
     here = Context.of(context)
-    with _reaching(here, inventory) as (ledger, fleet, bars, endpoints):
+    with reaching(here, inventory) as (ledger, fleet, bars, endpoints):
         edges = prove_edges(endpoints, ledger=ledger, fleet=fleet, entropy=system_entropy, progress=bars)
     here.screen.answer(edges_answer(edges), as_json=as_json)
     broken = [edge for edge in edges if not edge.holds]
@@ -45,7 +45,7 @@ def prove(context: typer.Context, *, inventory: Inventories, as_json: AsJson = F
 
 
 @contextmanager
-def _reaching(
+def reaching(
     here: Context, inventories: Sequence[Path]
 ) -> Iterator[tuple[Ledger, Fleet, Bars, dict[HostName, Endpoint]]]:
     """The hosts that the ledger knows, as the inventory reaches them today; others are left to the ledger."""

@@ -102,6 +102,8 @@ def take_in(store: Store, desired: Desired, scope: Scope, taken: Taken, *, certi
     if taken.chain is not None and not certify_anew:
         _refuse_certificate(taken.chain, scope, new)
         leaf = taken.chain.leaf
+        if leaf.not_after <= leaf.not_before:
+            raise RefusedError("the certificate ends when it begins")
         new = replace(new, not_before=leaf.not_before, not_after=leaf.not_after)
         certificates = dict.fromkeys(scope.servers, taken.chain)
     event = _event(desired, new, imported=True)
@@ -243,7 +245,7 @@ def _refuse_made_there(desired: Desired) -> None:
 def _refuse_certificate(chain: Chain, scope: Scope, new: NewCredential) -> None:
     if new.delegated:
         raise RefusedError(
-            "with policy delegated agents believe what the fleet's issuer certifies, and no other certificate",
+            "with policy delegated agents believe what the issuer certifies, and no other certificate",
             hint="with --recertify the issuer certifies the key",
         )
     names = {name.lower() for name in chain.leaf.names}

@@ -1,5 +1,6 @@
 """What the ledger answers by itself: who holds which key, which keys a host holds, what ran."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -10,6 +11,7 @@ from orchestrator.inventory.model import HostName
 from orchestrator.rotation.lifecycle import KeyState
 from orchestrator.rotation.lookup import credential_named
 from orchestrator.rotation.recorded import Credential, Evidence, Recorded, TrustLine
+from orchestrator.rotation.visits import CredentialId
 
 CONTROLLER = HostName("controller")
 """How the vault is called among the hosts that hold keys."""
@@ -54,6 +56,11 @@ def holders(recorded: Recorded, key: str) -> tuple[Holding, ...]:
     wanted = credential_named(recorded, key)
     found = [holding for holding in _all(recorded) if holding.credential.id == wanted.id]
     return tuple(sorted(found, key=lambda h: (h.half, h.host, h.standing)))
+
+
+def private_holders(recorded: Recorded) -> Mapping[CredentialId, int]:
+    """How many hosts hold, or may hold, the private half of each key; vault and exported files count too."""
+    return Counter(h.credential.id for h in _all(recorded) if h.half is Half.PRIVATE)
 
 
 def holdings(recorded: Recorded, host: str) -> tuple[Holding, ...]:

@@ -62,7 +62,8 @@ def unfit(credential: Credential, scope: Scope, desired: Desired, *, now: dateti
         and credential.not_after - credential.not_before != desired.certificate.lifetime
     ):
         return "the playbook asks for another lifetime"
-    if due_at(credential.not_before, credential.not_after, desired.certificate.renew_at) <= now:
+    due = due_at(credential.id, credential.not_before, credential.not_after, desired.certificate)
+    if due <= now:
         return "it would be due for a successor at once"
     left = sorted({*credential.servers, *credential.certificates} - {*scope.servers})
     return f"{left[0]} is not in the scope any more" if left else ""

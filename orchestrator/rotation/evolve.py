@@ -175,12 +175,10 @@ def _apply(recorded: Recorded, event: ev.Event, at: datetime) -> Recorded:
         case ev.KeyDestroyed():
             return _credential(recorded, event.credential, in_vault=False)
         case ev.KeyExported():
-            copy = Copy(file=event.file, purpose=event.purpose, encrypted=event.encrypted, since=at)
-            copies = recorded.credentials[event.credential].copies
-            return _credential(recorded, event.credential, copies=_with(copies, event.copy, copy))
+            return _exported(recorded, event, at)
         case ev.ExportDestroyed():
-            copies = recorded.credentials[event.credential].copies
-            return _credential(recorded, event.credential, copies=_without(copies, {event.copy}))
+            left = _without(recorded.credentials[event.credential].copies, {event.copy})
+            return _credential(recorded, event.credential, copies=left)
         case ev.KeyEnded():
             return _credential(recorded, event.credential, ended=event.how, ended_why=event.reason)
         case ev.HostGivenUp():
@@ -195,6 +193,12 @@ def _apply(recorded: Recorded, event: ev.Event, at: datetime) -> Recorded:
             return _finish(recorded, event, at)
         case _:
             assert_never(event)
+
+
+def _exported(recorded: Recorded, event: ev.KeyExported, at: datetime) -> Recorded:
+    copy = Copy(file=event.file, purpose=event.purpose, encrypted=event.encrypted, since=at)
+    copies = recorded.credentials[event.credential].copies
+    return _credential(recorded, event.credential, copies=_with(copies, event.copy, copy))
 
 
 def _crl_signed(recorded: Recorded, event: ev.CrlSigned, at: datetime) -> Recorded:

@@ -1,6 +1,6 @@
 """Keys: which there are, which are due, and who holds them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -10,7 +10,8 @@ from orchestrator.operations.queries import Holding
 from orchestrator.rotation.authority import Role
 from orchestrator.rotation.lifecycle import KEY_MEANINGS
 from orchestrator.rotation.recorded import Credential
-from orchestrator.views.screen import Answer, grid
+from orchestrator.rotation.visits import CredentialId
+from orchestrator.views.screen import Answer, Grid, grid
 from orchestrator.views.text import count, instant, named, span, stamp
 
 _WANTS = {
@@ -62,7 +63,7 @@ def due_answer(owed: Owed, *, now: datetime) -> Answer:
         data={
             "due": [
                 {
-                    **_credential(one.credential),
+                    **credential_data(one.credential),
                     "wants": one.wants,
                     "due_at": stamp(one.due_at),
                     "overdue": one.overdue(now),
@@ -94,25 +95,38 @@ def due_answer(owed: Owed, *, now: datetime) -> Answer:
     )
 
 
-def keys_answer(credentials: Sequence[Credential]) -> Answer:
+def keys_grid(credentials: Sequence[Credential], holders: Mapping[CredentialId, int]) -> Grid:
+    """The table of all keys, a row for each.
+
+    Args:
+        credentials: the keys.
+        holders: how many hosts hold, or may hold, each one's private half.
+    """
+    columns = ("key", "playbook", "scope", "state", "since", "ends", "servers", "private half")
+    return grid(
+        columns,
+        [
+            (
+                key_of(one),
+                one.playbook,
+                one.scope,
+                f"{one.state}, waits" if one.awaits else one.state,
+                instant(one.state_since),
+                instant(one.ends),
+                named(one.servers),
+                count(holders.get(one.id, 0), "holder"),
+            )
+            for one in credentials
+        ],
+    )
+
+
+def keys_answer(credentials: Sequence[Credential], holders: Mapping[CredentialId, int]) -> Answer:
     """Every key, as it stands."""
-    rows = [
-        (
-            key_of(one),
-            one.playbook,
-            one.scope,
-            one.state,
-            instant(one.state_since),
-            instant(one.ends),
-            named(one.servers),
-        )
-        for one in credentials
-    ]
+    table = keys_grid(credentials, holders)
     return Answer(
-        data={"keys": [_credential(one) for one in credentials]},
-        body=(grid(("key", "playbook", "scope", "state", "since", "ends", "servers"), rows),)
-        if rows
-        else ("there are no keys yet",),
+        data={"keys": [credential_data(one) for one in credentials]},
+        body=(table,) if table.rows else ("there are no keys yet",),
     )
 
 
@@ -133,6 +147,12 @@ def key_answer(credential: Credential) -> Answer:
         *_prolonged(credential),
         ("agents refuse it", instant(credential.expires)),
         ("in the vault", "yes" if credential.in_vault else "no"),
+        ("exportable", "yes" if credential.key.exportable else "no"),
+        *(("waits", "for the next apply") for _ in range(credential.awaits)),
+        *(
+            ("exported", f"{instant(copy.since)} to {copy.file}: {copy.purpose}")
+            for copy in credential.copies.values()
+        ),
     ]
     certificates = {server: parse_certificate(pem) for server, pem in sorted(credential.certificates.items())}
     rows = [
@@ -142,7 +162,7 @@ def key_answer(credential: Credential) -> Answer:
     columns = ("server", "serial", "begins", "ends", "SHA-256")
     return Answer(
         data={
-            **_credential(credential),
+            **credential_data(credential),
             "expires": stamp(credential.expires),
             "certificates": [
                 {
@@ -166,7 +186,7 @@ def holders_answer(credential: Credential, found: Sequence[Holding]) -> Answer:
     rows = [(one.host, one.half, one.standing, instant(one.since), one.evidence) for one in found]
     told = f"key {key_of(credential)} of {credential.scope} is {credential.state}"
     return Answer(
-        data={"key": _credential(credential), "holders": [_holding(one) for one in found]},
+        data={"key": credential_data(credential), "holders": [_holding(one) for one in found]},
         body=(
             f"{told}; {count(len(rows), 'holding')}",
             grid(("host", "half", "where", "since", "known"), rows),
@@ -203,7 +223,8 @@ def _prolonged(credential: Credential) -> list[tuple[str, str]]:
     return [("kept until", f"{instant(credential.prolonged)}: {credential.prolonged_why}")]
 
 
-def _credential(credential: Credential) -> dict[str, Any]:
+def credential_data(credential: Credential) -> dict[str, Any]:
+    """A key, as JSON."""
     public = credential.public
     return {
         "id": credential.id,
@@ -221,6 +242,19 @@ def _credential(credential: Credential) -> dict[str, Any]:
         "prolonged_because": credential.prolonged_why,
         "servers": list(credential.servers),
         "in_vault": credential.in_vault,
+        "exportable": credential.key.exportable,
+        "awaits": credential.awaits,
+        "imported": credential.imported,
+        "copies": [
+            {
+                "id": name,
+                "file": copy.file,
+                "purpose": copy.purpose,
+                "encrypted": copy.encrypted,
+                "since": stamp(copy.since),
+            }
+            for name, copy in credential.copies.items()
+        ],
     }
 
 

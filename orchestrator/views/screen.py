@@ -74,9 +74,12 @@ class Screen:
             _print(self.out, part)
 
     def json(self, data: Mapping[str, Any]) -> None:
-        """Print JSON: ASCII alone, so that no terminal obeys it."""
-        text = json.dumps(data, indent=2, ensure_ascii=True).replace("\x7f", "\\u007f")
-        self.out.print(Text(text), soft_wrap=True)
+        """Print JSON."""
+        self.raw(as_json(data))
+
+    def raw(self, text: str) -> None:
+        """Print text of a fixed form, such as CSV or PEM, which holds nothing that a terminal obeys."""
+        self.out.print(Text(text.removesuffix("\n")), soft_wrap=True)
 
     def note(self, *parts: str | Grid) -> None:
         """Tell what is no result."""
@@ -96,6 +99,11 @@ class Screen:
             return input().strip().lower() in {"y", "yes"}
         except EOFError:
             return False
+
+
+def as_json(data: Mapping[str, Any]) -> str:
+    """JSON in ASCII alone, so that no terminal obeys it."""
+    return json.dumps(data, indent=2, ensure_ascii=True).replace("\x7f", "\\u007f")
 
 
 def _console(stream: TextIO) -> Console:
