@@ -11,6 +11,7 @@ from orchestrator.cli import passphrases
 from orchestrator.cli.context import Context
 from orchestrator.cli.key_files import PASSWORD_OPTION, read_files, refuse_taken, write_file
 from orchestrator.cli.keys import DASHES, Key
+from orchestrator.cli.machine import system_entropy
 from orchestrator.cli.options import AsJson, Inventories, PassphraseFile, PlaybookFile
 from orchestrator.cli.plays import Play, load_plays
 from orchestrator.cli.visits import reaching
@@ -230,20 +231,19 @@ def gone(
     file: Annotated[str, typer.Argument(metavar="FILE", help="The file it was exported to.")],
     *,
     reason: Reason,
-    passphrase_file: PassphraseFile = None,
     as_json: AsJson = False,
 ) -> None:
     """Record that an exported file, and all that was made of it, is destroyed."""
     here = Context.of(context)
-    with _store(here, passphrase_file) as store:
-        known = credentials.destroyed(store, key, file, reason=reason)
+    with here.ledger() as ledger:
+        known = credentials.destroyed(ledger, here.clock, key, file, reason=reason)
     here.screen.answer(gone_answer(known), as_json=as_json)
 
 
 @contextmanager
 def _store(here: Context, passphrase_file: Path | None) -> Iterator[Store]:
-    with here.ports(passphrase_file) as (ports, _):
-        yield Store(ledger=ports.ledger, vault=ports.vault, clock=ports.clock, entropy=ports.entropy)
+    with here.opened(passphrase_file) as home:
+        yield Store(ledger=home.ledger, vault=home.vault, clock=here.clock, entropy=system_entropy)
 
 
 def _scope(plays: tuple[Play, ...], name: str) -> tuple[Desired, Scope]:

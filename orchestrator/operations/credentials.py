@@ -213,20 +213,20 @@ def certificates_of(credential: Credential, server: HostName | None) -> tuple[x5
     return tuple(x509.load_pem_x509_certificates(pem.encode()))
 
 
-def destroyed(store: Store, key: str, file: str, *, reason: str) -> Credential:
+def destroyed(ledger: Ledger, clock: Clock, key: str, file: str, *, reason: str) -> Credential:
     """A person says that an exported file is no more.
 
     Raises:
         UsageError: no such key, or no such file.
     """
-    recorded = store.ledger.read()
+    recorded = ledger.read()
     known = credential_named(recorded, key)
     found = [name for name, copy in known.copies.items() if file in {name, copy.file}]
     if not found:
         told = ", ".join(copy.file for copy in known.copies.values()) or "none"
         raise UsageError(f"the key was not exported to {file!r}; files that may exist: {told}")
     events = [ExportDestroyed(credential=known.id, copy=copy, reason=reason) for copy in found]
-    return store.ledger.append(events, onto=recorded, at=store.clock.now()).credentials[known.id]
+    return ledger.append(events, onto=recorded, at=clock.now()).credentials[known.id]
 
 
 def copies_of(credential: Credential) -> tuple[tuple[CopyId, Copy], ...]:

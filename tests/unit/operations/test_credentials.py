@@ -223,10 +223,10 @@ def test_an_export_is_a_holder_until_somebody_says_that_it_is_gone(world: World)
     world.apply(ONE, new_key=True)
     assert not world.vault.holds(key)
     assert world.recorded.credentials[key].state is KeyState.RETIRED
-    after = destroyed(store_of(world), key, "/tmp/key", reason="shredded")
+    after = destroyed(world.ledger, world.clock, key, "/tmp/key", reason="shredded")
     assert after.state is KeyState.REMOVED
     with pytest.raises(UsageError, match="was not exported to '/tmp/key'"):
-        destroyed(store_of(world), key, "/tmp/key", reason="again")
+        destroyed(world.ledger, world.clock, key, "/tmp/key", reason="again")
 
 
 def test_an_export_is_written_down_before_it_leaves(world: World) -> None:
