@@ -128,8 +128,8 @@ def _apply(recorded: Recorded, event: ev.Event, at: datetime) -> Recorded:
         case ev.EndpointsChanged():
             return replace(recorded, endpoints=MappingProxyType({**recorded.endpoints, **event.endpoints}))
         case ev.CredentialPrepared():
-            credential = prepared(event, at=at)
-            return replace(recorded, credentials=_with(recorded.credentials, credential.id, credential))
+            credentials = _with(recorded.credentials, event.new.id, prepared(event, at=at))
+            return replace(recorded, credentials=credentials)
         case ev.CredentialDropped():
             return _credential(recorded, event.credential, awaits=False)
         case ev.KeyMakingIntended():
@@ -177,8 +177,7 @@ def _apply(recorded: Recorded, event: ev.Event, at: datetime) -> Recorded:
         case ev.KeyExported():
             return _exported(recorded, event, at)
         case ev.ExportDestroyed():
-            left = _without(recorded.credentials[event.credential].copies, {event.copy})
-            return _credential(recorded, event.credential, copies=left)
+            return _export_destroyed(recorded, event)
         case ev.KeyEnded():
             return _credential(recorded, event.credential, ended=event.how, ended_why=event.reason)
         case ev.HostGivenUp():
@@ -199,6 +198,11 @@ def _exported(recorded: Recorded, event: ev.KeyExported, at: datetime) -> Record
     copy = Copy(file=event.file, purpose=event.purpose, encrypted=event.encrypted, since=at)
     copies = recorded.credentials[event.credential].copies
     return _credential(recorded, event.credential, copies=_with(copies, event.copy, copy))
+
+
+def _export_destroyed(recorded: Recorded, event: ev.ExportDestroyed) -> Recorded:
+    left = _without(recorded.credentials[event.credential].copies, {event.copy})
+    return _credential(recorded, event.credential, copies=left)
 
 
 def _crl_signed(recorded: Recorded, event: ev.CrlSigned, at: datetime) -> Recorded:

@@ -46,7 +46,7 @@ LATER = {
     "issuer-key-destroyed": '{"kind":"issuer-key-destroyed","record":"issuer"}',
     "credential-prepared": (
         '{"grace":"P30DT0.000000S","imported":true,"in_flight":"P0DT360.000000S",'
-        '"kind":"credential-prepared","new":{"id":"22222222222222222222222222222222",'
+        '"kind":"credential-prepared","new":{"delegated":false,"id":"22222222222222222222222222222222",'
         '"key":{"algorithm":"ed25519","exportable":false,"origin":"controller"},'
         '"not_after":"2031-01-01T12:00:00.000000Z","not_before":"2030-01-01T12:00:00.000000Z",'
         '"scope":"server:server-1","servers":["server-1"]},"playbook":"main"}'
