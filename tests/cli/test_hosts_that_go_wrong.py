@@ -81,7 +81,7 @@ def test_an_sshd_that_is_stopped_and_says_nothing(make_fleet: MakeFleet) -> None
         blocked = keyrelay(*APPLY).ended(3)
     finally:
         lab.thaw(BAD)
-    blocked.line(BAD, "said nothing")
+    blocked.line(BAD, "sent no SSH greeting")
     others_finished(keyrelay)
     apply_completes(keyrelay)
 

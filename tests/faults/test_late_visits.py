@@ -87,7 +87,7 @@ def test_a_host_that_is_stopped_in_the_middle_of_a_visit_is_named_in_time_and_go
             ground.lab.freeze(host)
             run.result().exited(3).named(host, "time ran out")
         stopped = ground.apply(SHARED, deadline_s=DEADLINE_S)
-        stopped.exited(3).named(host, "said nothing")
+        stopped.exited(3).named(host, "sent no SSH greeting")
         assert stopped.seconds < DEADLINE_S + SLACK_S
         ground.lab.thaw(host)
         assert lock_is_free(ground, host)

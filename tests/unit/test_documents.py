@@ -130,6 +130,7 @@ def test_a_byte_order_mark_and_crlf_do_not_move_places() -> None:
         ("a: 2026-02-31\n", "x.yml:1:4", "which is no YAML timestamp"),
         ("a: !!int one\n", "x.yml:1:4", "which is no YAML int"),
         ("a: 1" + ":1" * 200, "x.yml:1:4", "a number of 401 characters"),
+        ("1: a\ntrue: b\n", "x.yml:2:1", "the key true, which equals 1; the first is at line 1, column 1"),
         ("<<: 1\n", "x.yml:1:5", "<< takes a mapping"),
         ("<<: {a: 1}\n<<: {b: 1}\n", "x.yml:2:1", "the key << again"),
         ("[" * 41, "x.yml:1:41", "more than 40 levels"),
