@@ -224,7 +224,7 @@ class _Desk:
         if found != wanted:
             self._put(order.credential, wanted)
             if self.state.current == order.credential:
-                self._become(hook_pending=True)
+                self._become(hook_pending=True, came_from=(order.credential, None))
         return visits.Staged(
             credential=order.credential, signature=_signed(private, order.challenge), changed=found != wanted
         )
@@ -254,7 +254,13 @@ class _Desk:
         before = self.state.current
         changed = before != credential or self.state.hook_pending
         if changed:
+            due, earlier = self.state.came_from or (None, None)
+            way_back = self.state.credentials.get(earlier) if earlier is not None else None
+            if before == credential == due and way_back is not None and way_back.private_key is not None:
+                before = earlier
             self._become(current=credential, hook_pending=hook is not None or self.state.hook_pending)
+            if hook is not None:
+                self._become(came_from=(credential, before))
             if hook is not None:
                 self._run_hook(before, goes_back=goes_back)
             self._become(hook_pending=False)

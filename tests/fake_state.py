@@ -46,6 +46,7 @@ class HostState:
     Attributes:
         current: the credential in use.
         hook_pending: whether a switch was made and its hook has not run well since.
+        came_from: the credential whose hook was last due, and the one that was in use before it.
         locked_by: who holds the host's lock; None: nobody.
         openssl: the version line of its openssl; empty: there is none.
         problems: what a survey reports of owners and modes.
@@ -58,6 +59,7 @@ class HostState:
     disarmed: Mapping[str, Folder] = field(default_factory=lambda: _NOTHING)
     bundle: TrustBundle | None = None
     hook_pending: bool = False
+    came_from: tuple[str, str | None] | None = None
     locked_by: str | None = None
     problems: tuple[Problem, ...] = ()
     openssl: str = "OpenSSL 3.0.0 (in memory)"
@@ -106,6 +108,7 @@ def survey(state: HostState) -> HostSurvey:
         problems=state.problems,
         head=state.fence.head if state.fence else "",
         ended=state.ended,
+        hook_due=state.hook_pending,
     )
 
 

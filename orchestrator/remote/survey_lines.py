@@ -181,6 +181,7 @@ def read_survey(said: Sequence[str], *, base: str, whole: bool = False) -> tuple
         problems=tuple(sorted(notes.problems.values(), key=lambda problem: problem.path)),
         head=fence[2] if fence is not None else "",
         ended=ended,
+        hook_due="due" in notes.single,
     )
     return survey, _whole(notes) if whole else None
 

@@ -135,6 +135,7 @@ class HostSurvey:
         problems: wrong owners, modes and kinds.
         head: the digest that belongs to ``fence``; empty: the host remembers none.
         ended: the keys that have ended, as far as the host has seen, sorted.
+        hook_due: whether a hook has yet to run well since ``current``, or its certificate, was replaced.
     """
 
     user: str
@@ -146,3 +147,4 @@ class HostSurvey:
     problems: tuple[Problem, ...]
     head: str = ""
     ended: tuple[Tombstone, ...] = ()
+    hook_due: bool = False

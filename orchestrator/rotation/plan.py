@@ -252,6 +252,8 @@ def _server_changes(view: View, server: HostName) -> Iterable[str]:
     if placement is None or placement.claim is None:
         made = "makes" if target.key.origin is Origin.SERVER and target.public is None else "gets"
         yield f"{made} {name_of(target)}"
+    if placement is not None and placement.hook_due:
+        yield "runs the hook that was cut short"
     if placement is None or placement.standing is not Standing.ACTIVE:
         yield "switches to it once its agents have proven it"
     if outgoing:

@@ -39,7 +39,7 @@ def in_use(recorded: Recorded, servers: frozenset[HostName]) -> tuple[Credential
 
 
 def outdated(recorded: Recorded, server: HostName) -> Credential | None:
-    """A credential that was certified anew, and whose earlier certificate is still the one on the server."""
+    """A credential that was certified anew, and whose earlier certificate is still in use on the server."""
     for name, placement in sorted(recorded.servers[server].placements.items()):
         credential = recorded.credentials[name]
         if (
@@ -47,7 +47,7 @@ def outdated(recorded: Recorded, server: HostName) -> Credential | None:
             and credential.prolonged is not None
             and credential.ended is None
             and server not in credential.uncertified
-            and placement.certificate != credential.certificate_digest(server)
+            and (placement.certificate != credential.certificate_digest(server) or placement.hook_due)
         ):
             return credential
     return None

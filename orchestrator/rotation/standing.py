@@ -157,10 +157,10 @@ class View:
         return self.recorded.waived(self.recorded.servers[server].playbook)
 
     def active(self, server: HostName) -> bool:
-        """Whether the server certainly uses its target."""
+        """Whether the server certainly uses its target, and what signs there was told so by the hook."""
         record = self.recorded.servers[server]
         placement = record.placements.get(record.target) if record.target is not None else None
-        in_use = placement is not None and placement.standing is Standing.ACTIVE
+        in_use = placement is not None and placement.standing is Standing.ACTIVE and not placement.hook_due
         return in_use and server not in self.recorded.pending
 
     def unproven(self, server: HostName) -> tuple[HostName, ...]:

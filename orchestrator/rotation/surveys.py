@@ -59,8 +59,9 @@ def _server(
         before = record.placements.get(credential.id)
         proven = fits(held, credential)
         certificate = held.certificate_digest or ""
+        due = survey.hook_due and standing is Standing.ACTIVE
         if before is not None and before.standing is standing and (proven or before.claim is None):
-            placements[credential.id] = replace(before, certificate=certificate)
+            placements[credential.id] = replace(before, certificate=certificate, hook_due=due)
         else:
             placements[credential.id] = Placement(
                 standing=standing,
@@ -68,6 +69,7 @@ def _server(
                 evidence=Evidence.SURVEYED,
                 claim=before.claim if before is not None and proven else None,
                 certificate=certificate,
+                hook_due=due,
             )
     signing = {c for c, placement in placements.items() if placement.standing in SIGNING}
     ended = {**record.cleared, **dict.fromkeys(could_sign, at)}

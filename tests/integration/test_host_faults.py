@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from orchestrator.keys.material import Algorithm
+from orchestrator.lab.processes import wait_until
 from orchestrator.remote.wire import encode
 from orchestrator.rotation.visits import (
     Activate,
@@ -288,6 +289,23 @@ def test_a_visit_that_broke_off_before_its_hook_runs_it_the_next_time(
     assert not machine.report(activate_two(f"echo ran >>{seen}")).changed
 
 
+def test_what_is_due_is_told_by_a_survey_and_goes_back_to_where_it_came_from(machine: Machine) -> None:
+    machine.report(stage(TWO, P256))
+    kills_its_visit = f"read -r _ _ _ _ pid _ <{machine.base}/lock/owner; kill -9 $pid; sleep 1"
+    assert isinstance(machine.run(activate_two(kills_its_visit)), Failed)
+    survey = machine.report(Survey())
+    assert isinstance(survey, Surveyed)
+    assert (survey.survey.current, survey.survey.hook_due) == (TWO, True)
+
+    failed = machine.run(activate_two("false"))
+
+    assert isinstance(failed, Failed)
+    assert "back on" in failed.reason
+    after = machine.report(Survey())
+    assert isinstance(after, Surveyed)
+    assert after.survey.current == ONE
+
+
 def test_a_visit_that_is_ended_ends_its_hook_and_gives_the_lock_back(
     machine: Machine, tmp_path: Path
 ) -> None:
@@ -301,7 +319,7 @@ def test_a_visit_that_is_ended_ends_its_hook_and_gives_the_lock_back(
     process.wait(timeout=30)
 
     assert not (machine.base / "lock").exists()
-    assert not _runs(hook_pid)
+    assert wait_until(lambda: not _runs(hook_pid), timeout_s=30)
     report = machine.report(activate_two("true"))
     assert report.changed
 

@@ -59,10 +59,17 @@ order_activate() {
     done_with unchanged
     return
   fi
+  due='' earlier=''
+  { read -r due earlier <server/hook-pending; } 2>/dev/null
+  # A visit that broke off before its hook had switched already; the way back leads to where it came from.
+  if [ "$before" = "$id" ] && [ "$due" = "$id" ] && is_hex "$earlier" 32 && [ -f "server/credentials/$earlier/key.pem" ]
+  then
+    before=$earlier
+  fi
   settle
   # Should this visit break off before the hook has run, the next one knows.
-  if [ "$hook" != - ]; then put server/hook-pending "$id" || cannot_write; fi
-  [ "$before" = "$id" ] || point server "credentials/$id"
+  if [ "$hook" != - ]; then put server/hook-pending "$id ${before:--}" || cannot_write; fi
+  [ "$to" = "$id" ] || point server "credentials/$id"
   durable server .
   leads server credentials
   [ "$to" = "$id" ] || stop "$base/server/current leads to $to after the switch to $id"

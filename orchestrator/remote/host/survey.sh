@@ -79,6 +79,7 @@ order_survey() {
     server/credentials/* server/credentials/*/* server/disarmed/* server/disarmed/*/* \
     agent agent/current agent/bundles agent/bundles/* agent/bundles/*/*
   if [ -f fence ]; then say_file fence fence; fi
+  if [ -f server/hook-pending ]; then say 'due hook'; fi
   if [ -f ended ]; then say_file ended ended; fi
   if [ -L server/current ]; then say "current $(readlink server/current)"; fi
   for folder in server/credentials/* server/disarmed/*; do

@@ -112,6 +112,32 @@ def test_failures_below_the_budget_do_not_stop_the_others(world: World) -> None:
     assert world.apply(in_waves(spec=spec)).complete
 
 
+def test_a_hook_that_was_cut_short_runs_before_anything_else_is_believed(world: World) -> None:
+    world.apply(in_waves())
+    world.fleet.trouble(SERVERS[0], breaks_at_hook=True)
+    world.apply(in_waves(), new_key=True)
+    world.fleet.heal(SERVERS[0])
+    assert world.fleet.hosts[SERVERS[0]].hook_pending
+    world.fleet.visits.clear()
+    assert world.apply(in_waves()).complete
+    orders = [o.kind for v in world.fleet.visits if v.endpoint.host == SERVERS[0] for o in v.orders]
+    assert [kind for kind in orders if kind in {"activate", "disarm"}] == ["activate", "disarm"]
+    assert not any(host.hook_pending for host in world.fleet.hosts.values())
+
+
+def test_a_hook_that_was_cut_short_and_fails_takes_the_server_back(world: World) -> None:
+    world.apply(in_waves())
+    first = live(world)
+    world.fleet.trouble(SERVERS[0], breaks_at_hook=True)
+    world.apply(in_waves(), new_key=True)
+    world.fleet.heal(SERVERS[0])
+    world.fleet.trouble(SERVERS[0], hook_fails="no such unit")
+    applied = world.apply(in_waves())
+    assert applied.result is not None
+    assert "wave 1" in applied.result.paused
+    assert live(world) == first
+
+
 def test_a_lost_answer_is_no_failure(world: World) -> None:
     world.apply(in_waves())
     world.fleet.trouble(SERVERS[0], breaks_at_hook=True)
