@@ -272,3 +272,14 @@ def test_of_several_certificates_one_is_named(world: World) -> None:
     assert exported(world, key, server=SERVERS[1]).count(b"BEGIN CERTIFICATE") == 2
     with pytest.raises(KeyrelayError, match="not certified for 'server-9'; it is for server-1, server-2"):
         exported(world, key, server=HostName("server-9"))
+
+
+def test_where_agents_believe_the_issuer_an_import_is_certified_by_it(world: World) -> None:
+    wanted = desired(Policy.DELEGATED, servers=SERVERS[:1], agents=AGENTS[:2])
+    taken = existing("server-1")
+    with pytest.raises(RefusedError, match="agents believe what the issuer certifies"):
+        imported(world, wanted, taken)
+    made = imported(world, wanted, taken, certify_anew=True)
+    assert made.delegated
+    assert world.apply(wanted).complete
+    assert world.live_key(SERVER) == taken.pair.public.spki_digest
