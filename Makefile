@@ -1,7 +1,7 @@
 # What one does with keyrelay's sources. `make` alone lists it.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo bench test faults faults-long lint check docs format clean
+.PHONY: help setup demo demo-reinstall bench test faults faults-long lint check docs format clean
 MAKEFLAGS += --no-print-directory
 
 BIN := .venv/bin
@@ -9,7 +9,7 @@ BIN := .venv/bin
 ARGS ?=
 
 help:  ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup:  ## .venv with keyrelay and its tools, and the system's missing parts
 	@.ci/setup
@@ -17,6 +17,10 @@ setup:  ## .venv with keyrelay and its tools, and the system's missing parts
 demo:  ## the whole job against real sshds on this machine
 	@.ci/setup run
 	@PATH="$(CURDIR)/$(BIN):$$PATH" bash orchestrator/lab/demo.sh
+
+demo-reinstall:  ## a wiped server comes back, and no agent ever distrusts a key in use
+	@.ci/setup run
+	@PATH="$(CURDIR)/$(BIN):$$PATH" bash orchestrator/lab/demo_reinstall.sh
 
 bench:  ## how fast 64 hosts are visited, beside ssh, Ansible and pyinfra; a table
 	@.ci/setup bench

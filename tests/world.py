@@ -9,7 +9,9 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from fractions import Fraction
+from functools import partial
 
+from orchestrator.errors import RefusedError
 from orchestrator.inventory.model import Endpoint, HostName
 from orchestrator.issuers.embedded import EmbeddedIssuer
 from orchestrator.keys.authority import Authority
@@ -17,6 +19,7 @@ from orchestrator.keys.certificate import parse_certificate
 from orchestrator.keys.material import Algorithm, SpkiDigest
 from orchestrator.operations.apply import Applied, apply
 from orchestrator.operations.found import found
+from orchestrator.operations.planning import prepare_to_change
 from orchestrator.policy.desired import (
     CertificateSpec,
     Desired,
@@ -31,6 +34,8 @@ from orchestrator.policy.desired import (
     TrustSet,
 )
 from orchestrator.ports import Ports
+from orchestrator.rotation.events import KeyEnded
+from orchestrator.rotation.lifecycle import KeyState
 from orchestrator.rotation.recorded import Recorded
 from orchestrator.rotation.visits import Outcome, Survey, Visit
 from tests.eye import Eye
@@ -183,15 +188,24 @@ class World:
         new_key: bool = False,
     ) -> Applied:
         self.eye.begins()
-        applied = apply(
-            self.ports,
-            wanted,
-            wait=wait,
-            agree=lambda _: True,
-            new_key=new_key,
-        )
+        go = partial(apply, self.ports, wanted, wait=wait, agree=lambda _: True, new_key=new_key)
+        try:
+            applied = go()
+        except RefusedError:
+            if not self.says_lost(wanted, new_key=new_key):
+                raise
+            applied = go()
         self.eye.check_end(applied, wanted)
         return applied
+
+    def says_lost(self, wanted: Desired, *, new_key: bool = False) -> bool:
+        """A person says of the keys that servers have lost that they are; whether there are any."""
+        strandings = prepare_to_change(wanted, self.ports, new_key=new_key).plan.strandings
+        keys = sorted({key for stranding in strandings for key in stranding.keys})
+        ends = [KeyEnded(credential=key, how=KeyState.LOST, reason="it was wiped") for key in keys]
+        if ends:
+            self.ledger.append(ends, onto=self.ledger.read(), at=self.clock.now())
+        return bool(ends)
 
     def apply_and_die(self, wanted: Desired, *, after: int, new_key: bool = False) -> bool:
         """Apply, killed after so many points at which something durable changes; whether it was."""

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 import typer
 
@@ -127,12 +128,18 @@ class Context:
         return self.home / "first_use_hosts"
 
     @contextmanager
-    def fleet(self, bars: Bars, passwords: Mapping[HostName, Secret] | None = None) -> Iterator[SshFleet]:
+    def fleet(
+        self,
+        bars: Bars,
+        passwords: Mapping[HostName, Secret] | None = None,
+        vouched: Mapping[HostName, str] = MappingProxyType({}),
+    ) -> Iterator[SshFleet]:
         """The hosts, over SSH; tells afterwards which host keys were believed on first use.
 
         Args:
             bars: held back while a person is asked for a passphrase or a password.
             passwords: for sudo, by host, from the inventory.
+            vouched: fingerprints of the keys that hosts have now, by a person's word.
         """
 
         def ask(question: Question) -> Secret | None:
@@ -146,6 +153,7 @@ class Context:
             passwords=passwords,
             first_use_file=self.first_use_file,
             accept_new=self.accept_new,
+            vouched=vouched,
             stop=self.stop,
         ) as fleet:
             yield fleet
@@ -211,6 +219,7 @@ class Context:
         passphrase: Secret | None = None,
         root_file: Path | None = None,
         root_passphrase_file: Path | None = None,
+        vouched: Mapping[HostName, str] = MappingProxyType({}),
     ) -> Iterator[tuple[Ports, Bars]]:
         """Everything a handover needs, the vault unlocked.
 
@@ -220,6 +229,7 @@ class Context:
             passphrase: where it was obtained already.
             root_file: where the root's sealed key lies; None: in the home.
             root_passphrase_file: the root's; None: the terminal is asked, and only when its key is used.
+            vouched: fingerprints of the keys that hosts have now, by a person's word.
 
         Raises:
             UsageError: there is no home, or no passphrase.
@@ -237,7 +247,7 @@ class Context:
             opened.issuer()  # before anything is done, for a key that cannot be opened
             own = EmbeddedIssuer(opened=opened.issuer, random=system_entropy)
             progress = stack.enter_context(self.progress())
-            fleet = stack.enter_context(self.fleet(progress, passwords))
+            fleet = stack.enter_context(self.fleet(progress, passwords, vouched))
             yield (
                 Ports(
                     clock=self.clock,

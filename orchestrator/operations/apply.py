@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
-from orchestrator.errors import ConflictError, UsageError
+from orchestrator.errors import ConflictError, RefusedError, UsageError
 from orchestrator.inventory.model import HostName
 from orchestrator.operations.handover import Result, hand_over
 from orchestrator.operations.lease import release
@@ -15,6 +15,10 @@ from orchestrator.rotation.events import AgentsWaived
 from orchestrator.rotation.patience import waiver_cost
 from orchestrator.rotation.recorded import Recorded
 from orchestrator.rotation.standing import View
+from orchestrator.rotation.stranding import Stranding
+
+_NAMED = 3
+"""So many servers are named in a refusal."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +68,7 @@ def apply(
 
     Raises:
         ConflictError: the plan is not the one agreed to, or another controller writes.
-        RefusedError: the plan would not be safe.
+        RefusedError: the plan would not be safe, or strands agents.
     """
     prepared = prepare_to_change(desired, ports, new_key=new_key)
     plan = prepared.plan
@@ -73,6 +77,8 @@ def apply(
             f"the plan has changed: it is {plan.digest} now, and {digest} was agreed to",
             hint="Look at the new plan with: keyrelay plan",
         )
+    if plan.strandings:
+        raise _stranding(plan.strandings)
     idle = plan.start is None and plan.resumes is None
     if idle and waive:
         raise UsageError("nothing waits for an agent, so none can be waived", hint="Leave --waive out.")
@@ -88,6 +94,16 @@ def apply(
         wait=wait,
     )
     return Applied(prepared=prepared, result=result)
+
+
+def _stranding(found: Sequence[Stranding]) -> RefusedError:
+    first, agents = found[0], len({agent for one in found for agent in one.agents})
+    servers = ", ".join(one.server for one in found[:_NAMED]) + (" and others" if len(found) > _NAMED else "")
+    whom = f"{agents} agent that trusts" if agents == 1 else f"{agents} agents that trust"
+    return RefusedError(
+        f"{servers} lost the key in use: a new one strands the {whom} it, until each has the new one",
+        hint=f"give it its key back, or say that it is lost: keyrelay reinstall {first.server} -i INVENTORY",
+    )
 
 
 def _waived(recorded: Recorded, agents: Sequence[HostName], desired: Desired, ports: Ports) -> Recorded:

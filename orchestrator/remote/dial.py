@@ -8,13 +8,15 @@ waits that grow and that no two hosts share.
 
 import threading
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from socket import socket
+from types import MappingProxyType
 
 from orchestrator.errors import InputError
-from orchestrator.inventory.model import Endpoint
+from orchestrator.inventory.model import Endpoint, HostName
 from orchestrator.ports import Clock, Entropy
 from orchestrator.remote.addresses import ImpatientSocket, RefusedError, connect
 from orchestrator.remote.connection import Connection, TunnelLostError, Wire
@@ -69,6 +71,7 @@ class Dialer:
         clock: tells which certificates hold.
         patience: how long an attempt may take.
         first_use: keys that were believed on first use; None: none are.
+        vouched: fingerprints of the keys that hosts have now, by a person's word; written there.
     """
 
     def __init__(
@@ -78,7 +81,9 @@ class Dialer:
         clock: Clock,
         patience: Patience = DEFAULT_PATIENCE,
         first_use: FirstUse | None = None,
+        vouched: Mapping[HostName, str] = MappingProxyType({}),
     ) -> None:
+        self._vouched = vouched
         self._entropy = entropy
         self._clock = clock
         self._patience = patience
@@ -195,7 +200,18 @@ class Dialer:
             now=self._clock.now(),
             accept=partial(self._accept, hop) if accepts else None,
             unknown=unknown,
+            vouched=self._vouched.get(HostName(hop.label), ""),
+            replace=partial(self._replace, hop, record),
         )
+
+    def _replace(self, hop: Hop, record: HostRecord, kind: str, blob: bytes) -> None:
+        """Writes down the key that a person has vouched for; raises ``NotReachedError`` if it cannot."""
+        if self._first_use is None:
+            raise NotReachedError(f"there is no file to record the key of {hop.label!r} in")
+        try:
+            self._first_use.replace(hop.label, record, kind=kind, blob=blob)
+        except OSError as error:
+            raise NotReachedError(f"the key of {hop.label!r} cannot be recorded: {error.strerror}") from error
 
     def _accept(self, hop: Hop, kind: str, blob: bytes) -> None:
         """Writes a key down that is to be believed on first use; raises ``NotReachedError`` if it is not."""

@@ -15,6 +15,7 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
+from types import MappingProxyType
 from typing import Self
 
 from orchestrator.inventory.model import Endpoint, HostName
@@ -53,6 +54,8 @@ class SshFleet:
         passwords: of hosts' login users, where an inventory has them; the others are asked for.
         first_use_file: where host keys stand that were believed on first use; they are known from then on.
         accept_new: whether keys of hosts of which nothing is known are believed and written there.
+        vouched: fingerprints of the keys that hosts have now, by a person's word; they are written there in
+            place of those that were known.
         stop: once it is asked for, no further visit is begun.
     """
 
@@ -69,9 +72,10 @@ class SshFleet:
         passwords: Mapping[HostName, Secret] | None = None,
         first_use_file: Path | None = None,
         accept_new: bool = False,
+        vouched: Mapping[HostName, str] = MappingProxyType({}),
         stop: Stop = NEVER,
     ) -> None:
-        if accept_new and first_use_file is None:
+        if (accept_new or vouched) and first_use_file is None:
             raise ValueError("keys that are believed on first use are written into a file")
         self._clock = clock
         self._entropy = entropy
@@ -84,7 +88,9 @@ class SshFleet:
         self._first_use = (
             FirstUse(first_use_file, accept=accept_new, now=clock.now) if first_use_file is not None else None
         )
-        self._dialer = Dialer(entropy=entropy, clock=clock, patience=patience, first_use=self._first_use)
+        self._dialer = Dialer(
+            entropy=entropy, clock=clock, patience=patience, first_use=self._first_use, vouched=vouched
+        )
         self._kept = _Kept(open_connections)
 
     def __enter__(self) -> Self:

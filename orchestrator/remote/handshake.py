@@ -85,6 +85,8 @@ class Peer:
         now: the present, by which certificates expire.
         accept: writes down a key of a host that is unknown, so that it may be believed; None: it may not.
         unknown: what to do about an unknown key, for reasons.
+        vouched: the fingerprint of the key that a person says it has now; empty: nobody has.
+        replace: writes that key down in place of those that were known.
     """
 
     host: str
@@ -97,6 +99,8 @@ class Peer:
     now: datetime
     accept: Callable[[str, bytes], None] | None = field(default=None, repr=False)
     unknown: str = ""
+    vouched: str = ""
+    replace: Callable[[str, bytes], None] | None = field(default=None, repr=False)
 
 
 class NotAcceptedError(NotReachedError):

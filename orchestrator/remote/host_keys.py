@@ -32,6 +32,14 @@ def check_host_key(transport: paramiko.Transport, peer: Peer) -> None:
     if shown is not None and not failing:
         return
     found = f"found {fingerprint(blob)}"
+    if peer.vouched and peer.record.standing(blob) is not Standing.KNOWN and peer.replace is not None:
+        if peer.vouched != fingerprint(blob):
+            raise NotReachedError(
+                f"host key of {peer.host!r} is not the one that was vouched for: {found}, "
+                f"expected {peer.vouched}"
+            )
+        peer.replace(key.get_name(), blob)
+        return
     match peer.record.standing(blob):
         case Standing.KNOWN:
             return

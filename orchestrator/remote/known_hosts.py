@@ -92,14 +92,17 @@ class HostRecord:
         return tuple(dict.fromkeys(key.kind for key in self.keys or self.without_port))
 
     def over_first_use(self, other: "HostRecord") -> "HostRecord":
-        """These lines and those of ``other``, whose keys were believed on first use.
+        """These lines and those of ``other``, whose keys were believed on first use, or on a person's word.
 
-        Such a key was believed because nothing else was known; it does not count where something is.
+        The former were believed because nothing else was known; they do not count where something is. With a
+        person's word ``other`` revokes what was known before, so that nothing else is.
         """
-        known = bool(self.keys or self.authorities)
+        gone = {key.blob for key in other.revoked}
+        keys = tuple(key for key in self.keys if key.blob not in gone)
+        known = bool(keys or self.authorities)
         return replace(
             self,
-            keys=self.keys if known else other.keys,
+            keys=keys if known else other.keys,
             revoked=self.revoked + other.revoked,
             passed_over=other.keys if known else (),
         )

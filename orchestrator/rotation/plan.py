@@ -29,6 +29,7 @@ from orchestrator.rotation.recorded import Recorded, RolloutId, Standing, TrustL
 from orchestrator.rotation.rekey import candidate, new_credential, reason_to_rekey
 from orchestrator.rotation.settle import proof_of
 from orchestrator.rotation.standing import View
+from orchestrator.rotation.stranding import Stranding, strandings
 from orchestrator.rotation.visits import CredentialId
 from orchestrator.rotation.waves import cut_waves
 
@@ -62,6 +63,7 @@ class Plan:
         renews_only: whether all of it follows from what was applied before: keys that came due, drift that
             is mended, a rollout that goes on. Otherwise the playbook or the inventory has changed.
         warnings: what may go wrong though nothing is refused.
+        strandings: servers that would get a new key in place of one that they have lost.
     """
 
     desired: Desired
@@ -71,6 +73,7 @@ class Plan:
     reasons: tuple[str, ...]
     renews_only: bool
     warnings: tuple[str, ...] = ()
+    strandings: tuple[Stranding, ...] = ()
 
     @property
     def digest(self) -> str:
@@ -167,7 +170,20 @@ def make_plan(
         reasons=told,
         renews_only=_asks_the_same(desired, recorded),
         warnings=tuple(filter(None, (too_tight(desired, recorded),))),
+        strandings=_strandings(recorded, now, targets, new, surveys),
     )
+
+
+def _strandings(
+    recorded: Recorded,
+    now: datetime,
+    targets: Mapping[HostName, CredentialId | None],
+    new: Iterable[NewCredential],
+    surveys: Mapping[HostName, HostSurvey],
+) -> tuple[Stranding, ...]:
+    fresh = {made.id for made in new}
+    wanted = {server: target for server, target in targets.items() if target in fresh}
+    return tuple(strandings(View.of(recorded, now), wanted, surveys.keys())) if wanted else ()
 
 
 def _waves(

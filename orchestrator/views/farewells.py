@@ -1,13 +1,14 @@
-"""What ending a key, or taking a host out, is about to do, as far as the ledger tells."""
+"""What ending a key, taking a host out or setting it up again is about to do, as the ledger tells."""
 
 from collections.abc import Iterable
 
 from orchestrator.inventory.model import HostName
 from orchestrator.operations.queries import CONTROLLER, Half, Holding, holders, holdings
+from orchestrator.operations.reinstall import known_host, only_there
 from orchestrator.rotation.lookup import credential_named, name_of
 from orchestrator.rotation.recorded import Recorded
 from orchestrator.views.screen import Grid, grid
-from orchestrator.views.text import named, packed
+from orchestrator.views.text import count, named, packed
 
 
 def before_ending(recorded: Recorded, *, key: str, lost: bool) -> tuple[str | Grid, ...]:
@@ -63,6 +64,30 @@ def before_removal(recorded: Recorded, *, name: str, give_up: bool) -> tuple[str
         *(ends if private else []),
         *others,
     )
+
+
+def before_reinstall(recorded: Recorded, *, name: str) -> tuple[str | Grid, ...]:
+    """What the host gets back, and what is lost.
+
+    Raises:
+        UsageError: no playbook that was applied has the host.
+    """
+    host = known_host(recorded, name)
+    record, lost = recorded.servers.get(host), tuple(only_there(recorded, host))
+    body: list[str | Grid] = []
+    if record is not None and record.target is not None:
+        target = recorded.credentials[record.target]
+        agents = count(len(recorded.listeners().get(host, ())), "agent")
+        if target.id in {one.id for one in lost}:
+            body.append(
+                f"{name_of(target)} was on {host} alone and is lost: {host} gets another one, once its "
+                f"{agents} have proven that; until then none of them believes it"
+            )
+        else:
+            body.append(f"{host} gets {name_of(target)} back, which its {agents} trust")
+    if host in recorded.agents:
+        body.append(f"{host} gets its trust bundle again, and proves it")
+    return (*body, "what is due or has drifted on other hosts of its playbooks is mended in the same run")
 
 
 def _sharing(recorded: Recorded, host: HostName, found: Iterable[Holding]) -> list[HostName]:

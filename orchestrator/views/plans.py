@@ -9,6 +9,7 @@ from orchestrator.operations.apply import Applied
 from orchestrator.operations.handover import Result
 from orchestrator.operations.planning import Prepared
 from orchestrator.rotation.plan import Plan
+from orchestrator.rotation.stranding import Stranding
 from orchestrator.views.results import how_it_ended, result_data, standstill
 from orchestrator.views.screen import Answer, Grid, grid
 from orchestrator.views.text import count, packed
@@ -45,6 +46,9 @@ def plan_data(prepared: Prepared) -> dict[str, Any]:
         "renews_only": plan.renews_only,
         "reasons": list(plan.reasons),
         "warnings": list(plan.warnings),
+        "strandings": [
+            {"server": one.server, "agents": list(one.agents), "kept": one.kept} for one in plan.strandings
+        ],
         "changes": [
             {"host": change.host, "role": change.role, "what": list(change.what), "why": change.why}
             for change in plan.changes
@@ -116,8 +120,18 @@ def _plan_body(prepared: Prepared) -> list[str | Grid]:
         rows = [(packed(hosts), role, what, why) for (role, what, why), hosts in alike.items()]
         body.append(grid(("hosts", "role", "what", "why"), rows))
     body += [f"warning: {warning}" for warning in plan.warnings]
+    body += [_stranding(one) for one in plan.strandings]
     body += _failures(prepared.answers.failures)
     return body
+
+
+def _stranding(one: Stranding) -> str:
+    agents = count(len(one.agents), "agent")
+    kept = ", and the vault still has it" if one.kept else ""
+    return (
+        f"warning: {one.server} lost the key that {agents} trust{kept}: apply refuses to make a new one; "
+        f"see keyrelay reinstall {one.server}"
+    )
 
 
 def _heading(plan: Plan) -> str:

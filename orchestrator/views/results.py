@@ -4,6 +4,7 @@ from typing import Any
 
 from orchestrator.operations.compromise import Ended
 from orchestrator.operations.handover import Result
+from orchestrator.operations.reinstall import Reinstalled
 from orchestrator.operations.remove import Removed
 from orchestrator.rotation.holdups import Block, Wait
 from orchestrator.rotation.lifecycle import Step
@@ -98,6 +99,25 @@ def removed_answer(removed: Removed) -> Answer:
             "playbooks": [
                 {"playbook": playbook, "complete": result.complete, **result_data(result)}
                 for playbook, result in removed.results
+            ],
+        },
+        body=tuple(body),
+    )
+
+
+def reinstalled_answer(reinstalled: Reinstalled) -> Answer:
+    """What came of giving a host back what it had."""
+    body: list[str | Grid] = [f"{name_of(one)} is lost: {one.ended_why}" for one in reinstalled.lost]
+    for playbook, result in reinstalled.results:
+        body += [*standstill(result), f"playbook {playbook}: {how_it_ended(result)}"]
+    return Answer(
+        data={
+            "host": reinstalled.host,
+            "complete": reinstalled.complete,
+            "lost": [one.public.thumbprint for one in reinstalled.lost if one.public is not None],
+            "playbooks": [
+                {"playbook": playbook, "complete": result.complete, **result_data(result)}
+                for playbook, result in reinstalled.results
             ],
         },
         body=tuple(body),

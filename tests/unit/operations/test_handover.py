@@ -262,6 +262,7 @@ def test_a_wiped_server_whose_key_was_made_there_hands_over_to_a_new_one(world: 
     world.apply(desired(origin=Origin.SERVER))
     first = world.live_key(SERVERS[0])
     world.wipe(SERVERS[0])
+    assert world.says_lost(desired(origin=Origin.SERVER))
     applied = world.apply(desired(origin=Origin.SERVER))
     assert applied.complete
     assert world.live_key(SERVERS[0]) not in {first, None}

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.remote.first_use import AcceptedKey, FirstUse, accepted_keys
-from orchestrator.remote.known_hosts import Standing, fingerprint
+from orchestrator.remote.known_hosts import KnownHosts, Standing, fingerprint
 
 NOW = datetime(2030, 1, 2, 3, 4, 5, 678, tzinfo=UTC)
 KIND = "ssh-ed25519"
@@ -66,3 +66,27 @@ def test_the_file_of_another_run_is_read(first_use: FirstUse, tmp_path: Path) ->
 
     assert not later.accepts
     assert later.about("host", 22).standing(blob("b")) is Standing.CHANGED
+
+
+def test_a_key_that_a_person_vouched_for_takes_the_place_of_the_known_one(
+    first_use: FirstUse, tmp_path: Path
+) -> None:
+    known = KnownHosts.parse(f"host {KIND} {base64.b64encode(blob('a')).decode()}\n").about("host")
+    first_use.replace("paris 1", known, kind=KIND, blob=blob("c"))
+
+    later = FirstUse(tmp_path / "first-use", accept=False, now=lambda: NOW)
+    for record in (first_use.about("host", 22), later.about("host", 22)):
+        assert known.over_first_use(record).standing(blob("c")) is Standing.KNOWN
+        assert known.over_first_use(record).standing(blob("a")) is Standing.REVOKED
+    assert accepted_keys(tmp_path / "first-use") == ()
+
+
+def test_a_key_believed_on_first_use_that_a_person_replaces_is_shown_no_longer(
+    first_use: FirstUse, tmp_path: Path
+) -> None:
+    first_use.accept("one", "host", 22, kind=KIND, blob=blob("a"))
+    for _ in range(2):
+        first_use.replace("one", first_use.about("host", 22), kind=KIND, blob=blob("b"))
+    assert accepted_keys(tmp_path / "first-use") == ()
+    assert first_use.about("host", 22).standing(blob("b")) is Standing.KNOWN
+    assert first_use.about("host", 22).standing(blob("a")) is Standing.REVOKED

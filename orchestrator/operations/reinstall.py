@@ -1,0 +1,126 @@
+"""reinstall: a host that was wiped and set up again gets back what it had.
+
+Its key comes from the vault, and no agent notices. A key that was on this host alone is lost with it: a
+person says so by calling this, so it ends, and the host goes on with a new one that its agents prove first.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from datetime import timedelta
+
+from orchestrator.errors import RefusedError, UsageError
+from orchestrator.inventory.model import Endpoint, HostName
+from orchestrator.operations.asking import survey
+from orchestrator.operations.handover import Result, hand_over
+from orchestrator.operations.lease import require_free
+from orchestrator.operations.planning import prepare_to_change, record
+from orchestrator.policy.desired import Desired, PlaybookName
+from orchestrator.ports import Ports
+from orchestrator.rotation.events import KeyEnded
+from orchestrator.rotation.lifecycle import KeyState
+from orchestrator.rotation.observed import HostSurvey
+from orchestrator.rotation.recorded import Credential, Recorded
+from orchestrator.rotation.surveys import fits
+from orchestrator.rotation.visits import CredentialId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reinstalled:
+    """What came of it.
+
+    Attributes:
+        lost: the keys that were on this host alone; they have ended.
+        results: of the runs, by playbook.
+    """
+
+    host: HostName
+    lost: tuple[Credential, ...]
+    results: tuple[tuple[PlaybookName, Result], ...]
+
+    @property
+    def complete(self) -> bool:
+        """Whether the host has all that it is to have, and nothing is left to do."""
+        return all(result.complete for _, result in self.results)
+
+
+def reinstall(ports: Ports, name: str, endpoint: Endpoint, *, wait: timedelta) -> Reinstalled:
+    """Give a wiped host its key and its trust again, or hand over to a new key where its own is lost.
+
+    Args:
+        ports: the outside things.
+        name: a host of any playbook.
+        endpoint: how it is reached now.
+        wait: how long this run may wait.
+
+    Raises:
+        UsageError: the ledger does not know the host.
+        RefusedError: it cannot be reached, or was not wiped.
+        ConflictError: another controller writes.
+    """
+    recorded = ports.ledger.read()
+    host = known_host(recorded, name)
+    require_free(recorded, ports)
+    answers = survey(ports.fleet, [endpoint], ports.progress)
+    if host not in answers.surveys:
+        raise RefusedError(f"{host} cannot be asked what it holds: {answers.failures.get(host, '')}")
+    _refuse_unwiped(recorded, host, answers.surveys[host])
+    lost = tuple(only_there(recorded, host))
+    why = f"{host} was set up anew, and nobody else had it"
+    ends = [KeyEnded(credential=one.id, how=KeyState.LOST, reason=why) for one in lost]
+    if ends:
+        recorded = ports.ledger.append(ends, onto=recorded, at=ports.clock.now())
+        lost = tuple(recorded.credentials[one.id] for one in lost)
+    results = tuple(
+        (playbook, _run(ports, desired, endpoint, wait))
+        for playbook, desired in sorted(recorded.playbooks.items())
+        if host in desired.endpoints
+    )
+    return Reinstalled(host=host, lost=lost, results=results)
+
+
+def known_host(recorded: Recorded, name: str) -> HostName:
+    """The host of that name.
+
+    Raises:
+        UsageError: it is no server or agent of a playbook that was applied.
+    """
+    host = HostName(name)
+    if not any(host in desired.endpoints for desired in recorded.playbooks.values()):
+        raise UsageError(f"no playbook that was applied has a host {name!r}", hint="See: keyrelay cert list")
+    return host
+
+
+def only_there(recorded: Recorded, host: HostName) -> Iterator[Credential]:
+    """The keys that the host may sign with, or is to have, and that no vault and no other server holds."""
+    server = recorded.servers.get(host)
+    if server is None:
+        return
+    elsewhere = {c for other in recorded.servers if other != host for c in recorded.may_hold(other)}
+    aimed = {server.target} if server.target is not None else set()
+    for name in sorted((recorded.may_hold(host) | aimed) - elsewhere):
+        credential = recorded.credentials[name]
+        if credential.public is not None and credential.ended is None and not credential.in_vault:
+            yield credential
+
+
+def _refuse_unwiped(recorded: Recorded, host: HostName, found: HostSurvey) -> None:
+    """Refuse where the host still has one of its keys, or a bundle that the ledger gave it."""
+    keys = [
+        held
+        for held in found.credentials
+        if (known := recorded.credentials.get(CredentialId(held.name))) is not None and fits(held, known)
+    ]
+    bundles = {bundle.digest for bundle in recorded.bundles(host)}
+    if keys or (found.bundle is not None and found.bundle.digest in bundles):
+        what = "a key" if keys else "its trust bundle"
+        raise RefusedError(
+            f"{host} was not wiped: it still has {what} that it was given",
+            hint="keyrelay audit names what is wrong with it, and keyrelay apply mends it",
+        )
+
+
+def _run(ports: Ports, desired: Desired, endpoint: Endpoint, wait: timedelta) -> Result:
+    endpoints = {**desired.endpoints, endpoint.host: endpoint}
+    prepared = prepare_to_change(replace(desired, endpoints=endpoints), ports)
+    aside = prepared.answers.failures
+    return hand_over(ports, record(prepared, ports), desired.playbook, aside=aside, wait=wait)
