@@ -30,8 +30,9 @@ def how_to_apply(found: Sequence[Prepared], command: str) -> str:
 
 
 def does_anything(prepared: Prepared) -> bool:
-    """Whether there is anything to agree to."""
-    return prepared.plan.start is not None or prepared.plan.resumes is not None
+    """Whether there is anything to agree to, and it would not be refused."""
+    plan = prepared.plan
+    return not plan.strandings and (plan.start is not None or plan.resumes is not None)
 
 
 def plan_data(prepared: Prepared) -> dict[str, Any]:

@@ -81,6 +81,7 @@ def refuses_the_naive_way(keyrelay: Terminal, lab: Lab, play: str, *, in_vault: 
     new_key = ("--new-key",) if in_vault else ()
     planned = keyrelay("plan", play, *INVENTORY, *new_key).ended(0)
     planned.line("warning: server-01 lost the key that 2 agents trust", "keyrelay reinstall server-01")
+    assert "to do exactly this" not in planned.err
     refused = keyrelay("apply", play, *INVENTORY, "--yes", *new_key).ended(1)
     refused.line("error: server-01 lost the key in use", "strands the 2 agents that trust it")
     refused.line("hint: ", "keyrelay reinstall server-01")

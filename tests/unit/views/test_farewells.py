@@ -4,8 +4,8 @@ import pytest
 
 from orchestrator.errors import UsageError
 from orchestrator.inventory.model import HostName
-from orchestrator.policy.desired import Policy
-from orchestrator.views.farewells import before_ending, before_removal
+from orchestrator.policy.desired import Origin, Policy
+from orchestrator.views.farewells import before_ending, before_reinstall, before_removal
 from orchestrator.views.screen import Grid
 from tests.world import AGENTS, SERVERS, World, desired
 
@@ -71,3 +71,20 @@ def test_a_host_or_a_key_that_nobody_knows_is_an_error(world: World) -> None:
         before_removal(world.recorded, name="nowhere", give_up=False)
     with pytest.raises(UsageError, match="knows no key"):
         before_ending(world.recorded, key="none", lost=False)
+
+
+def test_before_a_host_is_set_up_again_it_is_told_what_comes_back(world: World) -> None:
+    told = said(before_reinstall(world.recorded, name=SERVERS[0]))
+    assert f"{SERVERS[0]} gets key " in told
+    assert "back, which its 3 agents trust" in told
+    assert "gets its trust bundle again" in said(before_reinstall(world.recorded, name=AGENTS[0]))
+    with pytest.raises(UsageError, match="no playbook that was applied has a host 'server-9'"):
+        before_reinstall(world.recorded, name="server-9")
+
+
+def test_before_a_host_is_set_up_again_it_is_told_that_its_own_key_is_lost() -> None:
+    world = World()
+    world.apply(desired(origin=Origin.SERVER))
+    told = said(before_reinstall(world.recorded, name=SERVERS[0]))
+    assert f"was on {SERVERS[0]} alone and is lost" in told
+    assert "once its 3 agents have proven that" in told
