@@ -104,6 +104,10 @@ class WrongPassphraseError(VaultError):
     """The passphrase does not open what it was given for."""
 
 
+class BackupError(KeyrelayError):
+    """A backup cannot be written, or what claims to be one is not to be believed."""
+
+
 class LedgerError(KeyrelayError):
     """The ledger is missing, damaged, or newer than this program."""
 

@@ -5,7 +5,7 @@
 values from the pure packages.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Protocol
@@ -146,6 +146,43 @@ class Keyring(Protocol):
         ...
 
 
+class BackupStore(Protocol):
+    """Backups of this home, as files under a passphrase of their own."""
+
+    def kept(self) -> frozenset[str]:
+        """The names of all secrets that the vault keeps now."""
+        ...
+
+    def write(
+        self, path: str, name: str, *, taken: datetime, covering: Collection[str]
+    ) -> tuple[str, int] | None:
+        """Write the backup of that name, whole and durable, or not at all.
+
+        Returns:
+            The file's SHA-256 (hex) and size; None: the vault keeps more than ``covering`` by now.
+
+        Raises:
+            BackupError: it cannot be written, or there is a file of that name.
+        """
+        ...
+
+    def reseal(self, path: str, *, without: Collection[str]) -> tuple[str, int]:
+        """Write a backup anew without some of its secrets, in the place of the old file.
+
+        Raises:
+            BackupError: it cannot be read or written, or was sealed under another passphrase.
+        """
+        ...
+
+    def remove(self, path: str) -> None:
+        """Remove a backup's file, durably; idempotent.
+
+        Raises:
+            BackupError: it cannot be removed.
+        """
+        ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CertificateOrder:
     """What an issuer is asked to certify.
@@ -252,3 +289,4 @@ class Ports:
     controller: Controller
     progress: ProgressSink
     stop: Stop = NEVER
+    backups: BackupStore | None = None

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 
@@ -29,6 +30,7 @@ from orchestrator.keys.secret import Secret
 from orchestrator.keys.token import Token
 from orchestrator.operations.found import LIFETIMES, Lifetimes, found
 from orchestrator.ports import NEVER, Keyring, Ports, Stop
+from orchestrator.records.backup_store import HomeBackups
 from orchestrator.records.database import Database
 from orchestrator.records.home import Home
 from orchestrator.records.ledger import SqlLedger
@@ -38,6 +40,9 @@ from orchestrator.remote.questions import Question
 from orchestrator.rotation.authority import Role
 from orchestrator.views.progress import Bars
 from orchestrator.views.screen import Screen
+
+BACKUP_RECORD = "backup-passphrase"
+"""Under which the vault keeps the passphrase of automatic backups, and what for."""
 
 LOCAL_HOME = Path(".keyrelay")
 
@@ -49,6 +54,7 @@ class Opened:
     ledger: SqlLedger
     vault: SqlVault
     keys: Keyring
+    backups: HomeBackups
 
     def issuer(self, wanted: SpkiDigest | None = None) -> Authority:
         """One of the fleet's issuers; else the one that certifies now, which may have been replaced.
@@ -208,7 +214,13 @@ class Context:
                 if recorded.token is None
                 else stack.enter_context(token_keys(recorded.token, self.pin_file, fleet=recorded.fleet))
             )
-            yield Opened(ledger=ledger, vault=vault, keys=keys)
+            backups = HomeBackups(
+                home=home,
+                database=database,
+                passphrase=partial(vault.open, BACKUP_RECORD, BACKUP_RECORD),
+                random=system_entropy,
+            )
+            yield Opened(ledger=ledger, vault=vault, keys=keys, backups=backups)
 
     @contextmanager
     def ports(
@@ -260,6 +272,7 @@ class Context:
                     controller=SystemController(),
                     progress=progress,
                     stop=self.stop,
+                    backups=opened.backups,
                 ),
                 progress,
             )
@@ -280,6 +293,24 @@ def _unlocked(database: Database, passphrase: Secret, file: Path | None) -> SqlV
     except WrongPassphraseError as error:
         whose = "type it again" if file is None else f"it was read from {file}: is that this fleet's?"
         raise WrongPassphraseError(error.message, hint=whose) from error
+
+
+@contextmanager
+def home_in_the_making(path: Path) -> Iterator[Home]:
+    """A home that appears under its name only when all of it is there; what is left unfinished is removed.
+
+    Raises:
+        UsageError: there is something at ``path`` already.
+    """
+    target = path.absolute()
+    refuse_taken(target)
+    home = Home.create(target.with_name(f"{target.name}.new-{system_entropy(4).hex()}"))
+    try:
+        yield home
+        _put_in_place(home.path, target)
+    except BaseException:
+        shutil.rmtree(home.path, ignore_errors=True)
+        raise
 
 
 def found_home(
@@ -308,32 +339,24 @@ def found_home(
         UsageError: there is something at ``path`` already.
         VaultError, LedgerError: the home cannot be written, or the token cannot be used.
     """
-    target = path.absolute()
-    refuse_taken(target)
-    home = Home.create(target.with_name(f"{target.name}.new-{system_entropy(4).hex()}"))
     fleet = system_entropy(8).hex()
-    try:
-        with ExitStack() as stack:
-            database = stack.enter_context(closing(Database.create(home.database_url)))
-            vault = SqlVault.create(database, passphrase, random=system_entropy)
-            if isinstance(root, Token):
-                token = root
-                keys: Keyring = stack.enter_context(new_token_keys(token, pin_file, fleet=fleet))
-            else:
-                token, keys = None, home_keys(vault, home.root_key, lambda: root)
-            found(
-                SqlLedger(database),
-                keys,
-                fleet=fleet,
-                clock=clock,
-                entropy=system_entropy,
-                lifetimes=lifetimes,
-                token=token,
-            )
-        _put_in_place(home.path, target)
-    except BaseException:
-        shutil.rmtree(home.path, ignore_errors=True)
-        raise
+    with home_in_the_making(path) as home, ExitStack() as stack:
+        database = stack.enter_context(closing(Database.create(home.database_url)))
+        vault = SqlVault.create(database, passphrase, random=system_entropy)
+        if isinstance(root, Token):
+            token = root
+            keys: Keyring = stack.enter_context(new_token_keys(token, pin_file, fleet=fleet))
+        else:
+            token, keys = None, home_keys(vault, home.root_key, lambda: root)
+        found(
+            SqlLedger(database),
+            keys,
+            fleet=fleet,
+            clock=clock,
+            entropy=system_entropy,
+            lifetimes=lifetimes,
+            token=token,
+        )
     return fleet
 
 

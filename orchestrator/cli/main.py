@@ -17,6 +17,7 @@ from typer.exceptions import Abort, TyperException
 
 from orchestrator.cli import (
     authority,
+    backups,
     certs,
     handovers,
     hosts,
@@ -124,6 +125,7 @@ app.command()(keys.holdings)
 app.command()(visits.prove)
 app.command(context_settings=keys.DASHES)(keys.compromise)
 app.command()(hosts.remove)
+app.add_typer(backups.app)
 app.command()(restores.restore)
 app.command()(hosts.reinstall)
 app.add_typer(authority.app)

@@ -1,24 +1,33 @@
-"""``keyrelay restore``: go on with a home that hosts do not follow any more."""
+"""``keyrelay restore``: go on from a backup, or with a home that hosts do not follow any more."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import closing, suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from orchestrator.cli import passphrases
 from orchestrator.cli.agreement import QUESTION, refuse_unasked
-from orchestrator.cli.context import Context
+from orchestrator.cli.context import Context, home_in_the_making, refuse_taken, vault_passphrase
 from orchestrator.cli.exits import Code, leave
 from orchestrator.cli.options import AsJson, PassphraseFile, Yes
 from orchestrator.cli.plays import load_plays, passwords_for
 from orchestrator.errors import UsageError
 from orchestrator.inventory.model import Endpoint, HostName
 from orchestrator.inventory.yaml_files import load
+from orchestrator.keys.material import SpkiDigest
 from orchestrator.keys.secret import Secret
 from orchestrator.operations.restore import Effects, Request
 from orchestrator.operations.restore import restore as restore_home
+from orchestrator.records.backup import kept_keys, unpack
+from orchestrator.records.database import Database
+from orchestrator.records.home import Home
+from orchestrator.records.ledger import SqlLedger
+from orchestrator.rotation.adopting import ended_in
 from orchestrator.rotation.recorded import Recorded
+from orchestrator.rotation.visits import CredentialId
 from orchestrator.views.progress import Bars
 from orchestrator.views.restores import before_restoring, restored_answer
 from orchestrator.views.screen import Screen
@@ -35,6 +44,10 @@ Playbooks = Annotated[
         "--playbook", metavar="FILE", help="Ask its hosts too; some may have joined since the backup."
     ),
 ]
+BackupPassphrase = Annotated[
+    Path | None,
+    typer.Option("--backup-passphrase-file", metavar="FILE", help="A file with the backup's own passphrase."),
+]
 Waive = Annotated[
     list[str] | None,
     typer.Option(metavar="HOST", help="Do not wait for this host; what that costs is told."),
@@ -43,31 +56,116 @@ Waive = Annotated[
 
 def restore(
     context: typer.Context,
+    file: Annotated[Path | None, typer.Argument(metavar="[FILE]", help="A backup.")] = None,
     *,
     this_home: Annotated[bool, typer.Option("--this-home", help="Go on with the home as it is.")] = False,
+    later_home: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="A later home, whose ledger still tells which keys have ended."),
+    ] = None,
     inventory: MaybeInventories = None,
     playbook: Playbooks = None,
     waive: Waive = None,
     yes: Yes = False,
+    backup_passphrase_file: BackupPassphrase = None,
     passphrase_file: PassphraseFile = None,
     as_json: AsJson = False,
 ) -> None:
-    """Ask every host, and open a generation above all that they have seen; older controllers are refused."""
+    """Go on from a backup, or with this home: ask every host, and open a generation above all of them."""
     here = Context.of(context)
-    if not this_home:
-        raise UsageError("what is to be restored?", hint="say --this-home")
+    if this_home == (file is not None):
+        raise UsageError("what is to be restored?", hint="name a backup, or say --this-home")
     if not yes:
         refuse_unasked(here.screen, "restore", hint="see what would happen on a terminal, or say --yes")
-    with here.ledger() as ledger:
-        reached = hosts_reached(ledger.read(), inventory, playbook)
-    request = Request(waive=[HostName(name) for name in waive or ()], endpoints=reached.endpoints)
-    with here.ports(passphrase_file, reached.passwords) as (ports, bars):
-        effects = restore_home(ports, request, agree=_agreement(here.screen, bars, agreed=yes))
+    asked = Asked(
+        reach=Reach(inventory=inventory, playbook=playbook, waive=waive),
+        ended=_ended(later_home),
+        agreed=yes,
+        passphrase=None if this_home else vault_passphrase(passphrase_file),
+        passphrase_file=passphrase_file,
+    )
+    if file is None:
+        effects = _restored(here, asked, backup="", kept=None)
+    else:
+        refuse_taken(here.home)
+        passphrase = passphrases.obtain(
+            backup_passphrase_file, what="the backup", option="--backup-passphrase-file"
+        )
+        with suppress(_DeclinedError), home_in_the_making(here.home) as home:
+            manifest = unpack(file, passphrase, home)
+            with closing(Database.open(home.database_url)) as database:
+                kept = [CredentialId(name) for name in kept_keys(database)]
+            there = replace(here, chosen_home=home.path)
+            effects = _restored(there, asked, backup=manifest.id, kept=kept)
+            if effects is None:
+                raise _DeclinedError
     if effects is None:
         here.screen.note("nothing was changed")
         leave(Code.FAILED)
     else:
         here.screen.answer(restored_answer(effects, home=str(here.home)), as_json=as_json)
+
+
+class _DeclinedError(Exception):
+    """It was not agreed to, so nothing is left behind."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """What was asked for on the command line."""
+
+    reach: "Reach"
+    ended: Mapping[SpkiDigest, str]
+    agreed: bool
+    passphrase: Secret | None
+    passphrase_file: Path | None
+
+
+def _restored(
+    here: Context, asked: Asked, *, backup: str, kept: Collection[CredentialId] | None
+) -> Effects | None:
+    with here.ledger() as ledger:
+        reached = asked.reach.hosts(ledger.read())
+    request = Request(
+        waive=asked.reach.waived, endpoints=reached.endpoints, backup=backup, kept=kept, ended=asked.ended
+    )
+    with here.ports(asked.passphrase_file, reached.passwords, passphrase=asked.passphrase) as (ports, bars):
+        return restore_home(ports, request, agree=_agreement(here.screen, bars, agreed=asked.agreed))
+
+
+def _ended(home: Path | None) -> Mapping[SpkiDigest, str]:
+    """The keys that have ended by the ledger of a later home."""
+    if home is None:
+        return {}
+    with closing(Database.open(Home.open(home).database_url)) as database:
+        return ended_in(SqlLedger(database).read())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reach:
+    """Which hosts are asked, how, and which are not waited for."""
+
+    inventory: Sequence[Path] | None
+    playbook: Sequence[Path] | None
+    waive: Sequence[str] | None
+
+    @property
+    def waived(self) -> tuple[HostName, ...]:
+        """The hosts that are not waited for."""
+        return tuple(HostName(name) for name in self.waive or ())
+
+    def hosts(self, recorded: Recorded) -> "Reached":
+        """The hosts that a ledger knows, as the inventory reaches them, and every host of the playbooks."""
+        if not self.inventory:
+            if self.playbook:
+                raise UsageError("--playbook needs an inventory", hint="name it with -i")
+            return Reached(endpoints={}, passwords={})
+        loaded = load(self.inventory)
+        known = [host for host in recorded.endpoints if host in loaded.hosts]
+        plays = load_plays(self.playbook, self.inventory) if self.playbook else ()
+        endpoints = {host: loaded.endpoint(host) for host in known}
+        endpoints |= {host: e for play in plays for host, e in play.desired.endpoints.items()}
+        return Reached(endpoints=endpoints, passwords=passwords_for(loaded, endpoints))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,22 +174,6 @@ class Reached:
 
     endpoints: Mapping[HostName, Endpoint]
     passwords: Mapping[HostName, Secret]
-
-
-def hosts_reached(
-    recorded: Recorded, inventories: Sequence[Path] | None, playbooks: Sequence[Path] | None
-) -> Reached:
-    """The hosts that a ledger knows, as the inventory reaches them, and every host of the playbooks."""
-    if not inventories:
-        if playbooks:
-            raise UsageError("--playbook needs an inventory", hint="name it with -i")
-        return Reached(endpoints={}, passwords={})
-    loaded = load(inventories)
-    known = [host for host in recorded.endpoints if host in loaded.hosts]
-    plays = load_plays(playbooks or [], inventories)
-    endpoints = {host: loaded.endpoint(host) for host in known}
-    endpoints |= {host: e for play in plays for host, e in play.desired.endpoints.items()}
-    return Reached(endpoints=endpoints, passwords=passwords_for(loaded, endpoints))
 
 
 def _agreement(screen: Screen, bars: Bars, *, agreed: bool) -> Callable[[Effects], bool]:

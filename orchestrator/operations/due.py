@@ -11,6 +11,7 @@ from orchestrator.ports import Clock, Ledger
 from orchestrator.rotation.authority import DueAuthority, authorities
 from orchestrator.rotation.history import too_tight
 from orchestrator.rotation.holdups import Holdups
+from orchestrator.rotation.keeping import backup_due_at
 from orchestrator.rotation.lifecycle import KeyState
 from orchestrator.rotation.recorded import Credential, Recorded, ServerRecord, Standing
 from orchestrator.rotation.standing import View
@@ -73,15 +74,17 @@ class Owed:
     Attributes:
         keys: the most urgent first.
         warnings: by which a key may end before its successor has taken over.
+        backup: from when on another backup is due; None: none is.
     """
 
     keys: tuple[DueKey, ...] = ()
     authorities: tuple[DueAuthority, ...] = ()
     warnings: tuple[str, ...] = ()
+    backup: datetime | None = None
 
     def __bool__(self) -> bool:
         """Whether anything is to be done."""
-        return bool(self.keys or self.authorities)
+        return bool(self.keys or self.authorities or self.backup)
 
 
 def due(ledger: Ledger, clock: Clock, *, within: timedelta = timedelta(0)) -> Owed:
@@ -90,11 +93,13 @@ def due(ledger: Ledger, clock: Clock, *, within: timedelta = timedelta(0)) -> Ow
     until = now + within
     found = [key for key in _keys(recorded, now) if key.due_at <= until]
     found.sort(key=lambda key: (key.due_at.replace(microsecond=0), key.credential.scope, key.credential.id))
+    backup = backup_due_at(recorded, now)
     tight = ((desired.playbook, too_tight(desired, recorded)) for desired in recorded.playbooks.values())
     return Owed(
         keys=tuple(found),
         authorities=tuple(one for one in authorities(recorded) if one.due_at <= until),
         warnings=tuple(f"{playbook}: {why}" for playbook, why in tight if why),
+        backup=backup if backup is not None and backup <= until else None,
     )
 
 

@@ -17,6 +17,7 @@ from orchestrator.keys.authority import make_request
 from orchestrator.keys.certificate import Certificate, parse_certificate, parse_chain
 from orchestrator.keys.delegation import fault_of
 from orchestrator.keys.material import KeyPair, generate, load_private
+from orchestrator.operations.backups import before_retiring
 from orchestrator.operations.lease import is_held, renewal, take, wants_renewal
 from orchestrator.policy.desired import PlaybookName
 from orchestrator.ports import CertificateOrder, Ports
@@ -91,6 +92,7 @@ def hand_over(
     """
     run = _Run(ports, take(recorded, ports), playbook, aside=aside, fences=fences)
     try:
+        run.recorded = before_retiring(ports, run.recorded, playbook)
         result = run.until(ports.clock.now() + wait)
     finally:
         run.leave()

@@ -10,7 +10,7 @@ from orchestrator.errors import UsageError
 from orchestrator.inventory.model import HostName
 from orchestrator.rotation.lifecycle import KeyState
 from orchestrator.rotation.lookup import credential_named
-from orchestrator.rotation.recorded import Credential, Evidence, Recorded, TrustLine
+from orchestrator.rotation.recorded import Backup, Credential, Evidence, Recorded, TrustLine
 from orchestrator.rotation.visits import CredentialId
 
 CONTROLLER = HostName("controller")
@@ -18,6 +18,11 @@ CONTROLLER = HostName("controller")
 
 OUTSIDE = HostName("outside")
 """How whoever may have an exported file is called among the hosts that hold keys."""
+
+
+def backup_host(backup: Backup) -> HostName:
+    """How a backup is called among the hosts that hold keys."""
+    return HostName(f"backup:{backup.id}")
 
 
 class Half(StrEnum):
@@ -70,6 +75,7 @@ def holdings(recorded: Recorded, host: str) -> tuple[Holding, ...]:
         UsageError: the ledger does not know the host.
     """
     known = {*recorded.servers, *recorded.agents, *recorded.endpoints, CONTROLLER, OUTSIDE}
+    known |= {backup_host(backup) for backup in recorded.backups.values()}
     if host not in known:
         raise UsageError(
             f"the ledger knows no host {host!r}",
@@ -98,6 +104,16 @@ def _all(recorded: Recorded) -> Iterator[Holding]:
                 standing=f"exported to {copy.file}: {copy.purpose}",
                 since=copy.since,
                 evidence=Evidence.INTENDED,
+            )
+    for backup in recorded.backups.values():
+        for name in backup.keys:
+            yield Holding(
+                credential=recorded.credentials[name],
+                host=backup_host(backup),
+                half=Half.PRIVATE,
+                standing=backup.path,
+                since=backup.taken,
+                evidence=Evidence.REPORTED if backup.digest else Evidence.INTENDED,
             )
     for server, record in recorded.servers.items():
         for name, placement in record.placements.items():

@@ -10,13 +10,14 @@ from dataclasses import dataclass, field, replace
 
 from orchestrator.errors import RefusedError
 from orchestrator.inventory.model import Endpoint, HostName
-from orchestrator.keys.material import SpkiDigest
+from orchestrator.keys.material import Random, SpkiDigest
 from orchestrator.operations.asking import Answers, survey
 from orchestrator.ports import Ports
 from orchestrator.rotation.adopting import Sight, meet
 from orchestrator.rotation.events import HomeRestored, HostsMet
 from orchestrator.rotation.recorded import Recorded
 from orchestrator.rotation.restoring import Stranded, open_generation, stranded, without
+from orchestrator.rotation.supposed import supposed_sight
 from orchestrator.rotation.visits import CredentialId, Fence
 
 
@@ -56,17 +57,25 @@ class Request:
     ended: Mapping[SpkiDigest, str] = field(default_factory=dict)
 
 
-def foresee(recorded: Recorded, answers: Answers, request: Request, ports: Ports) -> Effects:
+def foresee(recorded: Recorded, answers: Answers, request: Request, *, random: Random) -> Effects:
     """What restoring would do, from what hosts told; changes nothing.
 
     Raises:
         RefusedError: hosts did not answer, and were not waived.
         UsageError: a waived host is not waited for.
     """
-    sight = _sight(recorded, answers, request)
+    return _effects(recorded, _sight(recorded, answers, request), request, random)
+
+
+def compared_with(recorded: Recorded, later: Recorded, request: Request, *, random: Random) -> Effects:
+    """What restoring would do if every host held what a later ledger says."""
+    return _effects(recorded, supposed_sight(later), request, random)
+
+
+def _effects(recorded: Recorded, sight: Sight, request: Request, random: Random) -> Effects:
     opening = open_generation(recorded, sight, waived=request.waive, backup=request.backup, kept=request.kept)
     seen = without(sight, request.waive)
-    meeting = meet(replace(recorded, unmet=opening.unmet), seen, random=ports.entropy)
+    meeting = meet(replace(recorded, unmet=opening.unmet), seen, random=random)
     return Effects(
         opening=opening,
         meeting=meeting,
@@ -93,7 +102,7 @@ def restore(ports: Ports, request: Request, *, agree: Callable[[Effects], bool])
     recorded = ports.ledger.read()
     endpoints = asked_hosts(recorded, request)
     answers = survey(ports.fleet, endpoints.values(), ports.progress, whole=True)
-    effects = foresee(recorded, answers, request, ports)
+    effects = foresee(recorded, answers, request, random=ports.entropy)
     if not agree(effects):
         return None
     now = ports.clock.now()

@@ -99,6 +99,18 @@ class SqlVault:
             raise VaultError(f"nothing is kept as {record}")
         return self.lock.open(kept, record=record, purpose=purpose)
 
+    def open_all(self) -> frozenset[str]:
+        """Opens every secret that is kept, to prove that all can be; returns their names.
+
+        Raises:
+            VaultError: names the first that cannot.
+        """
+        with self.database.reading(failing_as=VaultError) as connection:
+            rows = connection.execute(select(vault_records.c.record, vault_records.c.purpose)).all()
+        for row in rows:
+            self.open(row.record, row.purpose)
+        return frozenset(row.record for row in rows)
+
     def holds(self, record: str) -> bool:
         """Whether something is kept under ``record``, sound or not."""
         with self.database.reading(failing_as=VaultError) as connection:

@@ -17,7 +17,7 @@ from orchestrator.keys.token import Token
 from orchestrator.policy.desired import Desired, KeySpec, PlaybookName, ScopeName
 from orchestrator.rotation.lifecycle import KeyState
 from orchestrator.rotation.observed import HostSurvey
-from orchestrator.rotation.recorded import NO_ISSUER, CopyId, Intent, RolloutId
+from orchestrator.rotation.recorded import NO_ISSUER, BackupId, CopyId, Intent, RolloutId
 from orchestrator.rotation.visits import CredentialId, Outcome
 
 
@@ -372,6 +372,63 @@ class ControllerStopped:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class BackupIntended:
+    """A backup is about to be written: from now on it may hold these keys (S3).
+
+    Attributes:
+        path: of the file, absolute.
+        keys: whose private halves it may hold; where it is said again of one backup, the last word counts.
+        automatic: whether it is one of those that are counted, and removed when there are too many.
+    """
+
+    backup: BackupId
+    path: str
+    keys: tuple[CredentialId, ...]
+    automatic: bool = False
+    kind: Literal["backup-intended"] = "backup-intended"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BackupWritten:
+    """The backup is whole and durable; it holds these keys and no others.
+
+    Attributes:
+        digest: SHA-256 (hex) of the file.
+    """
+
+    backup: BackupId
+    keys: tuple[CredentialId, ...]
+    digest: str
+    size_bytes: int
+    kind: Literal["backup-written"] = "backup-written"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BackupRemoved:
+    """The backup's file is gone, by our own hand or as a person says."""
+
+    backup: BackupId
+    reason: str
+    kind: Literal["backup-removed"] = "backup-removed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BackupsKept:
+    """From now on a backup is written before each rollout that retires a key.
+
+    Attributes:
+        folder: where, absolute; empty: none is written any more.
+        keep: so many are kept.
+        oldest: how old the newest backup may be before another one is due.
+    """
+
+    folder: str
+    keep: int
+    oldest: timedelta
+    kind: Literal["backups-kept"] = "backups-kept"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class HomeRestored:
     """A person said that this home is the one to go on with, and hosts are told so by a generation (S9).
 
@@ -475,6 +532,10 @@ Event = (
     | KeyEnded
     | HostGivenUp
     | ControllerStopped
+    | BackupIntended
+    | BackupWritten
+    | BackupRemoved
+    | BackupsKept
     | HomeRestored
     | HostsMet
     | RolloutEnded

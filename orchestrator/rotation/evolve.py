@@ -16,6 +16,7 @@ from orchestrator.keys.revocation import SignedCrl
 from orchestrator.rotation import events as ev
 from orchestrator.rotation.ahead import prepared
 from orchestrator.rotation.chronology import set_right
+from orchestrator.rotation.keeping import backed_up
 from orchestrator.rotation.lifecycle import KeyState
 from orchestrator.rotation.outcomes import ended, failing
 from orchestrator.rotation.recorded import (
@@ -51,6 +52,7 @@ MOVES_NOTHING = (
     ev.RolloutResumed,
     ev.AgentsWaived,
     ev.ControllerStopped,
+    ev.BackupsKept,
 )
 """Events after which every host holds what it held, so that no key's state can change."""
 
@@ -184,6 +186,8 @@ def _apply(recorded: Recorded, event: ev.Event, at: datetime) -> Recorded:
             return _give_up(recorded, event)
         case ev.ControllerStopped():
             return replace(recorded, stopped=event.reason)
+        case ev.BackupIntended() | ev.BackupWritten() | ev.BackupRemoved() | ev.BackupsKept():
+            return backed_up(recorded, event, at)
         case ev.HomeRestored():
             return restored(recorded, event, at)
         case ev.HostsMet():

@@ -62,6 +62,11 @@ __all__ = [
 RolloutId = NewType("RolloutId", str)
 """64 random bits as 16 lowercase hex digits."""
 
+
+BackupId = NewType("BackupId", str)
+"""64 random bits as 16 lowercase hex digits."""
+
+
 NOWHERE = Position(epoch=0, sequence=0)
 """Before the first bundle."""
 
@@ -162,6 +167,36 @@ class Lease:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Backup:
+    """A backup of this home, as long as its file may be there.
+
+    Attributes:
+        path: where it was written.
+        taken: when.
+        keys: whose private halves it holds, or may hold.
+        automatic: whether it is counted, and removed when there are too many.
+        digest: SHA-256 (hex) of the file; empty: it may be there, whole or not.
+    """
+
+    id: BackupId
+    path: str
+    taken: datetime
+    keys: tuple[CredentialId, ...]
+    automatic: bool = False
+    digest: str = ""
+    size_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Keeping:
+    """How backups are kept (``events.BackupsKept``)."""
+
+    folder: str
+    keep: int
+    oldest: timedelta
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Recorded:
     """The fleet as the ledger knows it.
 
@@ -181,6 +216,8 @@ class Recorded:
         rollouts: in the order in which they started.
         lease: None: nobody is handing over.
         stopped: why nothing is written for the fleet any more; empty: it is.
+        backups: those whose files may be there.
+        keeping: None: nobody has said where backups are to be written before rollouts.
         unmet: hosts that were not asked when the home was restored, with what that costs, until they are.
         crl: None: no list of revoked certificates was ever signed.
         revoked: what the newest list has, by serial.
@@ -209,6 +246,9 @@ class Recorded:
     unmet: Mapping[HostName, str] = field(default_factory=dict)
     crl: SignedCrl | None = None
     revoked: Mapping[str, Revoked] = field(default_factory=dict)
+
+    backups: Mapping[BackupId, Backup] = field(default_factory=dict)
+    keeping: Keeping | None = None
 
     def line(self, server: HostName, credential: CredentialId) -> TrustLine:
         """What an agent has to hold to accept what the server signs with a credential.
@@ -250,6 +290,11 @@ class Recorded:
     def carried_issuers(self, bundle: Installed) -> tuple[SpkiDigest, ...]:
         """The issuers that a bundle carries."""
         return bundle.issuers or (self.own_issuers()[0].key,)
+
+    def backups_of(self, credential: CredentialId) -> tuple[Backup, ...]:
+        """The backups that may hold a private key, the oldest first."""
+        found = (backup for backup in self.backups.values() if credential in backup.keys)
+        return tuple(sorted(found, key=lambda backup: (backup.taken, backup.id)))
 
     def given_up(self, host: HostName) -> bool:
         """Whether nobody visits the host any more."""

@@ -22,7 +22,7 @@ class Facts:
 
     Attributes:
         signing: keys some server may sign with.
-        held: keys some server may hold the private half of.
+        held: keys some server, or some backup, may hold the private half of.
         trusted: keys some agent may trust.
         wanted: for each key, the servers that are to end up with it.
         unproven: keys that an agent of a server that wants them has not proven yet.
@@ -85,7 +85,12 @@ def collect(recorded: Recorded, at: datetime) -> Facts:
             }
     return Facts(
         signing=frozenset(c for server in recorded.servers for c in recorded.may_sign(server)),
-        held=frozenset(c for server in recorded.servers for c in recorded.may_hold(server)),
+        held=frozenset(
+            (
+                *(c for server in recorded.servers for c in recorded.may_hold(server)),
+                *(c for backup in recorded.backups.values() for c in backup.keys),
+            )
+        ),
         trusted=_trusted(recorded, frozenset(wanted.values()), at),
         wanted=frozenset(wanted.values()),
         unproven=frozenset(unproven),

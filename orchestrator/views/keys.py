@@ -83,6 +83,7 @@ def due_answer(owed: Owed, *, now: datetime) -> Answer:
                 for one in owed.authorities
             ],
             "warnings": list(owed.warnings),
+            "backup_due_at": stamp(owed.backup),
         },
         body=(
             *((grid(("key", "scope", "due", "ends", "servers"), rows),) if rows else ()),
@@ -90,9 +91,15 @@ def due_answer(owed: Owed, *, now: datetime) -> Answer:
             *((grid(("a handover waits for", "reason", "since"), sorted(away)),) if away else ()),
             *((grid(("authority", "due", "ends"), authorities),) if authorities else ()),
             *(f"warning: {warning}" for warning in owed.warnings),
+            *(_backup_due(owed.backup, now) if owed.backup is not None else ()),
             *(() if owed else ("nothing is due",)),
         ),
     )
+
+
+def _backup_due(at: datetime, now: datetime) -> tuple[str]:
+    when = f"since {span(now - at)}" if at <= now else f"in {span(at - now)}"
+    return (f"another backup is due {when}; take one with: keyrelay backup",)
 
 
 def keys_grid(credentials: Sequence[Credential], holders: Mapping[CredentialId, int]) -> Grid:
