@@ -322,8 +322,8 @@ def ended_in(recorded: Recorded) -> Mapping[SpkiDigest, str]:
 def ended_keys(recorded: Recorded, sight: Sight) -> Iterator[tuple[SpkiDigest, str]]:
     """The keys that have ended by the word of any host, or of a later ledger, each with why.
 
-    An agent's tombstone is one such word. Another is its bundle: one that came after the bundle that the
-    ledger knows of, still names the server, and not the key.
+    An agent's tombstone is one such word. Another is its bundle: one that denies the key; or one that came
+    after the bundle that the ledger knows of, still names the server, and not the key.
     """
     for agent, survey in sorted(sight.surveys.items()):
         record = recorded.agents.get(agent)
@@ -333,10 +333,12 @@ def ended_keys(recorded: Recorded, sight: Sight) -> Iterator[tuple[SpkiDigest, s
         heard = {edge.server for edge in survey.bundle.edges}
         there = {edge.key for edge in survey.bundle.edges}
         for line in before.lines:
-            public = recorded.credentials[line.credential].public
+            public = recorded.credentials[line.credential].public if line.credential else None
             if public is not None and line.server in heard and public.spki_digest not in there:
                 yield public.spki_digest, f"{agent} has dropped it since the backup"
     for host, survey in sorted(sight.surveys.items()):
+        for key in survey.bundle.denied if survey.bundle is not None else ():
+            yield key, f"{host} denies it"
         for stone in survey.ended:
             yield stone.key, f"{host} remembers it as {stone.how}"
     yield from sight.ended.items()

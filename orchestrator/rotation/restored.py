@@ -1,13 +1,19 @@
 """What restoring a home changes in the record, and what a restored ledger takes over from hosts (S9)."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 from types import MappingProxyType
 
+from orchestrator.inventory.model import HostName
 from orchestrator.keys.bundle import Position
+from orchestrator.keys.certificate import parse_chain
+from orchestrator.keys.material import SpkiDigest
+from orchestrator.policy.desired import Policy
 from orchestrator.rotation.events import FoundCredential, HomeRestored, HostsMet
 from orchestrator.rotation.lifecycle import KeyState
 from orchestrator.rotation.recorded import (
+    FOREIGN,
     SIGNING,
     AgentRecord,
     Credential,
@@ -64,6 +70,7 @@ def met(recorded: Recorded, event: HostsMet, at: datetime) -> Recorded:
                 public=found.public,
                 certificates=found.certificates,
                 chains=found.chains,
+                issuers=_issuers(recorded, found),
                 in_vault=False,
             )
         )
@@ -125,4 +132,17 @@ def _adopted(recorded: Recorded, found: FoundCredential, at: datetime) -> Creden
         public=found.public,
         certificates=found.certificates,
         chains=found.chains,
+        issuers=_issuers(recorded, found),
+        delegated=desired is not None and desired.policy is Policy.DELEGATED,
     )
+
+
+def _issuers(recorded: Recorded, found: FoundCredential) -> Mapping[HostName, SpkiDigest]:
+    """Who certified the key for each server, by the first certificate of its chain."""
+    own = {issuer.key for issuer in recorded.own_issuers()}
+    keys = {
+        server: chain[0].public_key.spki_digest
+        for server, pem in found.chains.items()
+        if (chain := parse_chain(pem))
+    }
+    return {server: keys[server] if keys.get(server) in own else FOREIGN for server in found.certificates}

@@ -135,6 +135,11 @@ def stranded(recorded: Recorded, sight: Sight, met: HostsMet) -> tuple[Stranded,
             broken[agent, server] = "its key is not this fleet's"
         elif credential in over:
             broken[agent, server] = over[credential]
+    own = {issuer.key for issuer in recorded.own_issuers()}
+    for agent, survey in sight.surveys.items():
+        for one in survey.bundle.delegations if survey.bundle is not None else ():
+            if one.server in sight.surveys and one.issuer not in own:
+                broken[agent, one.server] = "the issuer that vouches for it was made since the backup"
     return tuple(
         Stranded(agent=agent, server=server, why=why) for (agent, server), why in sorted(broken.items())
     )

@@ -5,7 +5,14 @@ from types import MappingProxyType
 from orchestrator.inventory.model import HostName
 from orchestrator.keys.certificate import parse_certificate
 from orchestrator.rotation.adopting import Sight, ended_in
-from orchestrator.rotation.observed import HeldBundle, HeldCredential, HeldEdge, HostSurvey, Whole
+from orchestrator.rotation.observed import (
+    HeldBundle,
+    HeldCredential,
+    HeldDelegation,
+    HeldEdge,
+    HostSurvey,
+    Whole,
+)
 from orchestrator.rotation.recorded import Recorded, Standing
 
 
@@ -43,7 +50,12 @@ def _survey(recorded: Recorded, host: HostName) -> HostSurvey:
     edges = [
         HeldEdge(server=line.server, key=public.spki_digest, expires=None)
         for line in (installed.lines if installed is not None else ())
-        if (public := recorded.credentials[line.credential].public) is not None
+        if line.credential and (public := recorded.credentials[line.credential].public) is not None
+    ]
+    delegations = [
+        HeldDelegation(server=line.server, issuer=line.issuer, grace=0)
+        for line in (installed.lines if installed is not None else ())
+        if line.issuer
     ]
     return HostSurvey(
         user="",
@@ -58,6 +70,7 @@ def _survey(recorded: Recorded, host: HostName) -> HostSurvey:
             digest=installed.digest,
             edges=tuple(sorted(edges)),
             keys=tuple(sorted({edge.key for edge in edges})),
+            delegations=tuple(delegations),
         ),
         problems=(),
     )
