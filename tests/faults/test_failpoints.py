@@ -28,6 +28,13 @@ ELSEWHERE = {
     "endpoints-changed",
     "key-ended",
     "host-given-up",
+    "controller-stopped",
+    "home-restored",
+    "hosts-met",
+    "backup-intended",
+    "backup-written",
+    "backup-removed",
+    "backups-kept",
 }
 """Entries of other commands, or of a person's decisions: none is a step of a handover."""
 

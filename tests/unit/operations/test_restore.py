@@ -20,11 +20,12 @@ from tests.world import AGENTS, SERVERS, WatchedFleet, World, desired
 
 SMALL = desired(servers=SERVERS[:2], agents=AGENTS[:2])
 NOTHING_SAID = Request()
-ENOUGH = 8
+ENOUGH = 7
 """A story has more rounds of visits than this."""
 
 KINDS = {
     "shared": desired(Policy.SHARED, servers=SERVERS[:2], agents=AGENTS[:2]),
+    "delegated": desired(Policy.DELEGATED, servers=SERVERS[:2], agents=AGENTS[:2]),
     "made on servers": desired(servers=SERVERS[:2], agents=AGENTS[:2], origin=Origin.SERVER),
 }
 

@@ -32,6 +32,15 @@ LATER = {
         '"reason":"it waits for agent-1: off","until":"2031-01-01T12:00:00.000000Z"}'
     ),
     "controller-stopped": '{"kind":"controller-stopped","reason":"agent-1 follows another ledger"}',
+    "backup-intended": (
+        '{"automatic":true,"backup":"2222222222222222","keys":["11111111111111111111111111111111"],'
+        '"kind":"backup-intended","path":"/shelf/one.backup"}'
+    ),
+    "backup-written": (
+        '{"backup":"2222222222222222","digest":"ab","keys":[],"kind":"backup-written","size_bytes":9}'
+    ),
+    "backup-removed": '{"backup":"2222222222222222","kind":"backup-removed","reason":"5 are kept"}',
+    "backups-kept": '{"folder":"/shelf","keep":5,"kind":"backups-kept","oldest":"P30DT0.000000S"}',
     "home-restored": (
         '{"backup":"","epoch":2,"generation":2,"kept":["11111111111111111111111111111111"],'
         '"kind":"home-restored","unmet":{"agent-1":"keys may come back"}}'
