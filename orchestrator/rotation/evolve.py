@@ -30,7 +30,7 @@ from orchestrator.rotation.recorded import (
     RolloutId,
     ServerRecord,
 )
-from orchestrator.rotation.restored import met, restored
+from orchestrator.rotation.restored import gone_on
 from orchestrator.rotation.settle import settle
 from orchestrator.rotation.surveys import surveyed
 from orchestrator.rotation.visits import CredentialId
@@ -188,10 +188,8 @@ def _apply(recorded: Recorded, event: ev.Event, at: datetime) -> Recorded:
             return replace(recorded, stopped=event.reason)
         case ev.BackupIntended() | ev.BackupWritten() | ev.BackupRemoved() | ev.BackupsKept():
             return backed_up(recorded, event, at)
-        case ev.HomeRestored():
-            return restored(recorded, event, at)
-        case ev.HostsMet():
-            return met(recorded, event, at)
+        case ev.HomeRestored() | ev.HostsMet():
+            return gone_on(recorded, event, at)
         case ev.RolloutEnded():
             return _finish(recorded, event, at)
         case _:

@@ -26,6 +26,11 @@ from orchestrator.rotation.recorded import (
 from orchestrator.rotation.visits import CredentialId
 
 
+def gone_on(recorded: Recorded, event: HomeRestored | HostsMet, at: datetime) -> Recorded:
+    """``recorded`` after the generation was opened, or after hosts were met behind it."""
+    return restored(recorded, event, at) if isinstance(event, HomeRestored) else met(recorded, event, at)
+
+
 def restored(recorded: Recorded, event: HomeRestored, at: datetime) -> Recorded:
     """``recorded`` in its new generation: nothing is under way, and every agent is to get a bundle of it.
 
