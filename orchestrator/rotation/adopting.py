@@ -130,8 +130,13 @@ class _Meeting:
         public = self._publics.get(held.key) if held.key is not None else None
         if public is None or not _ID.fullmatch(held.name) or (known is not None and known.public is not None):
             return
-        if public.spki_digest in self._ids:
-            return
+        alias = self._ids.get(public.spki_digest)
+        if alias is not None:
+            other = self._recorded.credentials[alias]
+            if other.certificates or not other.compromised:
+                return
+            # Until now only agents told of it, and it was ended since nobody could ask this server.
+            self._over.setdefault(public.spki_digest, other.ended_why)
         certificate, chain = self._certificate(server, held, public)
         if known is not None and certificate is None:
             return
