@@ -16,7 +16,7 @@ from orchestrator.inventory.model import HostName
 from orchestrator.keys.material import Random
 from orchestrator.policy.desired import Desired, Origin, ScopeName
 from orchestrator.rotation.ahead import to_take_up
-from orchestrator.rotation.bundles import Press, wanted_denials
+from orchestrator.rotation.bundles import Press, wanted_denials, wanted_lines
 from orchestrator.rotation.capabilities import refuse_unable_hosts
 from orchestrator.rotation.events import Entry, NewCredential, RolloutStarted
 from orchestrator.rotation.evolve import evolve
@@ -247,11 +247,13 @@ def _changes(
         if what:
             yield Change(host=server, role=Role.SERVER, what=what, why=why)
     press = Press(recorded)
+    steps = {server: view.step(server) for server, record in recorded.servers.items() if not record.given_up}
     waived = recorded.waived(desired.playbook)
     for agent in sorted(recorded.agents.keys() - recorded.elsewhere(desired.playbook).keys()):
         contact = recorded.contacts.get(agent)
         away = agent in waived and contact is not None and contact.failing_since is not None
-        change = None if away else _agent_change(view, press, agent)
+        final = _final(view, agent, desired, steps)
+        change = None if away else _agent_change(view, press, agent, final, desired)
         if change is not None:
             yield change
 
@@ -276,12 +278,30 @@ def _server_changes(view: View, server: HostName) -> Iterable[str]:
         yield f"puts away and erases {_names(view, outgoing)}"
 
 
-def _agent_change(view: View, press: Press, agent: HostName) -> Change | None:
+def _final(
+    view: View, agent: HostName, desired: Desired, steps: Mapping[HostName, Step]
+) -> frozenset[TrustLine]:
+    """What the agent is to trust in the end; for servers of other playbooks, what it is to trust now."""
+    servers = view.recorded.servers
+    heard = view.listens.get(agent, frozenset()) & servers.keys()
+    mine = {server for server in heard if servers[server].playbook == desired.playbook}
+    final = {line for server in mine if (line := view.target_line(server)) is not None}
+    if heard - mine:
+        final |= {line for line in wanted_lines(view, agent, steps) if line.server in heard - mine}
+    return frozenset(final)
+
+
+def _is_to_prove(view: View, agent: HostName, line: TrustLine, desired: Desired) -> bool:
+    """Whether an agent has yet to verify what the server signs, as far as this playbook brings that about."""
+    mine = view.recorded.servers[line.server].playbook == desired.playbook
+    due = line == view.target_line(line.server) and (mine or view.staged(line.server))
+    return due and proof_of(view.recorded, agent, line.server) is None
+
+
+def _agent_change(
+    view: View, press: Press, agent: HostName, final: frozenset[TrustLine], desired: Desired
+) -> Change | None:
     recorded = view.recorded
-    listens = view.listens.get(agent, frozenset())
-    final = frozenset(
-        line for server in listens & recorded.servers.keys() if (line := view.target_line(server)) is not None
-    )
     denied = wanted_denials(view, final)
     have = {line for bundle in recorded.bundles(agent) for line in bundle.lines}
     added, dropped = sorted(final - have), sorted(have - final)
@@ -299,7 +319,7 @@ def _agent_change(view: View, press: Press, agent: HostName) -> Change | None:
         _, installed = press.bundle(final, kept)
         if current is None or current.content != installed.content:
             what.append("gets its trust bundle again")
-        elif any(proof_of(recorded, agent, line.server) is None for line in final):
+        elif any(_is_to_prove(view, agent, line, desired) for line in final):
             what.append("proves its trust bundle")
     if not what:
         return None

@@ -108,3 +108,15 @@ def test_a_plan_is_carried_out_under_any_beginning_of_its_digest(world: World) -
         digest=digest,
     )
     assert applied.agreed
+
+
+def test_what_another_playbook_has_under_way_is_no_reason_to_begin_anything(world: World) -> None:
+    mine = desired(servers=SERVERS[:1], agents=AGENTS[:1])
+    other = desired(servers=SERVERS[1:2], agents=AGENTS[:1], name="other")
+    world.apply(mine)
+    world.apply(other)
+    for minutes in (0, 10, 16):
+        world.apply(other, new_key=not minutes, wait=timedelta(minutes=minutes))
+        assert world.apply(mine).prepared.plan.start is None
+    assert world.apply(other).complete
+    assert world.orphans() == []
