@@ -80,9 +80,10 @@ class Ahead:
     @classmethod
     def of(cls, state: State) -> "Ahead":
         left = state.left
-        puts_back = bool(left.snapshots or left.backups or state.snapshot or state.backup or state.late)
-        goes_back = left.reverts > 0
-        turns = goes_back or puts_back or bool(left.new_keys or left.edits or left.compromises or left.late)
+        goes_back = left.may("reverts")
+        comes_back = left.may("snapshots") or left.may("backups") or left.may("late")
+        puts_back = bool(comes_back or state.snapshot or state.backup or state.late)
+        turns = goes_back or puts_back or any(left.may(n) for n in ("new_keys", "edits", "compromises"))
         return cls(goes_back=goes_back, turns=turns, puts_back=puts_back)
 
 
@@ -393,8 +394,9 @@ class _View:
             host in state.waived,
             waived,
             snap,
-            state.backup is not None and host in state.backup.passed,
+            state.backup is not None and (host in state.backup.passed, host in state.backup.meddled),
             late,
+            state.late is not None and host in state.late.blind,
         )
 
     def _order(self, host: HostName, order: vs.Order) -> Told:

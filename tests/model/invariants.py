@@ -146,9 +146,12 @@ def _check_switch(before: State, after: State, server: HostName, was: HostState)
     using = live(after, server)
     if using is None or was.current in after.leaked:
         return
-    if using in before.leaked:
+    arrives = before.late is not None and after.late is None
+    if using in before.leaked and not arrives:
         raise BrokenError("S6", f"{server} switched to a key that leaked")
     excused = before.meddled | before.waived
+    if before.late is not None and arrives:
+        excused |= before.late.blind
     for agent, heard in edges(after.recorded):
         if heard == server and agent not in excused and not trusts(before, agent, server, using):
             raise BrokenError("S6", f"{server} switched before {agent} trusts its key")

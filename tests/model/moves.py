@@ -9,7 +9,7 @@ from orchestrator.policy.desired import Desired
 from orchestrator.rotation import visits as vs
 from tests.fake_state import HostState
 from tests.model.canonical import Symmetry
-from tests.model.state import Left, State
+from tests.model.state import Backup, Left, State
 
 Label = tuple[Any, ...]
 
@@ -52,13 +52,18 @@ class Move:
     fault: bool = False
 
 
+def has_passed(there: HostState, backup: Backup) -> bool:
+    """Whether a host was visited on the word of a later ledger than the copy."""
+    fence = vs.Fence(generation=backup.recorded.generation, counter=backup.recorded.version)
+    return there.fence is not None and there.fence > fence
+
+
 def settled(before: State, after: State, label: Label, there: Mapping[HostName, HostState]) -> Move:
     """Marks what visits do to the memory of the observer."""
     given = {h for h, s in there.items() if s.bundle is not before.hosts[h].bundle}
     backup = after.backup
     if backup is not None:
-        fence = vs.Fence(generation=backup.recorded.generation, counter=backup.recorded.version)
-        later = {h for h, host in there.items() if host.fence is not None and host.fence > fence}
+        later = {h for h, host in there.items() if has_passed(host, backup)}
         if later - backup.passed:
             backup = replace(backup, passed=backup.passed | later)
     if given & after.adrift or backup is not after.backup:
@@ -68,11 +73,15 @@ def settled(before: State, after: State, label: Label, there: Mapping[HostName, 
 
 def counted(move: Move) -> Move:
     """The move, its fault taken from those that are left."""
-    left = move.after.left
-    if not move.fault or left.faults is None:
-        return move
-    return replace(move, after=move.after.changed(left=replace(left, faults=left.faults - 1)))
+    return costing(move, "faults") if move.fault else move
 
 
-def costing(move: Move, **left: int) -> Move:
-    return replace(move, after=move.after.changed(left=replace(move.after.left, **left)))
+def costing(move: Move, name: str) -> Move:
+    """The move, which is one of those that are only left so many times."""
+    left = move.after.left.less(name)
+    after = move.after.changed(left=left)
+    if after.snapshot is not None and not left.may("snapshots"):
+        after = after.changed(snapshot=None)
+    if after.backup is not None and not left.may("backups"):
+        after = after.changed(backup=None)
+    return replace(move, after=after)

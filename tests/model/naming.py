@@ -100,7 +100,8 @@ class Namer:
             found.update(there.disarmed)
             if there.bundle is not None:
                 found.update([by_key[key] for _, key in edges_of(there.bundle)])
-        for record in state.recorded.servers.values():
+        ledgers = [state.recorded] if state.backup is None else [state.recorded, state.backup.recorded]
+        for record in (record for recorded in ledgers for record in recorded.servers.values()):
             found.update(record.cleared)
             if record.target is not None:
                 found.add(record.target)

@@ -39,7 +39,7 @@ class People:
         if prepared.plan.start is None:
             return None
         record(prepared, stage.ports)
-        meddled = state.meddled & stage.away
+        meddled = state.meddled - prepared.answers.surveys.keys()
         after = stage.taken_off(state, meddled=meddled, asked={**state.asked, playbook: asked})
         return Move(label=("apply", playbook, new_key, asked.digest), after=after)
 
@@ -48,25 +48,25 @@ class People:
         for playbook in self.playbooks:
             if playbook not in state.recorded.playbooks:
                 continue
-            if left.new_keys:
+            if left.may("new_keys"):
                 move = self.planned(state, playbook, new_key=True)
                 if move is not None:
-                    yield costing(move, new_keys=left.new_keys - 1)
-            if left.reverts:
+                    yield costing(move, "new_keys")
+            if left.may("reverts"):
                 yield from self._reverted(state, playbook)
-            if left.waivers:
+            if left.may("waivers"):
                 yield from self._waived(state, playbook)
             if state.recorded.pending and (state.meddled or state.leaked):
                 move = self.planned(state, playbook)
                 if move is not None:
                     yield move
-        if left.edits:
+        if left.may("edits"):
             for wanted in self.edits:
                 if state.asked[wanted.playbook] is not wanted:
                     move = self.planned(state, wanted.playbook, wanted=wanted)
                     if move is not None:
-                        yield costing(move, edits=left.edits - 1)
-        if left.compromises:
+                        yield costing(move, "edits")
+        if left.may("compromises"):
             yield from self._compromised(state)
 
     def _reverted(self, state: State, playbook: PlaybookName) -> Iterator[Move]:
@@ -83,7 +83,7 @@ class People:
         waived = [ev.AgentsWaived(rollout=event.rollout, agents=rollout.waived)] if rollout.waived else []
         stage.ledger.append([event, *waived], onto=state.recorded, at=state.now)
         after = stage.taken_off(state, asked={**state.asked, playbook: event.desired})
-        yield costing(Move(label=("revert", playbook), after=after), reverts=state.left.reverts - 1)
+        yield costing(Move(label=("revert", playbook), after=after), "reverts")
 
     def _check_refusal(self, state: State, playbook: PlaybookName, why: str) -> None:
         """L5: a rollout can be taken back as long as every server still has its old key within reach."""
@@ -112,7 +112,7 @@ class People:
             event = ev.AgentsWaived(rollout=rollout.id, agents={agent: waiver_cost(view, agent)})
             self.stage.ledger.append([event], onto=state.recorded, at=state.now)
             after = self.stage.taken_off(state, waived=state.waived | {agent})
-            yield costing(Move(label=("waive", agent), after=after), waivers=state.left.waivers - 1)
+            yield costing(Move(label=("waive", agent), after=after), "waivers")
 
     def _compromised(self, state: State) -> Iterator[Move]:
         for credential in state.recorded.credentials.values():
@@ -123,4 +123,4 @@ class People:
             self.stage.ledger.append([event], onto=state.recorded, at=state.now)
             ended = self.stage.taken_off(state, leaked=state.leaked | {credential.id}, perturbed=True)
             move = Move(label=("compromise", credential.state), after=ended)
-            yield costing(move, compromises=state.left.compromises - 1)
+            yield costing(move, "compromises")

@@ -189,8 +189,9 @@ class Runs:
                 stage.numbers.drawn = drawn
                 after = stage.taken_off(state, recorded=intended, hosts={**state.hosts, **there})
                 label: Label = ("round", playbook, words, _told(fates), away)
-                yield replace(settled(state, after, label, there), fault=True)
-                yield from self._sent_late(state, after, sent, fates, playbook, words)
+                move = replace(settled(state, after, label, there), fault=True)
+                yield move
+                yield from self._sent_late(move, sent, fates, playbook, words)
         for fates in (
             self._fates(hosts, lengths, answered=True) if faults else [{h: (True, lengths[h]) for h in hosts}]
         ):
@@ -244,22 +245,25 @@ class Runs:
 
     def _sent_late(
         self,
-        state: State,
-        after: State,
+        move: Move,
         sent: Mapping[HostName, vs.Visit],
         fates: Mapping[HostName, tuple[bool, int]],
         playbook: PlaybookName,
         words: Any,
     ) -> Iterator[Move]:
         """One of the visits that were not made is still on its way."""
-        if not state.left.late:
+        after = move.after
+        if not after.left.may("late"):
             return
         for host, (_, done) in fates.items():
             if host in sent and not done:
-                left = replace(state.left, late=state.left.late - 1)
+                left = after.left.less("late")
+                label = ("delayed", playbook, words, _told(fates), host)
                 yield Move(
-                    label=("delayed", playbook, words, _told(fates), host),
-                    after=after.changed(late=Late(visit=sent[host]), left=left),
+                    label=label,
+                    after=after.changed(
+                        late=Late(visit=sent[host], blind=after.meddled | after.adrift), left=left
+                    ),
                     fault=True,
                 )
 

@@ -152,7 +152,7 @@ class _Search:
         if after is not before:
             after = observed(before, after)
         key, alike, duties = self.canon(after)
-        left = _rank(after)
+        left = after.left.rank()
         covering = self.covering.setdefault(key, [])
         self.last = (parent, label)
         if label[0] != "rollback" and parent >= 0:
@@ -218,22 +218,6 @@ class _Search:
                     )
 
 
-def _rank(state: State) -> tuple[int, ...]:
-    left = state.left
-    return (
-        99 if left.faults is None else left.faults,
-        left.new_keys,
-        left.reverts,
-        left.edits,
-        left.compromises,
-        left.waivers,
-        left.snapshots,
-        left.backups,
-        left.late,
-        left.ageing,
-    )
-
-
 def tell(label: Label) -> str:
     """A move in words."""
     match label:
@@ -253,6 +237,8 @@ def tell(label: Label) -> str:
             return f"{playbook}{gone}: " + "; ".join(parts)
         case ("delayed", playbook, words, fates, host):
             return tell(("round", playbook, words, fates, ())) + f"; the visit to {host} is still on its way"
+        case ("imaged", host, label):
+            return f"{tell(label)}; an image of {host} from before is kept"
         case ("home", playbook, what, whole, number):
             return f"{playbook}: at home {', '.join(what)}" + (
                 "" if whole else f", killed after part {number + 1}"

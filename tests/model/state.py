@@ -5,7 +5,7 @@ that a run does leads to a state, and the next run may begin at any of them.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -28,9 +28,14 @@ Used = tuple[HostName, str]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Late:
-    """A visit that is still on its way, though its controller is dead or gave it up."""
+    """A visit that is still on its way, though its controller is dead or gave it up.
+
+    Attributes:
+        blind: agents that somebody else has changed, and that its controller had not asked since.
+    """
 
     visit: Visit
+    blind: frozenset[HostName] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,11 +44,13 @@ class Backup:
 
     Attributes:
         passed: hosts that have been visited on the word of a later ledger.
+        meddled: hosts that somebody else has changed, and that this ledger did not ask since.
     """
 
     recorded: Recorded
     vault: Mapping[str, int]
     passed: frozenset[HostName] = frozenset()
+    meddled: frozenset[HostName] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,11 +71,13 @@ class Left:
     """How often each rare thing may still happen.
 
     Attributes:
-        faults: rounds in which the controller is killed, hosts are away, or answers are lost; None: no end.
+        faults: rounds in which the controller is killed, hosts are away, or answers are lost; and surveys
+            that not all hosts answer. None: no end.
         new_keys: runs that make new keys, due or not.
         reverts, compromises, waivers, snapshots, backups, late: as they say.
         edits: times that a playbook is edited.
         ageing: times that so much time passes that every proof is too old.
+        mishaps: all of them together, but for new keys, reverts and edits. None: no end.
     """
 
     faults: int | None = None
@@ -81,6 +90,32 @@ class Left:
     backups: int = 0
     late: int = 0
     ageing: int = 0
+    mishaps: int | None = None
+
+    def may(self, name: str) -> bool:
+        """Whether it may happen once more."""
+        count = getattr(self, name)
+        return count != 0 and (self.mishaps != 0 or name in WANTED)
+
+    def less(self, name: str) -> "Left":
+        """What is left when it has happened."""
+        count = getattr(self, name)
+        fewer = {name: None if count is None else count - 1}
+        if self.mishaps is not None and name not in WANTED:
+            fewer["mishaps"] = self.mishaps - 1
+        return replace(self, **fewer)
+
+    def rank(self) -> tuple[int, ...]:
+        """The numbers that make one state allow all that another allows, where none of them is less."""
+        most = NO_END if self.mishaps is None else self.mishaps
+        mishaps = [NO_END if (n := getattr(self, name)) is None else n for name in _MISHAPS]
+        return (*(getattr(self, name) for name in WANTED), most, *(min(n, most) for n in mishaps))
+
+
+WANTED = ("new_keys", "reverts", "edits")
+"""What people do on purpose."""
+_MISHAPS = ("faults", "compromises", "waivers", "snapshots", "backups", "late", "ageing")
+NO_END = 99
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

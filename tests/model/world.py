@@ -7,6 +7,7 @@ into a ledger that can fork.
 from collections.abc import Iterator
 from dataclasses import replace
 
+from orchestrator.inventory.model import HostName
 from orchestrator.rotation import events as ev
 from orchestrator.rotation.recorded import Recorded
 from tests.fake_state import HostState
@@ -55,8 +56,13 @@ class Moves:
 
     def of(self, state: State) -> Iterator[Move]:
         """Everything that may happen next; the first good one is what happens without faults."""
-        unsure = sorted(state.recorded.pending.keys() | state.meddled)
-        faults = state.left.faults != 0
+        for move in self._all(state):
+            yield move
+            yield from self.mishaps.images(state, move)
+
+    def _all(self, state: State) -> Iterator[Move]:
+        unsure = _unsure(state)
+        faults = state.left.may("faults")
         for move in self.good(state, faults=faults):
             if faults or not move.fault:
                 yield counted(move)
@@ -81,7 +87,7 @@ class Moves:
             state: where.
             faults: all the ways in which the same rounds can end are told as well.
         """
-        unsure = sorted(state.recorded.pending.keys() | state.meddled)
+        unsure = _unsure(state)
         if unsure:
             yield self.runs.surveyed(state, unsure, good=True)
             return
@@ -104,3 +110,10 @@ class Moves:
 
     def _tick(self, state: State, *, good: bool = False) -> Move:
         return Move(label=("tick",), after=state.changed(now=state.now + TICK), good=good)
+
+
+def _unsure(state: State) -> list[HostName]:
+    """The hosts that have to be asked before anybody knows what they hold."""
+    recorded = state.recorded
+    known = {*recorded.servers, *recorded.agents}
+    return sorted(recorded.pending.keys() | (state.meddled & known))
