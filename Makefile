@@ -1,7 +1,7 @@
 # What one does with keyrelay's sources. `make` alone lists it.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-reinstall bench test faults faults-long lint check docs format clean
+.PHONY: help setup demo demo-reinstall bench test faults faults-long model lint check docs format clean
 MAKEFLAGS += --no-print-directory
 
 BIN := .venv/bin
@@ -34,6 +34,9 @@ faults: setup  ## the program killed, cut off and starved at every step, on real
 
 faults-long: setup  ## hours of faults: 2,000 random kills, every write denied, connections cut at more bytes
 	@FAULTS_LONG=1 $(BIN)/pytest -n 2 tests/faults $(ARGS)
+
+model: setup  ## every state of small fleets explored, and seeded faults found; a minute
+	@$(BIN)/python -m tests.model
 
 lint: setup  ## format, lint, types and the layers of the house
 	$(BIN)/ruff format --check .

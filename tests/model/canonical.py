@@ -105,7 +105,7 @@ class Canon:
         """
         symmetry, names, ahead = self.symmetry, self.namer.names(state), Ahead.of(state)
         views = [_View(self, state, names, ahead)]
-        if state.backup is not None:
+        if state.backup is not None and not state.backup.passed:
             older = state.changed(recorded=state.backup.recorded, vault=state.backup.vault)
             views.append(_View(self, older, names, ahead))
         servers = [tuple([view.server(s) for view in views]) for s in symmetry.names]

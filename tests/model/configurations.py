@@ -1,6 +1,6 @@
 """The fleets that are explored, and what may happen to each."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 
@@ -49,8 +49,7 @@ def fleet(
     before = listening[:-1] if joining else listening
     groups = (before, listening[-1:]) if joining else (listening,)
     waves = rollout is not None and len(rollout.waves) > 1
-    rare = [f"{name.replace('_', ' ')} {count}" for name, count in left.items()]
-    told = ", ".join([*rare, *["joining"] * joining, *["waves"] * waves])
+    told = ", ".join([*_rare(left), *["joining"] * joining, *["waves"] * waves])
     return Configuration(
         name=f"{agents} agents, {servers} servers, {policy}: {told}",
         first=(playbook("a", policy, names, before, rollout=rollout),),
@@ -61,21 +60,45 @@ def fleet(
     )
 
 
-def sharing(agents: int, *, most: int = 0, **left: int) -> Configuration:
-    """Two playbooks with a server each, and the same agents."""
+def sharing(agents: int, *, joining: bool = False, most: int = 0, **left: int) -> Configuration:
+    """Two playbooks with a server each, and the same agents.
+
+    Args:
+        joining: the last of the agents comes to the first playbook with an edit.
+        most, left: as in ``Configuration``.
+    """
     listening = AGENTS[:agents]
-    rare = ", ".join(f"{name.replace('_', ' ')} {count}" for name, count in left.items())
+    before = listening[:-1] if joining else listening
+    groups = (before, listening[-1:]) if joining else (listening,)
+    rare = ", ".join([*_rare(left), *["joining"] * joining])
     return Configuration(
         name=f"{agents} agents shared by 2 playbooks: {rare}",
         first=(
-            playbook("a", Policy.PER_SERVER, SERVERS[:1], listening),
+            playbook("a", Policy.PER_SERVER, SERVERS[:1], before),
             playbook("o", Policy.PER_SERVER, SERVERS[1:2], listening, name="other"),
         ),
-        left=Left(**left),
-        symmetry=Symmetry.of(SERVERS[:2], [listening], alike=False),
+        edits=(playbook("b", Policy.PER_SERVER, SERVERS[:1], listening),) if joining else (),
+        left=Left(edits=int(joining), **left),
+        symmetry=Symmetry.of(SERVERS[:2], groups, alike=False),
         most=most,
     )
 
 
+def _rare(left: Mapping[str, int]) -> list[str]:
+    return [f"{name.replace('_', ' ')} {count}" for name, count in left.items()]
+
+
 CANARY = RolloutSpec(soak=TICK, waves=(Share(number=1),))
 """One server first, then the others."""
+
+EVERYTHING: tuple[Configuration, ...] = (
+    fleet(3, 2, joining=True, new_keys=1, reverts=1, faults=2),
+    sharing(2, new_keys=1, reverts=1, snapshots=1, mishaps=2),
+    sharing(2, joining=True, new_keys=1, reverts=1, faults=1, backups=1, mishaps=1),
+    sharing(2, new_keys=1, late=1, backups=1, mishaps=1),
+    fleet(
+        2, 2, rollout=CANARY, new_keys=1, reverts=1, pauses=1, compromises=1, waivers=1, ageing=1, mishaps=1
+    ),
+    fleet(2, 1, Policy.SHARED, joining=True, new_keys=1, reverts=1, snapshots=1, faults=1, mishaps=1),
+)
+"""What ``make model`` explores, each to its end."""

@@ -88,12 +88,17 @@ def _edges_of(recorded: Recorded) -> frozenset[Edge]:
 
 
 def _with_new_keys(state: State) -> State:
-    new = {
-        c.id: Made(key=c.public.spki_digest, in_flight=c.in_flight, expires=c.expires)
-        for c in state.recorded.credentials.values()
-        if c.public is not None and c.id not in state.made
-    }
-    return state.changed(made={**state.made, **new}) if new else state
+    """Remembers every key; one made anew under the same id, by a ledger put back, beside the first."""
+    made = dict(state.made)
+    for c in state.recorded.credentials.values():
+        if c.public is None:
+            continue
+        known = made.get(c.id)
+        if known is None or known.key != c.public.spki_digest:
+            if known is not None:
+                made[f"{c.id} {len(made)}"] = known
+            made[c.id] = Made(key=c.public.spki_digest, in_flight=c.in_flight, expires=c.expires)
+    return state.changed(made=made) if len(made) > len(state.made) else state
 
 
 def _strange(state: State, servers: Iterable[HostName]) -> frozenset[Used]:
@@ -152,6 +157,7 @@ def _check_switch(before: State, after: State, server: HostName, was: HostState)
     excused = before.meddled | before.waived
     if before.late is not None and arrives:
         excused |= before.late.blind
+        excused |= {agent for agent, heard in edges(after.recorded) if (agent, heard) not in before.held}
     for agent, heard in edges(after.recorded):
         if heard == server and agent not in excused and not trusts(before, agent, server, using):
             raise BrokenError("S6", f"{server} switched before {agent} trusts its key")

@@ -11,7 +11,7 @@ from orchestrator.rotation.plan import make_plan
 from tests import fake_host
 from tests.fake_state import HostState, survey
 from tests.model.invariants import BrokenError
-from tests.model.moves import Move, costing, has_passed, settled
+from tests.model.moves import Move, costing, settled
 from tests.model.stage import Stage
 from tests.model.state import Backup, Late, State
 
@@ -30,12 +30,12 @@ class Mishaps:
             yield costing(Move(label=("age",), after=after), "ageing")
         if state.late is not None:
             yield self._arrived(state, state.late)
-        if left.may("snapshots") and state.snapshot is not None:
+        if state.snapshot is not None:
             yield self._rolled_back(state, *state.snapshot)
         if left.may("backups") and state.backup is None:
             kept = Backup(recorded=state.recorded, vault=state.vault, meddled=state.meddled)
-            yield Move(label=("backup",), after=state.changed(backup=kept))
-        if left.may("backups") and state.backup is not None and state.late is None:
+            yield costing(Move(label=("backup",), after=state.changed(backup=kept)), "backups")
+        if state.backup is not None and state.late is None:
             yield from self._restored(state, state.backup)
 
     def images(self, state: State, move: Move) -> Iterator[Move]:
@@ -50,7 +50,8 @@ class Mishaps:
             then = state.hosts[host]
             if then is not there and _content(then) != _content(there):
                 imaged = after.changed(snapshot=(host, then))
-                yield Move(label=("imaged", host, move.label), after=imaged, fault=move.fault)
+                kept = Move(label=("imaged", host, move.label), after=imaged, fault=move.fault)
+                yield costing(kept, "snapshots")
 
     def _old_age(self, state: State) -> timedelta:
         return max(d.rollout.proof_age for d in state.asked.values())
@@ -67,8 +68,7 @@ class Mishaps:
         held = frozenset(edge for edge in state.held if host not in edge)
         backup = state.backup
         if backup is not None:
-            passed = backup.passed if has_passed(then, backup) else backup.passed - {host}
-            backup = replace(backup, passed=passed, meddled=backup.meddled | {host})
+            backup = None if backup.passed else replace(backup, meddled=backup.meddled | {host})
         late = state.late
         if late is not None:
             late = replace(late, blind=late.blind | {host})
@@ -83,7 +83,7 @@ class Mishaps:
             backup=backup,
             perturbed=True,
         )
-        return costing(Move(label=("rollback", host), after=after), "snapshots")
+        return Move(label=("rollback", host), after=after)
 
     def _restored(self, state: State, backup: Backup) -> Iterator[Move]:
         """An older ledger and vault are put back: no harm, or refused (S9)."""
@@ -95,7 +95,7 @@ class Mishaps:
                 backup=None,
                 perturbed=True,
             )
-            yield costing(Move(label=("restore",), after=after), "backups")
+            yield Move(label=("restore",), after=after)
             return
         for host in sorted(backup.passed):
             surveys = {host: survey(state.hosts[host])}

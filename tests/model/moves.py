@@ -78,10 +78,4 @@ def counted(move: Move) -> Move:
 
 def costing(move: Move, name: str) -> Move:
     """The move, which is one of those that are only left so many times."""
-    left = move.after.left.less(name)
-    after = move.after.changed(left=left)
-    if after.snapshot is not None and not left.may("snapshots"):
-        after = after.changed(snapshot=None)
-    if after.backup is not None and not left.may("backups"):
-        after = after.changed(backup=None)
-    return replace(move, after=after)
+    return replace(move, after=move.after.changed(left=move.after.left.less(name)))

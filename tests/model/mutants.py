@@ -29,6 +29,7 @@ from tests import fake_host
 from tests.fake_state import Faults, HostState
 from tests.model import people
 from tests.model.configurations import fleet, sharing
+from tests.model.search import Found
 from tests.model.world import Configuration
 
 Patches = Iterator[AbstractContextManager[Any]]
@@ -48,6 +49,10 @@ class Mutant:
     configuration: Configuration
     caught_by: tuple[str, ...]
     patches: Callable[[], Patches]
+
+    def is_caught(self, found: Found) -> bool:
+        """Whether the search found it, and for the right reason."""
+        return bool(found.violations) and found.violations[0].which in self.caught_by
 
     def seeded(self) -> ExitStack:
         """Within this, the fault is there."""

@@ -110,7 +110,7 @@ class Namer:
                 found.update(credentials_of(order))
                 if isinstance(order, vs.Trust):
                     found.update(by_key[key] for _, key in edges_of(order.bundle))
-        if state.backup is not None:
+        if state.backup is not None and not state.backup.passed:
             found |= self._alive_in(state.backup.recorded)
             found.update(state.backup.vault)
         return found

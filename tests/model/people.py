@@ -54,6 +54,8 @@ class People:
                     yield costing(move, "new_keys")
             if left.may("reverts"):
                 yield from self._reverted(state, playbook)
+            if left.may("pauses"):
+                yield from self._paused(state, playbook)
             if left.may("waivers"):
                 yield from self._waived(state, playbook)
             if state.recorded.pending and (state.meddled or state.leaked):
@@ -99,6 +101,15 @@ class People:
             if not old or leaked or unsure or server in state.meddled:
                 return
         raise BrokenError("L5", f"no server has put its old key away, and yet: {why}")
+
+    def _paused(self, state: State, playbook: PlaybookName) -> Iterator[Move]:
+        rollout = state.recorded.running(playbook)
+        if rollout is None or rollout.paused:
+            return
+        self.stage.put_on(state)
+        event = ev.RolloutPaused(rollout=rollout.id, reason="a person said so")
+        self.stage.ledger.append([event], onto=state.recorded, at=state.now)
+        yield costing(Move(label=("pause", playbook), after=self.stage.taken_off(state)), "pauses")
 
     def _waived(self, state: State, playbook: PlaybookName) -> Iterator[Move]:
         rollout = state.recorded.running(playbook)

@@ -117,13 +117,19 @@ class Runs:
         ]
         return any(done) and not all(done)
 
-    def _run(self, playbook: PlaybookName, away: frozenset[HostName]) -> _Run:
+    def _run(self, state: State, playbook: PlaybookName, away: frozenset[HostName]) -> _Run:
+        """A run that has asked every host, but for those that somebody else has changed since."""
+        fences = {
+            host: () if there.fence is None else (there.fence,)
+            for host, there in state.hosts.items()
+            if host not in state.meddled
+        }
         aside = dict.fromkeys(sorted(away), AWAY)
-        return _Run(self.stage.ports, self.stage.ledger.recorded, playbook, aside=aside)
+        return _Run(self.stage.ports, self.stage.ledger.recorded, playbook, aside=aside, fences=fences)
 
     def _at_home(self, state: State, playbook: PlaybookName, decision: Decision) -> Iterator[Move]:
         stage = self.stage
-        run = self._run(playbook, frozenset())
+        run = self._run(state, playbook, frozenset())
         before = stage.ledger.marks
         vaults = stage.ledger.vault.changed
         run._at_home(decision)
@@ -180,7 +186,7 @@ class Runs:
         words = tuple((e.host, tuple(o.kind for o in e.orders)) for e in decision.errands)
         if faults:
             stage.fate = killed
-            run = self._run(playbook, away)
+            run = self._run(state, playbook, away)
             with suppress(KilledError):
                 run._run_errands(decision)
             intended, sent = stage.ledger.recorded, {v.endpoint.host: v for v in stage.made}
@@ -207,7 +213,7 @@ class Runs:
                 return real if answered else outcome
 
             stage.fate = fate
-            run = self._run(playbook, away)
+            run = self._run(state, playbook, away)
             run._run_errands(decision)
             whole = all(answered for answered, _ in fates.values())
             after = stage.taken_off(state, hosts={**state.hosts, **there})

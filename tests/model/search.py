@@ -1,7 +1,4 @@
-"""Every state that can be reached, breadth first, each checked; and whether the end can be reached from each.
-
-``python -m tests.model.search`` prints what was found for each configuration.
-"""
+"""Every state that can be reached, breadth first, each checked; and whether each leads to an end."""
 
 import gc
 from collections import deque
@@ -196,26 +193,30 @@ class _Search:
                 raise BrokenError("L1", f"nothing is left to do, and {server} is not as it should be")
 
     def _check_ends(self) -> None:
-        """Whether going on without faults ends, from every state."""
-        ends: dict[int, bool] = {}
-        for start in range(len(self.parent)):
-            path: list[int] = []
-            at = start
-            while at not in ends and at >= 0 and self.next_good[at] != -2 and at not in path:
-                path.append(at)
-                at = self.next_good[at]
-            fine = at == -1 or ends.get(at, False)
-            if at >= 0 and self.next_good[at] == -2:
-                fine = True
-            for each in path:
-                ends[each] = fine
-            if not fine:
-                self.found.stuck += 1
-                if self.found.stuck == 1:
-                    trace = (*reversed(list(self._labels(start))), ("and without faults it never ends",))
-                    self.found.violations.append(
-                        Violation(which="L1", why="L1: the end is never reached", trace=trace)
-                    )
+        """Whether going on without faults ends, from every state: backwards from the ends, along good moves.
+
+        Each state has one good move, so what is reached backwards is all that ends. Where the search was cut
+        short counts as an end.
+        """
+        before: list[list[int]] = [[] for _ in self.parent]
+        reached = []
+        for number, then in enumerate(self.next_good):
+            if then < 0:
+                reached.append(number)
+            else:
+                before[then].append(number)
+        ends = bytearray(len(self.parent))
+        while reached:
+            at = reached.pop()
+            ends[at] = 1
+            reached += before[at]
+        self.found.stuck = ends.count(0)
+        if self.found.stuck:
+            start = ends.index(0)
+            trace = (*reversed(list(self._labels(start))), ("and without faults it never ends",))
+            self.found.violations.append(
+                Violation(which="L1", why="L1: the end is never reached", trace=trace)
+            )
 
 
 def tell(label: Label) -> str:
@@ -258,6 +259,12 @@ def show(found: Found) -> str:
     wrong = f"{len(found.violations)} violations, {found.stuck} states that do not end"
     lines = [f"{found.name}: {sizes}; {wrong}; {found.seconds:.1f} s; {kind}"]
     for violation in found.violations:
-        lines.append(f"  {violation.why}")
-        lines += [f"    {n}. {tell(label)}" for n, label in enumerate(violation.trace, start=1)]
+        lines += show_trace(violation)
     return "\n".join(lines)
+
+
+def show_trace(violation: Violation) -> Iterator[str]:
+    """What was broken, and a shortest way there."""
+    yield f"  {violation.why}"
+    for number, label in enumerate(violation.trace, start=1):
+        yield f"    {number}. {tell(label)}"

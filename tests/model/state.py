@@ -74,6 +74,7 @@ class Left:
         faults: rounds in which the controller is killed, hosts are away, or answers are lost; and surveys
             that not all hosts answer. None: no end.
         new_keys: runs that make new keys, due or not.
+        pauses: times that a person pauses a rollout.
         reverts, compromises, waivers, snapshots, backups, late: as they say.
         edits: times that a playbook is edited.
         ageing: times that so much time passes that every proof is too old.
@@ -83,6 +84,7 @@ class Left:
     faults: int | None = None
     new_keys: int = 0
     reverts: int = 0
+    pauses: int = 0
     edits: int = 0
     compromises: int = 0
     waivers: int = 0
@@ -100,7 +102,7 @@ class Left:
     def less(self, name: str) -> "Left":
         """What is left when it has happened."""
         count = getattr(self, name)
-        fewer = {name: None if count is None else count - 1}
+        fewer: dict[str, Any] = {name: None if count is None else count - 1}
         if self.mishaps is not None and name not in WANTED:
             fewer["mishaps"] = self.mishaps - 1
         return replace(self, **fewer)
@@ -112,7 +114,7 @@ class Left:
         return (*(getattr(self, name) for name in WANTED), most, *(min(n, most) for n in mishaps))
 
 
-WANTED = ("new_keys", "reverts", "edits")
+WANTED = ("new_keys", "reverts", "pauses", "edits")
 """What people do on purpose."""
 _MISHAPS = ("faults", "compromises", "waivers", "snapshots", "backups", "late", "ageing")
 NO_END = 99

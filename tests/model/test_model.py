@@ -3,22 +3,33 @@
 import pytest
 
 from orchestrator.policy.desired import Policy
-from tests.model.configurations import fleet
+from tests.model.configurations import fleet, sharing
+from tests.model.moves import Configuration
+from tests.model.mutants import MUTANTS, Mutant
 from tests.model.search import search, show
 
-
-@pytest.mark.parametrize(
-    ("agents", "servers", "policy"),
-    [(1, 1, Policy.PER_SERVER), (2, 1, Policy.PER_SERVER), (1, 2, Policy.SHARED)],
+SMALL = (
+    fleet(2, 1, new_keys=1),
+    fleet(1, 2, Policy.SHARED, new_keys=1),
+    fleet(1, 1, new_keys=1, reverts=1),
+    fleet(2, 1, joining=True, new_keys=1, reverts=1, faults=1),
+    fleet(1, 1, new_keys=1, snapshots=1, mishaps=2),
+    fleet(1, 1, new_keys=1, backups=1, late=1, mishaps=2),
+    fleet(1, 1, new_keys=1, reverts=1, compromises=1, waivers=1, mishaps=1),
+    sharing(1, new_keys=1, snapshots=1, mishaps=1),
 )
-def test_a_new_key_is_handed_over_whatever_is_lost(agents: int, servers: int, policy: Policy) -> None:
-    found = search(fleet(agents, servers, policy, new_keys=1))
+
+
+@pytest.mark.parametrize("configuration", SMALL, ids=lambda configuration: configuration.name)
+def test_no_state_breaks_an_invariant_and_each_leads_to_an_end(configuration: Configuration) -> None:
+    found = search(configuration)
     assert found.complete
     assert found.violations == [], show(found)
+    assert found.stuck == 0
     assert found.states > 50
 
 
-def test_a_rollout_can_be_taken_back_at_any_point_before_retirement() -> None:
-    found = search(fleet(1, 1, Policy.PER_SERVER, new_keys=1, reverts=1))
-    assert found.complete
-    assert found.violations == [], show(found)
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
+def test_a_seeded_fault_breaks_the_invariant_that_it_has_to(mutant: Mutant) -> None:
+    found = search(mutant.configuration, seeded=mutant.seeded)
+    assert mutant.is_caught(found), show(found)

@@ -129,6 +129,18 @@ def test_every_invariant_that_a_step_protects_is_explained() -> None:
     assert {name for rule in STEPS.values() for name in rule.invariants} <= explained
 
 
+def test_every_invariant_names_tests_that_hold_it() -> None:
+    rows = _table(ROOT / "docs/explanation/invariants.md", "invariant")
+    explained = re.findall(r"^- \*\*([SL]\d+)\*\*", HANDOVER.read_text(encoding="utf-8"), re.MULTILINE)
+    assert [row[0] for row in rows] == [*explained, "L5"]
+    for name, _, held_by in rows:
+        tests = [one.split("::") for one in _INLINE.findall(held_by)]
+        assert tests, name
+        for path, test in tests:
+            source = (ROOT / path).read_text(encoding="utf-8")
+            assert re.search(rf"^(?:async )?def {test}\(", source, re.MULTILINE), f"{name}: no {path}::{test}"
+
+
 def test_every_finding_of_an_audit_is_explained() -> None:
     told = _two_columns(ROOT / "docs/how-to/audit-and-mend.md", "finding")
     assert told == {drift: MEANINGS[drift] for drift in Drift}
