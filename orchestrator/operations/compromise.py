@@ -13,7 +13,7 @@ from orchestrator.rotation.edges import broken_edges
 from orchestrator.rotation.events import How, KeyEnded
 from orchestrator.rotation.lifecycle import KeyState
 from orchestrator.rotation.lookup import credential_named
-from orchestrator.rotation.recorded import Credential
+from orchestrator.rotation.recorded import Credential, Recorded
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +50,7 @@ def end_key(ports: Ports, key: str, *, lost: bool, reason: str, wait: timedelta)
     recorded = ports.ledger.read()
     known = credential_named(recorded, key)
     how: How = KeyState.LOST if lost else KeyState.COMPROMISED
-    if known.state is KeyState.REMOVED:
+    if known.state is KeyState.REMOVED and (lost or not _is_believed(recorded, known, ports)):
         raise RefusedError(
             f"the key is removed since {known.state_since:%Y-%m-%d %H:%M:%SZ}: nobody holds it"
         )
@@ -81,4 +81,13 @@ def end_key(ports: Ports, key: str, *, lost: bool, reason: str, wait: timedelta)
         credential=after.credentials[known.id],
         result=result,
         broken=tuple(broken_edges(after)),
+    )
+
+
+def _is_believed(recorded: Recorded, known: Credential, ports: Ports) -> bool:
+    """Whether agents would accept a key that nobody here has any more, for its certificate alone."""
+    lines = recorded.vouched_lines(known)
+    bundles = (bundle for agent in recorded.agents for bundle in recorded.bundles(agent))
+    return known.expires > ports.clock.now() and any(
+        bundle.believes(line, known.id) for bundle in bundles for line in lines
     )

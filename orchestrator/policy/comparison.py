@@ -238,7 +238,7 @@ def _row(
             lifetime = DELEGATED_LIFETIME
             note = f"certificate.lifetime: {format_duration(lifetime)}"
         turns = _turns_a_year(lifetime, playbook.certificate.renew_at)
-        pace = replace(pace, in_flight=timedelta(0), turns_a_year=turns)
+        pace = replace(pace, turns_a_year=turns)
     each = [handover(one, pace, on_server=on_server) for one in visited]
     together = handover(everything, pace, on_server=on_server)
     return Row(

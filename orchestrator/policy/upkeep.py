@@ -5,7 +5,7 @@ A handover visits hosts in batches, each of which ends before the next begins: *
 agents that are to verify what these sign now, and the soak; then *disarm* on the servers, and, after the
 wait for messages in flight (S7), *drop* on the agents and *erase* on the servers. That is four visits a
 server, two an agent and one more an agent that confirms; a key made on its server takes one more, *generate*.
-Where an issuer vouches for the servers no agent is visited, and nothing waits for messages in flight.
+Where an issuer vouches for the servers no agent is visited.
 """
 
 from collections.abc import Sequence

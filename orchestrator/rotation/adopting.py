@@ -10,56 +10,21 @@ can be valid any more (S7).
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from orchestrator.errors import KeyMaterialError
-from orchestrator.inventory.model import Endpoint, HostName
+from orchestrator.inventory.model import HostName
 from orchestrator.keys.certificate import Certificate, parse_certificate, parse_chain, verify_chain
 from orchestrator.keys.material import PublicKey, Random, SpkiDigest
 from orchestrator.policy.desired import Desired, KeySpec, Origin, PlaybookName, ScopeName
 from orchestrator.rotation.events import FoundCredential, HostsMet
 from orchestrator.rotation.lifecycle import KeyState
-from orchestrator.rotation.observed import HeldCredential, HostSurvey, Whole
+from orchestrator.rotation.observed import HeldCredential
 from orchestrator.rotation.recorded import Credential, Recorded
+from orchestrator.rotation.sight import Sight
 from orchestrator.rotation.visits import CredentialId
 
 _ID = re.compile(r"[0-9a-f]{32}")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sight:
-    """What was seen of the fleet.
-
-    Attributes:
-        surveys: of the hosts that answered.
-        wholes: what they told beyond that.
-        endpoints: how every host that was asked is reached.
-        failures: the hosts that did not answer, with the reason.
-        ended: keys that a later ledger calls ended, where there is one to ask, with its words.
-    """
-
-    surveys: Mapping[HostName, HostSurvey]
-    wholes: Mapping[HostName, Whole]
-    endpoints: Mapping[HostName, Endpoint]
-    failures: Mapping[HostName, str]
-    ended: Mapping[SpkiDigest, str]
-
-    def trusted(self) -> Iterator[tuple[HostName, HostName, SpkiDigest]]:
-        """Every agent, a server it trusts, and the key that it trusts it with."""
-        for agent, survey in sorted(self.surveys.items()):
-            if survey.bundle is not None:
-                for edge in survey.bundle.edges:
-                    yield agent, edge.server, edge.key
-
-    def in_use(self) -> Mapping[HostName, HeldCredential]:
-        """What each server's link leads to, where a key lies there."""
-        return {
-            server: held
-            for server, survey in sorted(self.surveys.items())
-            for held in survey.credentials
-            if held.name == survey.current and not held.disarmed and held.key is not None
-        }
 
 
 def meet(recorded: Recorded, sight: Sight, *, random: Random) -> HostsMet:
@@ -82,6 +47,8 @@ class _Meeting:
         self._publics = {digest: key for whole in sight.wholes.values() for digest, key in whole.keys.items()}
         self._trusted = set(sight.trusted())
         self._believed = {(server, key) for _, server, key in self._trusted}
+        self._own = {issuer.key for issuer in recorded.own_issuers()}
+        self._vouched = {(s, key) for _, s, key, issuer in sight.vouched() if issuer in self._own}
         self._over = dict(ended_keys(recorded, sight))
         self._ids: dict[SpkiDigest, CredentialId] = {
             credential.public.spki_digest: credential.id
@@ -191,7 +158,21 @@ class _Meeting:
             chains=chains,
             not_before=self._beginning(playbook, dates),
             not_after=max((one.not_after for one in dates), default=None) or self._edge_end(public),
+            issuers=self._issuers(chains) if self._is_delegated(known, public, servers) else {},
         )
+
+    def _is_delegated(
+        self, known: Credential | None, public: PublicKey, servers: tuple[HostName, ...]
+    ) -> bool:
+        """Whether agents are to believe a key by its certificate."""
+        if known is not None:
+            return known.delegated
+        return any((server, public.spki_digest) in self._vouched for server in servers)
+
+    def _issuers(self, chains: Mapping[HostName, str]) -> Mapping[HostName, SpkiDigest]:
+        """Which of the fleet's own issuers has certified a key, by server."""
+        first = {server: _chain(pem)[0].public_key.spki_digest for server, pem in chains.items() if pem}
+        return {server: issuer for server, issuer in first.items() if issuer in self._own}
 
     def _beginning(self, playbook: PlaybookName, dates: list[Certificate]) -> datetime | None:
         """When the cryptoperiod began; certificates are backdated, and say when it ends."""
@@ -336,6 +317,7 @@ def ended_keys(recorded: Recorded, sight: Sight) -> Iterator[tuple[SpkiDigest, s
         if before is None or survey.bundle is None or survey.bundle.position <= before.position:
             continue
         heard = {edge.server for edge in survey.bundle.edges}
+        heard |= {line.server for line in survey.bundle.delegations}
         there = {edge.key for edge in survey.bundle.edges}
         for line in before.lines:
             public = recorded.credentials[line.credential].public if line.credential else None

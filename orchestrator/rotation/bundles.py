@@ -70,7 +70,7 @@ def wanted_denials(view: View, lines: frozenset[TrustLine]) -> frozenset[Credent
     return frozenset(
         credential.id
         for credential in view.leaked
-        if any(view.recorded.line(server, credential.id) in lines for server in credential.certificates)
+        if not view.recorded.vouched_lines(credential).isdisjoint(lines)
     )
 
 

@@ -6,7 +6,7 @@ the ledger's format: once released they may be added to, not renamed.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Literal
 
@@ -455,6 +455,7 @@ class FoundCredential:
         servers: where its key lies, or whom agents trust with it.
         certificates, chains: PEM by server; those that this fleet's root stands behind.
         not_before, not_after: None: nothing tells.
+        issuers: by server the fleet's own issuer by whose word agents believe it; none: they know the key.
     """
 
     id: CredentialId
@@ -467,6 +468,7 @@ class FoundCredential:
     chains: Mapping[HostName, str]
     not_before: datetime | None
     not_after: datetime | None
+    issuers: Mapping[HostName, SpkiDigest] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

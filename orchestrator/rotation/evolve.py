@@ -103,9 +103,7 @@ def _apply(recorded: Recorded, event: ev.Event, at: datetime) -> Recorded:
         case ev.RootRenewed():
             return replace(recorded, root=event.certificate_pem)
         case ev.IssuerRenewed():
-            record = recorded.own_issuer(None).record
-            renewed = _issuer(recorded, record, certificate=event.certificate_pem)
-            return replace(renewed, issuer=event.certificate_pem)
+            return _certifying(recorded, recorded.own_issuer(None).record, event.certificate_pem)
         case ev.CrlSigned():
             return _crl_signed(recorded, event, at)
         case ev.RolloutStarted():
@@ -151,8 +149,7 @@ def _apply(recorded: Recorded, event: ev.Event, at: datetime) -> Recorded:
         case ev.IssuerKeyIntended():
             return replace(recorded, issuers=(*recorded.issuers, IssuerRecord(record=event.record)))
         case ev.IssuerAdded():
-            made = _issuer(recorded, event.record, certificate=event.certificate, since=at)
-            return replace(made, issuer=event.certificate)
+            return _certifying(recorded, event.record, event.certificate, since=at)
         case ev.IssuerKeyDestroyed():
             return _issuer(recorded, event.record, kept=False)
         case ev.ClockSetRight():
@@ -330,6 +327,11 @@ def _finish(recorded: Recorded, event: ev.RolloutEnded, at: datetime) -> Recorde
 def _credential(recorded: Recorded, credential: CredentialId, **changes: object) -> Recorded:
     after = replace(recorded.credentials[credential], **changes)  # type: ignore[arg-type]  # named at each call
     return replace(recorded, credentials=_with(recorded.credentials, credential, after))
+
+
+def _certifying(recorded: Recorded, record: str, certificate: str, **changes: object) -> Recorded:
+    """The issuer of this record certifies now, with this certificate."""
+    return replace(_issuer(recorded, record, certificate=certificate, **changes), issuer=certificate)
 
 
 def _issuer(recorded: Recorded, record: str, **changes: object) -> Recorded:

@@ -121,6 +121,8 @@ def _adopted(recorded: Recorded, found: FoundCredential, at: datetime) -> Creden
     desired = recorded.playbooks.get(found.playbook)
     everywhere = [one.messages.in_flight for one in recorded.playbooks.values()]
     begun = found.not_before or at
+    issuers = _issuers(recorded, found)
+    wanted = desired is not None and desired.policy is Policy.DELEGATED
     return Credential(
         id=found.id,
         playbook=found.playbook,
@@ -137,8 +139,8 @@ def _adopted(recorded: Recorded, found: FoundCredential, at: datetime) -> Creden
         public=found.public,
         certificates=found.certificates,
         chains=found.chains,
-        issuers=_issuers(recorded, found),
-        delegated=desired is not None and desired.policy is Policy.DELEGATED,
+        issuers=issuers,
+        delegated=bool(found.issuers) or (wanted and bool(issuers) and FOREIGN not in issuers.values()),
     )
 
 

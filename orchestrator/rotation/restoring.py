@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from orchestrator.errors import RefusedError, UsageError
 from orchestrator.inventory.model import HostName
 from orchestrator.keys.material import SpkiDigest
-from orchestrator.rotation.adopting import Sight
 from orchestrator.rotation.events import HomeRestored, HostsMet
 from orchestrator.rotation.recorded import Recorded
+from orchestrator.rotation.sight import Sight
 from orchestrator.rotation.visits import CredentialId
 
 MOST_AHEAD = 2**20

@@ -112,9 +112,9 @@ def _trusted(recorded: Recorded, wanted: frozenset[CredentialId], at: datetime) 
         return frozenset(trusted)
     for credential in recorded.credentials.values():
         leaked = credential.compromised and credential.expires > at
-        if not credential.delegated or not (leaked or credential.id in wanted):
+        if not leaked and not (credential.delegated and credential.id in wanted):
             continue
-        told = {recorded.line(server, credential.id) for server in credential.certificates} & lines
+        told = recorded.vouched_lines(credential) & lines
         if told and (not leaked or any(b.believes(line, credential.id) for b in bundles for line in told)):
             trusted.add(credential.id)
     return frozenset(trusted)

@@ -117,15 +117,12 @@ class View:
 
     @property
     def leaked(self) -> tuple[Credential, ...]:
-        """Leaked credentials that agents believe by a certificate which has not ended."""
+        """Leaked credentials with a certificate that has not ended."""
         if "leaked" not in self._kept:
             self._kept["leaked"] = tuple(
                 credential
                 for credential in self.recorded.credentials.values()
-                if credential.compromised
-                and credential.delegated
-                and credential.public is not None
-                and credential.expires > self.now
+                if credential.compromised and credential.public is not None and credential.expires > self.now
             )
         return self._kept["leaked"]
 
@@ -356,8 +353,8 @@ class View:
 
     def waits_until(self, server: HostName) -> datetime | None:
         """The latest instant before which agents must keep an old credential; None: none is ahead."""
-        old = {self.line(server, c) for c in (*self.outgoing(server), *self.in_flight(server))}
-        old |= set(self.outgoing_lines(server))
-        instants = [self.line_droppable_at(line) for line in old - {self.target_line(server)}]
+        old = {*self.outgoing(server), *self.in_flight(server)} - {self.target(server)}
+        instants = [self.droppable_at(server, credential) for credential in old]
+        instants += [self.line_droppable_at(line) for line in self.outgoing_lines(server)]
         ahead = [instant for instant in instants if instant is not None and instant > self.now]
         return max(ahead, default=None)

@@ -7,6 +7,7 @@ from fractions import Fraction
 
 import pytest
 
+from orchestrator.errors import RefusedError
 from orchestrator.inventory.model import HostName
 from orchestrator.keys.certificate import parse_certificate
 from orchestrator.keys.material import Algorithm
@@ -123,11 +124,14 @@ def test_a_plan_to_renew_names_servers_and_no_agent(world: World) -> None:
     assert {change.host for change in applied.prepared.plan.changes} == set(SERVERS)
 
 
-def test_a_renewal_waits_for_no_message_in_flight(world: World) -> None:
-    world.apply(wanted(rollout=RolloutSpec(soak=timedelta(0))))
-    waits = len(world.clock.waits)
-    assert world.apply(wanted(rollout=RolloutSpec(soak=timedelta(0))), new_key=True).complete
-    assert world.clock.waits[waits:] == []
+def test_an_old_key_is_erased_when_no_message_signed_with_it_can_be_under_way(world: World) -> None:
+    world.apply(wanted())
+    old = {server: world.fleet.hosts[server].current for server in SERVERS}
+    world.apply(wanted(), new_key=True, wait=timedelta(minutes=10))
+    assert all(list(world.fleet.hosts[s].disarmed) == [old[s]] for s in SERVERS)
+    pass_time(world, wanted().messages.in_flight)
+    assert world.apply(wanted()).complete
+    assert all(not world.fleet.hosts[s].disarmed for s in SERVERS)
 
 
 def test_an_agent_that_is_away_keeps_no_server_from_renewing(world: World) -> None:
@@ -217,6 +221,29 @@ def test_an_agent_that_was_away_still_believes_the_leaked_key_and_is_named(world
     assert world.apply(wanted()).complete
     assert not world.eye.vouches(AGENTS[0], SERVERS[0], leaked)
     assert world.recorded.credentials[ended.credential.id].state is KeyState.REMOVED
+
+
+@pytest.mark.parametrize("before", [wanted(), desired(Policy.SHARED)], ids=["renewed", "moved"])
+def test_a_key_of_the_past_is_denied_if_it_leaks_before_its_certificate_ends(
+    world: World, before: Desired
+) -> None:
+    world.apply(before)
+    old = next(iter(world.recorded.credentials.values()))
+    assert old.public is not None
+    key = old.public.spki_digest
+    world.apply(wanted(), new_key=before.policy is Policy.DELEGATED)
+    assert world.recorded.credentials[old.id].state is KeyState.REMOVED
+    assert any(world.eye.vouches(AGENTS[0], server, key) for server in SERVERS)
+
+    world.eye.leaked.add(key)
+    ended = end_key(world.ports, old.public.thumbprint, lost=False, reason="a tape", wait=timedelta(0))
+
+    assert ended.result.complete
+    assert ended.credential.state is KeyState.REMOVED
+    assert not any(world.eye.vouches(agent, server, key) for agent in AGENTS for server in SERVERS)
+    assert world.orphans() == []
+    with pytest.raises(RefusedError, match="nobody holds it"):
+        end_key(world.ports, old.public.thumbprint, lost=False, reason="again", wait=timedelta(0))
 
 
 def test_a_leak_changes_nothing_for_the_other_servers(world: World) -> None:

@@ -23,7 +23,9 @@ NOTHING_SAID = Request()
 ENOUGH = 7
 """A story has more rounds of visits than this."""
 
+DELEGATED = desired(Policy.DELEGATED, servers=SERVERS[:2], agents=AGENTS[:2])
 KINDS = {
+    "vouched for": DELEGATED,
     "shared": desired(Policy.SHARED, servers=SERVERS[:2], agents=AGENTS[:2]),
     "delegated": desired(Policy.DELEGATED, servers=SERVERS[:2], agents=AGENTS[:2]),
     "made on servers": desired(servers=SERVERS[:2], agents=AGENTS[:2], origin=Origin.SERVER),
@@ -112,6 +114,15 @@ def test_a_backup_of_any_phase_restored_in_any_later_one_orphans_nobody(kind: st
 
 def test_a_backup_from_before_one_renewal_restored_during_the_next_orphans_nobody() -> None:
     check_all_pairs(renews_twice(SMALL), SMALL)
+
+
+@pytest.mark.parametrize(("before", "after"), [(SMALL, DELEGATED), (DELEGATED, SMALL)], ids=["there", "back"])
+def test_a_backup_from_before_a_policy_was_changed_orphans_nobody(before: Desired, after: Desired) -> None:
+    def story(world: World) -> None:
+        world.apply(before)
+        world.apply(after)
+
+    check_all_pairs(story, after)
 
 
 def test_a_key_that_leaked_never_comes_back_whenever_the_backup_was_taken() -> None:
