@@ -4,7 +4,7 @@ from types import MappingProxyType
 
 from orchestrator.inventory.model import HostName
 from orchestrator.keys.certificate import parse_certificate
-from orchestrator.rotation.adopting import Sight, ended_in
+from orchestrator.rotation.adopting import ended_in
 from orchestrator.rotation.observed import (
     HeldBundle,
     HeldCredential,
@@ -14,6 +14,7 @@ from orchestrator.rotation.observed import (
     Whole,
 )
 from orchestrator.rotation.recorded import Recorded, Standing
+from orchestrator.rotation.sight import Sight
 
 
 def supposed_sight(recorded: Recorded) -> Sight:
@@ -47,16 +48,16 @@ def _survey(recorded: Recorded, host: HostName) -> HostSurvey:
             )
         )
     installed = agent.installed if agent is not None else None
+    lines = installed.lines if installed is not None else ()
     edges = [
         HeldEdge(server=line.server, key=public.spki_digest, expires=None)
-        for line in (installed.lines if installed is not None else ())
+        for line in lines
         if line.credential and (public := recorded.credentials[line.credential].public) is not None
     ]
-    delegations = [
-        HeldDelegation(server=line.server, issuer=line.issuer, grace=0)
-        for line in (installed.lines if installed is not None else ())
-        if line.issuer
+    granted = [
+        HeldDelegation(server=line.server, issuer=line.issuer, grace=0) for line in lines if line.issuer
     ]
+    denied = (recorded.credentials[c].public for c in (installed.denied if installed is not None else ()))
     return HostSurvey(
         user="",
         openssl="",
@@ -70,7 +71,9 @@ def _survey(recorded: Recorded, host: HostName) -> HostSurvey:
             digest=installed.digest,
             edges=tuple(sorted(edges)),
             keys=tuple(sorted({edge.key for edge in edges})),
-            delegations=tuple(delegations),
+            delegations=tuple(granted),
+            denied=tuple(public.spki_digest for public in denied if public is not None),
+            issuers=tuple(sorted({line.issuer for line in granted})),
         ),
         problems=(),
     )
