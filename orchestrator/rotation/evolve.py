@@ -236,8 +236,10 @@ def _start(recorded: Recorded, event: ev.RolloutStarted, at: datetime) -> Record
         )
     for credential in {target for target in event.targets.values() if target is not None}:
         credentials[credential] = replace(credentials[credential], awaits=False)
+    brought = {c for s in event.targets if s in recorded.servers for c in recorded.servers[s].placements}
     for known in recorded.credentials.values():
-        if known.playbook == desired.playbook and known.in_flight < desired.messages.in_flight:
+        under = known.playbook == desired.playbook or known.id in brought
+        if under and known.in_flight < desired.messages.in_flight:
             credentials[known.id] = replace(credentials[known.id], in_flight=desired.messages.in_flight)
     servers = dict(recorded.servers)
     for server, target in event.targets.items():

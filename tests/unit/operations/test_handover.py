@@ -87,6 +87,17 @@ def test_a_shorter_validity_does_not_shorten_the_wait_for_messages_of_the_old_ke
     assert world.clock.now() - started >= timedelta(minutes=6)
 
 
+def test_a_server_that_moves_to_a_playbook_with_longer_messages_brings_its_key_along(world: World) -> None:
+    plain = desired(Policy.SHARED, soak=timedelta(0), servers=SERVERS[:2], agents=AGENTS[:1])
+    quick = replace(plain, messages=replace(plain.messages, validity=timedelta(seconds=5)))
+    world.apply(quick, wait=timedelta(0))
+    world.fleet.trouble(SERVERS[0], unreachable="no route")
+    alone = desired(Policy.SHARED, soak=timedelta(0), servers=SERVERS[:1], agents=())
+    world.apply(replace(alone, messages=quick.messages), wait=timedelta(0))
+    other = desired(Policy.SHARED, soak=timedelta(0), servers=SERVERS[1:2], agents=AGENTS[:1], name="other")
+    world.apply(other, wait=timedelta(minutes=11))
+
+
 def test_without_time_to_wait_it_stops_and_goes_on_later(world: World) -> None:
     world.apply(desired())
     applied = world.apply(desired(), new_key=True, wait=timedelta(0))
