@@ -32,8 +32,9 @@ test: setup  ## all tests, with branch coverage
 faults: setup  ## the program killed, cut off and starved at every step, on real sshds
 	@$(BIN)/pytest -n 2 tests/faults $(ARGS)
 
-faults-long: setup  ## hours of faults: 2,000 random kills, every write denied, connections cut at more bytes
-	@FAULTS_LONG=1 $(BIN)/pytest -n 2 tests/faults $(ARGS)
+faults-long: setup  ## hours of faults: 2,000 random kills, every write denied, thousands of histories
+	@FAULTS_LONG=1 KEYRELAY_HANDS=5000 KEYRELAY_HISTORIES=2000 \
+	  $(BIN)/pytest -n 2 tests/faults tests/unit/operations/test_any_hand.py tests/unit/operations/test_any_history.py $(ARGS)
 
 model: setup  ## every state of small fleets explored, and seeded faults found; a minute
 	@$(BIN)/python -m tests.model
