@@ -315,7 +315,9 @@ def _finish(recorded: Recorded, event: ev.RolloutEnded, at: datetime) -> Recorde
     idle = {
         host
         for host, agent in recorded.agents.items()
-        if host not in listening and (agent.installed is None or not agent.installed.lines)
+        if host not in listening
+        and host not in recorded.pending
+        and (agent.installed is None or not agent.installed.lines)
     }
     rollout = recorded.rollouts[event.rollout]
     return replace(
