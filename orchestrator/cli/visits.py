@@ -17,6 +17,7 @@ from orchestrator.operations.audit import audit as audit_hosts
 from orchestrator.operations.prove import prove as prove_edges
 from orchestrator.ports import Fleet, Ledger
 from orchestrator.remote.first_use import accepted_keys
+from orchestrator.views.backups import held_back
 from orchestrator.views.findings import Believed, audit_answer, edges_answer
 from orchestrator.views.progress import Bars
 
@@ -31,6 +32,8 @@ def audit(context: typer.Context, *, inventory: Inventories, as_json: AsJson = F
         for key in accepted_keys(here.first_use_file)
     ]
     here.screen.answer(audit_answer(found, believed), as_json=as_json)
+    with here.ledger() as ledger:
+        here.screen.note(*held_back(ledger.read()))
     leave(Code.DUE if found.drifted else Code.PARTLY if found.unreachable else Code.DONE)
 
 

@@ -114,3 +114,13 @@ def _backup(backup: Backup) -> dict[str, Any]:
         "size_bytes": backup.size_bytes,
         "keys": list(backup.keys),
     }
+
+
+def held_back(recorded: Recorded) -> tuple[str, ...]:
+    """A sentence for each backup that keeps keys which have ended from being removed, and how to end that."""
+    return tuple(
+        f"backup {one.id} still holds {count(len(over), 'key')} that ended; end that with: "
+        f"keyrelay backup reseal {one.id}"
+        for one in sorted(recorded.backups.values(), key=lambda one: (one.taken, one.id))
+        if (over := _over(recorded, one))
+    )

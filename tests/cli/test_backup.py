@@ -54,6 +54,7 @@ def test_a_key_is_removed_only_when_no_backup_holds_it(make_fleet: MakeFleet) ->
         (f"backup:{taken['id']}", str(terminal.folder / "kept.backup"))
     ]
     assert key["thumbprint"] in terminal("holdings", f"backup:{taken['id']}").ended(0).out
+    assert "still holds 1 key that ended" in terminal("audit", *INVENTORY).ended(0).err
     terminal("backup", "reseal", taken["id"], *ITS).ended(0)
     assert next(one for one in keys(terminal) if one["thumbprint"] == key["thumbprint"])["state"] == "removed"
     terminal("backup", "--check", "kept.backup", *ITS).ended(0)
