@@ -93,8 +93,10 @@ class Press:
         """The bundle with these lines and denials, the root and issuers; and what the record will say of it.
 
         Of the fleet's own issuers it carries the one that certifies now, and those that have certified what
-        the lines cover.
+        the lines cover. Where no issuer vouches for a server there is nothing to deny.
         """
+        if not any(line.issuer for line in lines):
+            denied = frozenset()
         if (lines, denied) not in self._made:
             issuers = self._carried(lines)
             bundle = TrustBundle(
@@ -145,7 +147,7 @@ class Press:
         credential = self._recorded.credentials[credential_id]
         if credential.public is None:
             raise ValueError(f"credential {credential_id} is to be denied before it is made")
-        return Denied(key=credential.public, expires=credential.expires)
+        return Denied(key=credential.public, expires=self._recorded.believed_until(credential))
 
     def _signers(self, lines: frozenset[TrustLine]) -> Iterable[TrustedKey]:
         servers: dict[CredentialId, list[str]] = {}

@@ -262,6 +262,11 @@ class Recorded:
         issuer = self.issuer_of(known, server) if certified else self.own_issuers()[-1].key
         return TrustLine(server=server, issuer=issuer)
 
+    def believed_until(self, credential: Credential) -> datetime:
+        """When the last agent refuses a credential's certificate; playbooks may allow more grace by now."""
+        graces = [desired.certificate.grace for desired in self.playbooks.values()]
+        return credential.ends + max([credential.grace, *graces])
+
     def vouched_lines(self, credential: Credential) -> frozenset[TrustLine]:
         """The lines by which an agent would accept a credential for its certificates alone.
 

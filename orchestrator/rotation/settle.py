@@ -111,7 +111,7 @@ def _trusted(recorded: Recorded, wanted: frozenset[CredentialId], at: datetime) 
     if not any(line.issuer for line in lines):
         return frozenset(trusted)
     for credential in recorded.credentials.values():
-        leaked = credential.compromised and credential.expires > at
+        leaked = credential.compromised and recorded.believed_until(credential) > at
         if not leaked and not (credential.delegated and credential.id in wanted):
             continue
         told = recorded.vouched_lines(credential) & lines

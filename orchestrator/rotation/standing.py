@@ -122,7 +122,9 @@ class View:
             self._kept["leaked"] = tuple(
                 credential
                 for credential in self.recorded.credentials.values()
-                if credential.compromised and credential.public is not None and credential.expires > self.now
+                if credential.compromised
+                and credential.public is not None
+                and self.recorded.believed_until(credential) > self.now
             )
         return self._kept["leaked"]
 

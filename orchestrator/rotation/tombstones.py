@@ -40,11 +40,13 @@ class Endings:
         return tuple(
             sorted(
                 Tombstone(
-                    key=credential.public.spki_digest, how=_how(credential), until=_until(credential.expires)
+                    key=credential.public.spki_digest,
+                    how=_how(credential),
+                    until=_until(self.recorded.believed_until(credential)),
                 )
                 for credential in known
                 if credential.public is not None
-                and credential.expires > self.now
+                and self.recorded.believed_until(credential) > self.now
                 and self._is_over(credential)
             )
         )

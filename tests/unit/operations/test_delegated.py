@@ -246,6 +246,30 @@ def test_a_key_of_the_past_is_denied_if_it_leaks_before_its_certificate_ends(
         end_key(world.ports, old.public.thumbprint, lost=False, reason="again", wait=timedelta(0))
 
 
+def test_a_leaked_key_is_denied_for_as_long_as_the_grace_of_today_allows(world: World) -> None:
+    world.apply(wanted())
+    leaked = world.live_key(SERVERS[0])
+    assert leaked is not None
+    ended = leak(world, SERVERS[0])
+    longer = replace(wanted(), certificate=replace(wanted().certificate, grace=5 * GRACE))
+    with_fewer = with_agents(longer, AGENTS[:2])
+    world.apply(with_fewer)
+    pass_time(world, LIFETIME + 2 * GRACE)
+    assert world.clock.now() > ended.credential.expires
+    world.apply(longer)
+    for agent in AGENTS:
+        assert not world.eye.vouches(agent, SERVERS[0], leaked)
+
+
+@pytest.mark.parametrize("after", [Policy.SHARED, Policy.PER_SERVER])
+def test_agents_that_deny_a_key_go_over_to_another_policy(world: World, after: Policy) -> None:
+    world.apply(wanted())
+    leak(world, SERVERS[0])
+    assert world.apply(desired(after)).complete
+    assert_settled(world, desired(after))
+    assert world.orphans() == []
+
+
 def test_a_leak_changes_nothing_for_the_other_servers(world: World) -> None:
     world.apply(wanted())
     others = {server: world.live_key(server) for server in SERVERS[1:]}
