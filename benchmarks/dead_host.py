@@ -22,7 +22,8 @@ from rich.table import Table
 from orchestrator.lab import Lab
 from orchestrator.remote.dial import Patience
 from orchestrator.remote.fleet import SshFleet
-from orchestrator.rotation.visits import Survey, Unchanged, Visit
+from orchestrator.rotation.reports import Unchanged
+from orchestrator.rotation.visits import Survey, Visit
 from tests.faults.proxy import Fault, Proxies, Way, Wound
 from tests.faults.visiting import CLOCK, ENTROPY, endpoint, timed
 

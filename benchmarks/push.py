@@ -36,7 +36,8 @@ from orchestrator.inventory.model import Endpoint, HostName
 from orchestrator.keys.material import Algorithm, generate, open_signer
 from orchestrator.lab import HostOptions, Lab
 from orchestrator.remote.fleet import SshFleet
-from orchestrator.rotation.visits import Challenge, Changed, CredentialId, Fence, Stage, Visit
+from orchestrator.rotation.reports import Changed
+from orchestrator.rotation.visits import Challenge, CredentialId, Fence, Stage, Visit
 
 CONCURRENCY = 16
 SESSION_ENDS_S = 30.0

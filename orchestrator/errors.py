@@ -2,7 +2,7 @@
 
 A message names the host or the file and line it is about, what was found and what was expected.
 The hint, kept apart, says what the reader can do. Foreign exceptions are mapped to this tree once, at
-the edge where they arise. A host's failure is no exception but an outcome (``rotation/visits.py``).
+the edge where they arise. A host's failure is no exception but an outcome (``rotation/reports.py``).
 """
 
 from dataclasses import dataclass

@@ -16,7 +16,8 @@ from orchestrator.keys.secret import Secret
 from orchestrator.policy.desired import IssuerSpec
 from orchestrator.rotation.events import Entry, Event
 from orchestrator.rotation.recorded import Recorded
-from orchestrator.rotation.visits import Outcome, Visit
+from orchestrator.rotation.reports import Outcome
+from orchestrator.rotation.visits import Visit
 
 
 class Clock(Protocol):

@@ -17,7 +17,8 @@ from orchestrator.keys.material import SpkiDigest
 from orchestrator.operations.apply import Applied
 from orchestrator.policy.desired import Desired
 from orchestrator.rotation.recorded import Recorded
-from orchestrator.rotation.visits import Changed, CredentialId, Outcome, Survey, Trust, Unchanged, Visit
+from orchestrator.rotation.reports import Changed, Outcome, Unchanged
+from orchestrator.rotation.visits import CredentialId, Survey, Trust, Visit
 from tests.fake_fleet import FakeFleet
 from tests.fake_state import survey
 from tests.fakes import FakeClock, FakeLedger, FakeVault

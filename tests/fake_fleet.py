@@ -13,7 +13,8 @@ from itertools import count
 from typing import Any
 
 from orchestrator.inventory.model import HostName
-from orchestrator.rotation.visits import Outcome, Visit
+from orchestrator.rotation.reports import Outcome
+from orchestrator.rotation.visits import Visit
 from tests.fake_host import Random, obey
 from tests.fake_state import NO_FAULTS, Faults, HostState
 

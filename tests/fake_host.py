@@ -23,23 +23,18 @@ from orchestrator.keys.certificate import parse_certificate
 from orchestrator.keys.delegation import fault_of
 from orchestrator.keys.material import generate, open_signer, sign
 from orchestrator.keys.secret import Secret
+from orchestrator.rotation import reports as rp
 from orchestrator.rotation import visits
 from orchestrator.rotation.observed import Tombstone
+from orchestrator.rotation.reports import Changed, Outcome, Refused, Report, Unchanged, Unreachable, Verdict
 from orchestrator.rotation.visits import (
     PROOFS_A_VISIT,
     READING,
     Challenge,
-    Changed,
     Claim,
     CredentialId,
     Fence,
     Order,
-    Outcome,
-    Refused,
-    Report,
-    Unchanged,
-    Unreachable,
-    Verdict,
     Visit,
     Voucher,
 )
@@ -79,7 +74,7 @@ def obey(
     fence = visit.fence if mutating else None
     desk = _Desk(state=state, fence=fence, now=now + faults.skew, random=random, faults=faults)
     reports: list[Report] = []
-    ended = partial(visits.Failed, host=host)
+    ended = partial(rp.Failed, host=host)
     for number, order in enumerate(visit.orders):
         if number == faults.breaks_after:
             break
@@ -167,7 +162,7 @@ class _Desk:
         match order:
             case visits.Survey():
                 all_of_it = whole(self.state) if order.whole else None
-                return visits.Surveyed(survey=survey(self.state), whole=all_of_it)
+                return rp.Surveyed(survey=survey(self.state), whole=all_of_it)
             case visits.Generate():
                 return self._generate(order)
             case visits.Stage():
@@ -176,10 +171,10 @@ class _Desk:
                 return self._trust(order)
             case visits.Activate():
                 signature, changed = self._switch(order, goes_back=order.goes_back)
-                return visits.Activated(credential=order.credential, signature=signature, changed=changed)
+                return rp.Activated(credential=order.credential, signature=signature, changed=changed)
             case visits.Revert():
                 signature, changed = self._switch(order, goes_back=True)
-                return visits.Reverted(credential=order.credential, signature=signature, changed=changed)
+                return rp.Reverted(credential=order.credential, signature=signature, changed=changed)
             case visits.Disarm():
                 return self._disarm(order)
             case visits.Erase():
@@ -188,7 +183,7 @@ class _Desk:
                 return self._sign(order)
             case visits.Check():
                 bundle = self._bundle()
-                return visits.Checked(digest=bundle.digest, verdicts=self._verdicts(bundle, order.claims))
+                return rp.Checked(digest=bundle.digest, verdicts=self._verdicts(bundle, order.claims))
             case _:
                 assert_never(order)
 
@@ -198,14 +193,14 @@ class _Desk:
             private = generate(order.algorithm, random=self.random).private
             found = Folder(private_key=private, request_pem=_request(private, order.names))
             self._put(order.credential, found)
-            return visits.Generated(
+            return rp.Generated(
                 credential=order.credential, request_pem=found.request_pem or "", changed=True
             )
         if found.request_pem is None:
             raise _RefusalError(
                 f"credential {order.credential} is here already, and its key was not made here"
             )
-        return visits.Generated(credential=order.credential, request_pem=found.request_pem, changed=False)
+        return rp.Generated(credential=order.credential, request_pem=found.request_pem, changed=False)
 
     def _stage(self, order: visits.Stage) -> Report:
         found = self._armed(order.credential)
@@ -225,7 +220,7 @@ class _Desk:
             self._put(order.credential, wanted)
             if self.state.current == order.credential:
                 self._become(hook_pending=True, came_from=(order.credential, None))
-        return visits.Staged(
+        return rp.Staged(
             credential=order.credential, signature=_signed(private, order.challenge), changed=found != wanted
         )
 
@@ -239,7 +234,7 @@ class _Desk:
         if changed:
             self._become(bundle=new)
         self._bury(order.ends, trusted={key.public.spki_digest for key in new.keys if key.signs})
-        return visits.Trusted(
+        return rp.Trusted(
             position=new.position,
             digest=new.digest,
             verdicts=self._verdicts(new, order.claims),
@@ -294,7 +289,7 @@ class _Desk:
                 credentials=_without(before.credentials, moved),
                 disarmed={**before.disarmed, **moved},
             )
-        return visits.Disarmed(credentials=order.credentials, changed=changed)
+        return rp.Disarmed(credentials=order.credentials, changed=changed)
 
     def _erase(self, order: visits.Erase) -> Report:
         before = self.state
@@ -307,7 +302,7 @@ class _Desk:
             self._become(
                 credentials=_without(before.credentials, gone), disarmed=_without(before.disarmed, gone)
             )
-        return visits.Erased(credentials=order.credentials, changed=changed)
+        return rp.Erased(credentials=order.credentials, changed=changed)
 
     def _bury(self, ends: Iterable[Tombstone], *, trusted: AbstractSet[str] = frozenset()) -> None:
         known = {stone.key: stone for stone in (*self.state.ended, *ends)}
@@ -323,7 +318,7 @@ class _Desk:
         if current is None or folder is None or folder.private_key is None:
             raise _RefusalError("no credential is in use")
         signature = _signed(folder.private_key, order.challenge)
-        return visits.Signed(credential=CredentialId(current), signature=signature)
+        return rp.Signed(credential=CredentialId(current), signature=signature)
 
     def _bundle(self) -> TrustBundle:
         if self.state.bundle is None:

@@ -22,20 +22,10 @@ from orchestrator.lab import Lab
 from orchestrator.ports import Fleet
 from orchestrator.remote.dial import Patience
 from orchestrator.remote.fleet import SshFleet
-from orchestrator.rotation import visits
+from orchestrator.rotation import reports, visits
 from orchestrator.rotation.observed import HostSurvey
-from orchestrator.rotation.visits import (
-    Challenge,
-    Claim,
-    CredentialId,
-    Fence,
-    Hook,
-    Order,
-    Outcome,
-    Unchanged,
-    Visit,
-    Voucher,
-)
+from orchestrator.rotation.reports import Outcome, Unchanged
+from orchestrator.rotation.visits import Challenge, Claim, CredentialId, Fence, Hook, Order, Visit, Voucher
 from tests.authorities import new_signer
 from tests.fake_fleet import FakeFleet, counting_random
 
@@ -158,7 +148,7 @@ def visit(
 
 def survey(world: World, host: HostName) -> HostSurvey:
     match visit(world, host, visits.Survey(), fence=False):
-        case Unchanged(reports=(visits.Surveyed(survey=found),)):
+        case Unchanged(reports=(reports.Surveyed(survey=found),)):
             return found
         case outcome:
             pytest.fail(f"a survey ended as {outcome}")

@@ -13,7 +13,7 @@ from pathlib import Path
 from orchestrator.keys.certificate import Certificate, parse_certificate
 from orchestrator.keys.material import Algorithm, KeyPair, load_private
 from orchestrator.keys.secret import Secret
-from orchestrator.rotation.visits import Verdict
+from orchestrator.rotation.reports import Verdict
 
 SERVER = "web.example"
 GRACE = timedelta(days=2)

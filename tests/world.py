@@ -37,7 +37,8 @@ from orchestrator.ports import Ports
 from orchestrator.rotation.events import KeyEnded
 from orchestrator.rotation.lifecycle import KeyState
 from orchestrator.rotation.recorded import Recorded
-from orchestrator.rotation.visits import Outcome, Survey, Visit
+from orchestrator.rotation.reports import Outcome
+from orchestrator.rotation.visits import Survey, Visit
 from tests.eye import Eye
 from tests.fake_fleet import FakeFleet
 from tests.fake_state import HostState

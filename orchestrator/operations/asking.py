@@ -9,6 +9,7 @@ from typing import TypeVar, assert_never
 
 from orchestrator.inventory.model import Endpoint, HostName
 from orchestrator.ports import Fleet, ProgressSink
+from orchestrator.rotation import reports as rp
 from orchestrator.rotation import visits as vs
 from orchestrator.rotation.events import Entry, HostsSurveyed
 from orchestrator.rotation.evolve import evolve
@@ -101,8 +102,8 @@ def survey(
     for outcome in fleet.run(visits):
         progress.visited(outcome)
         match outcome:
-            case vs.Changed() | vs.Unchanged():
-                told = [report for report in outcome.reports if isinstance(report, vs.Surveyed)]
+            case rp.Changed() | rp.Unchanged():
+                told = [report for report in outcome.reports if isinstance(report, rp.Surveyed)]
                 if told:
                     surveys[outcome.host] = told[0].survey
                     skews[outcome.host] = outcome.skew
@@ -110,9 +111,9 @@ def survey(
                     failures[outcome.host] = "it did not answer the survey"
                 if told and told[0].whole is not None:
                     wholes[outcome.host] = told[0].whole
-            case vs.Refused() | vs.Unreachable() | vs.Failed():
+            case rp.Refused() | rp.Unreachable() | rp.Failed():
                 failures[outcome.host] = outcome.reason
-                if isinstance(outcome, vs.Refused) and outcome.fenced:
+                if isinstance(outcome, rp.Refused) and outcome.fenced:
                     fenced[outcome.host] = outcome.reason
             case _:
                 assert_never(outcome)

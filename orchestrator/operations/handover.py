@@ -22,6 +22,7 @@ from orchestrator.operations.lease import is_held, renewal, take, wants_renewal
 from orchestrator.policy.desired import PlaybookName
 from orchestrator.ports import CertificateOrder, Ports
 from orchestrator.rotation import events as ev
+from orchestrator.rotation import reports as rp
 from orchestrator.rotation import visits as vs
 from orchestrator.rotation.engine import Decision, decide
 from orchestrator.rotation.errands import Errand
@@ -316,7 +317,7 @@ class _Run:
             generation=self.recorded.generation, counter=self.recorded.version, head=self.recorded.head
         )
         visits = [self._visit(errand, fence) for errand in errands.values()]
-        outcomes: list[vs.Outcome] = []
+        outcomes: list[rp.Outcome] = []
         self._ports.progress.visiting(decision.phase, len(visits))
         try:
             for outcome in self._ports.fleet.run(visits):
@@ -333,7 +334,7 @@ class _Run:
             self._fences[outcome.host] = (fence,)
             self._take_in(outcome)
         for outcome in outcomes:
-            if isinstance(outcome, vs.Refused) and outcome.fenced:
+            if isinstance(outcome, rp.Refused) and outcome.fenced:
                 reason = f"{outcome.host} follows another ledger: {outcome.reason}"
                 self._record([ev.ControllerStopped(reason=reason)])
                 raise RefusedError(f"{reason}; this home has stopped for good", hint=STOPPED)
@@ -360,18 +361,18 @@ class _Run:
             return replace(order, private_key=self._ports.vault.open(order.credential, PURPOSE))
         return order
 
-    def _take_in(self, outcome: vs.Outcome) -> None:
-        if isinstance(outcome, vs.Unreachable | vs.Refused | vs.Failed):
+    def _take_in(self, outcome: rp.Outcome) -> None:
+        if isinstance(outcome, rp.Unreachable | rp.Refused | rp.Failed):
             self._aside[outcome.host] = outcome.reason
-        if isinstance(outcome, vs.Unreachable):
+        if isinstance(outcome, rp.Unreachable):
             return
         if any(report.changed for report in outcome.reports):
             self._changed.add(outcome.host)
         for report in outcome.reports:
-            if isinstance(report, vs.Generated):
+            if isinstance(report, rp.Generated):
                 self._take_request(outcome.host, report)
 
-    def _take_request(self, server: HostName, report: vs.Generated) -> None:
+    def _take_request(self, server: HostName, report: rp.Generated) -> None:
         """Certify a key that was made on a server: its request proves that the server has it."""
         try:
             certified = self._issued(report.credential, server, report.request_pem)

@@ -11,6 +11,7 @@ from typing import assert_never
 from orchestrator.errors import UsageError
 from orchestrator.inventory.model import Endpoint, HostName
 from orchestrator.ports import Entropy, Fleet, Ledger, ProgressSink
+from orchestrator.rotation import reports as rp
 from orchestrator.rotation import visits as vs
 from orchestrator.rotation.proofs import signs
 from orchestrator.rotation.recorded import Credential, Recorded
@@ -97,12 +98,12 @@ def _signatures(
     for outcome in fleet.run(visits):
         progress.visited(outcome)
         server = outcome.host
-        if isinstance(outcome, vs.Unreachable | vs.Failed):
+        if isinstance(outcome, rp.Unreachable | rp.Failed):
             unsigned[server] = (False, f"{server}: {outcome.reason}")
-        elif isinstance(outcome, vs.Refused):
+        elif isinstance(outcome, rp.Refused):
             unsigned[server] = (True, f"{server}: {outcome.reason}")
         else:
-            report = next((r for r in outcome.reports if isinstance(r, vs.Signed)), None)
+            report = next((r for r in outcome.reports if isinstance(r, rp.Signed)), None)
             known = recorded.credentials.get(report.credential) if report is not None else None
             public = known.public if known is not None else None
             if report is None or public is None or not signs(public, challenges[server], report.signature):
@@ -141,14 +142,14 @@ def _verdicts(
         progress.visited(outcome)
         agent, claims = outcome.host, batch[outcome.host]
         report = None
-        if not isinstance(outcome, vs.Unreachable):
-            report = next((r for r in outcome.reports if isinstance(r, vs.Checked)), None)
+        if not isinstance(outcome, rp.Unreachable):
+            report = next((r for r in outcome.reports if isinstance(r, rp.Checked)), None)
         if report is not None and len(report.verdicts) == len(claims):
             edges.extend(
                 Edge(
                     server=claim.challenge.server,
                     agent=agent,
-                    holds=verdict is vs.Verdict.VALID,
+                    holds=verdict is rp.Verdict.VALID,
                     asked=True,
                     detail=verdict,
                 )
@@ -156,7 +157,7 @@ def _verdicts(
             )
             continue
         why = f"{agent}: {_reason(outcome)}"
-        asked = isinstance(outcome, vs.Refused)
+        asked = isinstance(outcome, rp.Refused)
         edges.extend(
             Edge(server=claim.challenge.server, agent=agent, holds=False, asked=asked, detail=why)
             for claim in claims
@@ -164,11 +165,11 @@ def _verdicts(
     return edges
 
 
-def _reason(outcome: vs.Outcome) -> str:
+def _reason(outcome: rp.Outcome) -> str:
     match outcome:
-        case vs.Changed() | vs.Unchanged():
+        case rp.Changed() | rp.Unchanged():
             return "it did not answer what it was asked"
-        case vs.Refused() | vs.Unreachable() | vs.Failed():
+        case rp.Refused() | rp.Unreachable() | rp.Failed():
             return outcome.reason
         case _:
             assert_never(outcome)

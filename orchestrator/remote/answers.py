@@ -12,37 +12,39 @@ from typing import assert_never
 
 from orchestrator.remote.answer_lines import GarbledError, between_markers, plain
 from orchestrator.remote.survey_lines import read_survey
-from orchestrator.rotation.visits import (
-    Activate,
+from orchestrator.rotation.reports import (
     Activated,
     Changed,
-    Check,
     Checked,
-    Claim,
-    CredentialId,
-    Disarm,
     Disarmed,
-    Erase,
     Erased,
     Failed,
-    Generate,
     Generated,
-    Order,
     Outcome,
     Refused,
     Report,
-    Revert,
     Reverted,
-    Sign,
     Signed,
-    Stage,
     Staged,
-    Survey,
     Surveyed,
-    Trust,
     Trusted,
     Unchanged,
     Verdict,
+)
+from orchestrator.rotation.visits import (
+    Activate,
+    Check,
+    Claim,
+    CredentialId,
+    Disarm,
+    Erase,
+    Generate,
+    Order,
+    Revert,
+    Sign,
+    Stage,
+    Survey,
+    Trust,
     Visit,
 )
 

@@ -17,7 +17,8 @@ from orchestrator.keys.secret import Secret
 from orchestrator.ports import NEVER, Stop
 from orchestrator.remote.deadlines import Watch
 from orchestrator.remote.questions import Answers, Question
-from orchestrator.rotation.visits import Outcome, Visit
+from orchestrator.rotation.reports import Outcome
+from orchestrator.rotation.visits import Visit
 
 _SLOW_S = 1.0
 _LOOK_S = 0.25

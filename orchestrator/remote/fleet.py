@@ -31,7 +31,8 @@ from orchestrator.remote.first_use import AcceptedKey, FirstUse
 from orchestrator.remote.handshake import NotReachedError
 from orchestrator.remote.questions import Answers, Ask, AskInVisit, Question, Wanted, nobody
 from orchestrator.remote.wire import ANSWER_LIMIT_BYTES, BOOTSTRAP, decode, encode, time_needed
-from orchestrator.rotation.visits import Failed, Outcome, Refused, Unreachable, Visit
+from orchestrator.rotation.reports import Failed, Outcome, Refused, Unreachable
+from orchestrator.rotation.visits import Visit
 
 _NOT_ALLOWED = re.compile("cannot make .*: Permission denied")
 _MARKER_BYTES = 16

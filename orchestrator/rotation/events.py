@@ -18,7 +18,8 @@ from orchestrator.policy.desired import Desired, KeySpec, PlaybookName, ScopeNam
 from orchestrator.rotation.lifecycle import KeyState
 from orchestrator.rotation.observed import HostSurvey
 from orchestrator.rotation.recorded import NO_ISSUER, BackupId, CopyId, Intent, RolloutId
-from orchestrator.rotation.visits import CredentialId, Outcome
+from orchestrator.rotation.reports import Outcome
+from orchestrator.rotation.visits import CredentialId
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

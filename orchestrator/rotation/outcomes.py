@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import assert_never
 
 from orchestrator.inventory.model import HostName
-from orchestrator.rotation import visits as vs
+from orchestrator.rotation import reports as rp
 from orchestrator.rotation.recorded import (
     SIGNING,
     AgentRecord,
@@ -29,20 +29,20 @@ from orchestrator.rotation.recorded import (
 from orchestrator.rotation.visits import Claim, CredentialId
 
 
-def ended(recorded: Recorded, outcome: vs.Outcome, at: datetime) -> Recorded:
+def ended(recorded: Recorded, outcome: rp.Outcome, at: datetime) -> Recorded:
     """``recorded`` after a visit ended; its intent stays pending where the end is not known."""
     host = outcome.host
     intent = recorded.pending.get(host, Intent(host=host))
     match outcome:
-        case vs.Unreachable():
+        case rp.Unreachable():
             return failing(recorded, host, outcome.reason, at).without_pending(host)
-        case vs.Changed() | vs.Unchanged():
+        case rp.Changed() | rp.Unchanged():
             recorded = recorded.with_contact(host, Contact(seen=at, skew=outcome.skew))
             return _reported(recorded, intent, outcome, at).without_pending(host)
-        case vs.Refused():
+        case rp.Refused():
             recorded = failing(recorded, host, outcome.reason, at, skew=outcome.skew)
             return _reported(recorded, intent, outcome, at).without_pending(host)
-        case vs.Failed():
+        case rp.Failed():
             recorded = failing(recorded, host, outcome.reason, at, skew=outcome.skew)
             server = recorded.servers.get(host)
             if server is not None and intent.activates == server.target is not None and outcome.told:
@@ -92,32 +92,32 @@ def install(
 def _reported(
     recorded: Recorded,
     intent: Intent,
-    outcome: vs.Changed | vs.Unchanged | vs.Refused | vs.Failed,
+    outcome: rp.Changed | rp.Unchanged | rp.Refused | rp.Failed,
     at: datetime,
 ) -> Recorded:
     host = outcome.host
     in_time = abs(outcome.skew) <= recorded.allowed_skew(host)
     for report in outcome.reports:
         match report:
-            case vs.Generated():
+            case rp.Generated():
                 recorded = _place(recorded, host, report.credential, Standing.MADE, at)
-            case vs.Staged():
+            case rp.Staged():
                 claim = _claim(recorded, intent, report.credential, report.signature) if in_time else None
                 certificate = intent.certificates.get(report.credential, "")
                 recorded = _place(recorded, host, report.credential, Standing.STAGED, at, claim, certificate)
-            case vs.Activated() | vs.Reverted():
+            case rp.Activated() | rp.Reverted():
                 claim = _claim(recorded, intent, report.credential, report.signature) if in_time else None
                 recorded = _switch(recorded, host, report.credential, at, claim)
-            case vs.Disarmed():
+            case rp.Disarmed():
                 recorded = _disarmed(recorded, host, report.credentials, at)
-            case vs.Erased():
+            case rp.Erased():
                 recorded = _erased(recorded, host, report.credentials)
-            case vs.Trusted() if intent.bundle is not None:
+            case rp.Trusted() if intent.bundle is not None:
                 proven = _proven(intent, report.verdicts, at) if in_time else {}
                 recorded = install(recorded, host, intent.bundle, proven, at)
-            case vs.Checked() if in_time:
+            case rp.Checked() if in_time:
                 recorded = _checked(recorded, intent, report, at)
-            case vs.Surveyed() | vs.Signed() | vs.Trusted() | vs.Checked():
+            case rp.Surveyed() | rp.Signed() | rp.Trusted() | rp.Checked():
                 pass
             case _:
                 assert_never(report)
@@ -215,15 +215,15 @@ def _erased(recorded: Recorded, server: HostName, credentials: tuple[CredentialI
     return recorded.with_server(server, replace(record, placements=MappingProxyType(left)))
 
 
-def _proven(intent: Intent, verdicts: tuple[vs.Verdict, ...], at: datetime) -> Mapping[TrustLine, Proof]:
+def _proven(intent: Intent, verdicts: tuple[rp.Verdict, ...], at: datetime) -> Mapping[TrustLine, Proof]:
     return {
         proof.line: replace(proof, at=at)
         for proof, verdict in zip(intent.proves, verdicts, strict=False)
-        if verdict is vs.Verdict.VALID
+        if verdict is rp.Verdict.VALID
     }
 
 
-def _checked(recorded: Recorded, intent: Intent, report: vs.Checked, at: datetime) -> Recorded:
+def _checked(recorded: Recorded, intent: Intent, report: rp.Checked, at: datetime) -> Recorded:
     record = recorded.agents.get(intent.host)
     if record is None or record.installed is None or record.installed.digest != report.digest:
         return recorded

@@ -7,6 +7,7 @@ with, and every verdict and digest that an agent reports, before any of it is re
 from datetime import timedelta
 
 from orchestrator.keys.material import PublicKey
+from orchestrator.rotation import reports as rp
 from orchestrator.rotation import visits as vs
 from orchestrator.rotation.recorded import Recorded
 from orchestrator.rotation.visits import Challenge, Claim
@@ -15,7 +16,7 @@ NAMED = 3
 """So many servers are named in a reason; the others are counted."""
 
 
-def judge(recorded: Recorded, orders: tuple[vs.Order, ...], outcome: vs.Outcome) -> vs.Outcome:
+def judge(recorded: Recorded, orders: tuple[vs.Order, ...], outcome: rp.Outcome) -> rp.Outcome:
     """The outcome of a visit with these orders, as far as it is proven.
 
     Returns:
@@ -23,9 +24,9 @@ def judge(recorded: Recorded, orders: tuple[vs.Order, ...], outcome: vs.Outcome)
         with all reports where the host's clock is further off than the playbook allows (S7), so that what
         was done stands and nothing counts as proven.
     """
-    if isinstance(outcome, vs.Unreachable):
+    if isinstance(outcome, rp.Unreachable):
         return outcome
-    proven: list[vs.Report] = []
+    proven: list[rp.Report] = []
     allowed = recorded.allowed_skew(outcome.host)
     clock = "" if abs(outcome.skew) <= allowed else _clock(outcome.skew, allowed)
     for order, report in zip(orders, outcome.reports, strict=False):
@@ -33,14 +34,14 @@ def judge(recorded: Recorded, orders: tuple[vs.Order, ...], outcome: vs.Outcome)
         if fault:
             # A wrong clock explains many a verdict, and no verdict explains a wrong clock.
             fault = f"{clock}; and {fault}" if clock else fault
-            return vs.Failed(host=outcome.host, reason=fault, reports=tuple(proven), skew=outcome.skew)
+            return rp.Failed(host=outcome.host, reason=fault, reports=tuple(proven), skew=outcome.skew)
         proven.append(report)
-    done = isinstance(outcome, vs.Changed | vs.Unchanged)
+    done = isinstance(outcome, rp.Changed | rp.Unchanged)
     if len(outcome.reports) > len(orders) or (done and len(outcome.reports) < len(orders)):
         reason = f"it reported on {len(outcome.reports)} of {len(orders)} orders"
-        return vs.Failed(host=outcome.host, reason=reason, reports=tuple(proven), skew=outcome.skew)
+        return rp.Failed(host=outcome.host, reason=reason, reports=tuple(proven), skew=outcome.skew)
     if done and clock:
-        return vs.Refused(host=outcome.host, reason=clock, reports=outcome.reports, skew=outcome.skew)
+        return rp.Refused(host=outcome.host, reason=clock, reports=outcome.reports, skew=outcome.skew)
     return outcome
 
 
@@ -50,20 +51,20 @@ def _clock(off: timedelta, allowed: timedelta) -> str:
     return f"its clock is {off_s:.0f} s {way}; messages.clock_skew allows {allowed_s:.0f} s"
 
 
-def _fault(recorded: Recorded, order: vs.Order, report: vs.Report) -> str:
+def _fault(recorded: Recorded, order: vs.Order, report: rp.Report) -> str:
     """Why a report is not believed; empty when it is."""
     match order, report:
-        case vs.Stage(), vs.Staged():
+        case vs.Stage(), rp.Staged():
             return _unsigned(_public(recorded, order.credential), order.challenge, report.signature)
-        case vs.Activate(), vs.Activated():
+        case vs.Activate(), rp.Activated():
             return _unsigned(_public(recorded, order.credential), order.challenge, report.signature)
-        case vs.Revert(), vs.Reverted():
+        case vs.Revert(), rp.Reverted():
             return _unsigned(_public(recorded, order.credential), order.challenge, report.signature)
-        case vs.Trust(), vs.Trusted():
+        case vs.Trust(), rp.Trusted():
             if (report.position, report.digest) != (order.bundle.position, order.bundle.digest):
                 return f"it uses bundle {report.position} ({report.digest[:12]}), not the one it was given"
             return _unverified(order.claims, report.verdicts)
-        case vs.Check(), vs.Checked():
+        case vs.Check(), rp.Checked():
             return _unverified(order.claims, report.verdicts)
         case _:
             return "" if order.kind == report.kind else f"it answered {report.kind} to {order.kind}"
@@ -89,13 +90,13 @@ def signs(public: PublicKey, challenge: Challenge, signature: str) -> bool:
     return public.verify(raw, challenge.text())
 
 
-def _unverified(claims: tuple[Claim, ...], verdicts: tuple[vs.Verdict, ...]) -> str:
+def _unverified(claims: tuple[Claim, ...], verdicts: tuple[rp.Verdict, ...]) -> str:
     if len(claims) != len(verdicts):
         return f"it gave {len(verdicts)} verdicts on {len(claims)} signatures"
     wrong = [
         f"{claim.challenge.server} ({verdict})"
         for claim, verdict in zip(claims, verdicts, strict=True)
-        if verdict is not vs.Verdict.VALID
+        if verdict is not rp.Verdict.VALID
     ]
     if not wrong:
         return ""

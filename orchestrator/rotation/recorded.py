@@ -112,7 +112,7 @@ class Contact:
         seen: the last time a visit ended well.
         failing_since: the first of the failures since then; None: none.
         reason: of the last failure.
-        skew: what the last answer told of the host's clock (``visits.Changed.skew``).
+        skew: what the last answer told of the host's clock (``reports.Changed.skew``).
     """
 
     seen: datetime | None = None

@@ -1,24 +1,19 @@
-"""What one visit asks of a host, and how it ends.
+"""What one visit asks of a host; ``reports.py`` says how it ended.
 
 A visit is one connection and one exec of the program in ``remote/host/``; it carries one or more orders
-for the same host, done in turn until one fails. These values are all that the engine, the fleet and the
-ledger say to each other about hosts, so nothing here knows of SSH, files or shells.
-
-A failing host is a value, never an exception. Which value says what is known afterwards:
-``Unreachable`` and ``Refused`` promise that nothing on the host changed (``Refused`` keeps the reports
-of the orders done before it); after ``Failed`` only a survey can tell.
+for the same host, done in turn until one fails. Orders and reports are all that the engine, the fleet and
+the ledger say to each other about hosts, so nothing here knows of SSH, files or shells.
 """
 
 from dataclasses import dataclass, field
 from datetime import timedelta
-from enum import StrEnum
 from typing import Literal, NewType
 
 from orchestrator.inventory.model import Endpoint, HostName
-from orchestrator.keys.bundle import Position, TrustBundle
+from orchestrator.keys.bundle import TrustBundle
 from orchestrator.keys.material import Algorithm, SpkiDigest
 from orchestrator.keys.secret import Secret
-from orchestrator.rotation.observed import HostSurvey, Tombstone, Whole
+from orchestrator.rotation.observed import Tombstone
 
 CredentialId = NewType("CredentialId", str)
 """128 random bits as 32 lowercase hex digits, given by the controller before anything is made."""
@@ -91,22 +86,6 @@ class Voucher:
 
     certificate_pem: str
     issuer: SpkiDigest
-
-
-class Verdict(StrEnum):
-    """What an agent found of one claim."""
-
-    VALID = "valid"
-    INVALID = "invalid"
-    """The edge is trusted, the signature does not verify."""
-    UNTRUSTED = "untrusted"
-    """The bundle in use has no edge with this server and key, or does not let the issuer vouch for it."""
-    EXPIRED = "expired"
-    """The edge is there, and its ``exp`` (or the certificate's end and the grace) is past by its clock."""
-    UNCERTIFIED = "uncertified"
-    """The issuer may vouch for the server, and the certificate is not its word for this key and server."""
-    DENIED = "denied"
-    """The key is one that the bundle denies, whoever vouches for it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -275,176 +254,3 @@ class Visit:
     orders: tuple[Order, ...]
     fence: Fence | None = None
     remembers: tuple[Fence, ...] | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Surveyed:
-    """What the host holds; ``whole`` only where all of it was asked for."""
-
-    survey: HostSurvey
-    whole: Whole | None = None
-    changed: bool = False
-    kind: Literal["survey"] = "survey"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Generated:
-    """The request for the key made on the host."""
-
-    credential: CredentialId
-    request_pem: str
-    changed: bool
-    kind: Literal["generate"] = "generate"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Staged:
-    """The credential is beside the one in use; the signature (hex) is made with its key."""
-
-    credential: CredentialId
-    signature: str
-    changed: bool
-    kind: Literal["stage"] = "stage"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Trusted:
-    """The bundle is in use; ``digest`` was computed from the files on the host after the switch."""
-
-    position: Position
-    digest: str
-    verdicts: tuple[Verdict, ...]
-    changed: bool
-    kind: Literal["trust"] = "trust"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Activated:
-    """The credential is in use; the signature (hex) was made through ``current``, after the hook."""
-
-    credential: CredentialId
-    signature: str
-    changed: bool
-    kind: Literal["activate"] = "activate"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reverted:
-    """The earlier credential is in use again; the signature (hex) was made through ``current``."""
-
-    credential: CredentialId
-    signature: str
-    changed: bool
-    kind: Literal["revert"] = "revert"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Disarmed:
-    """The credentials cannot be reached by a revert."""
-
-    credentials: tuple[CredentialId, ...]
-    changed: bool
-    kind: Literal["disarm"] = "disarm"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Erased:
-    """The credentials are not on the host any more."""
-
-    credentials: tuple[CredentialId, ...]
-    changed: bool
-    kind: Literal["erase"] = "erase"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Signed:
-    """A signature (hex) made with the credential in use."""
-
-    credential: CredentialId
-    signature: str
-    changed: bool = False
-    kind: Literal["sign"] = "sign"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Checked:
-    """One verdict for each claim, in their order, found with the bundle of this digest."""
-
-    digest: str
-    verdicts: tuple[Verdict, ...]
-    changed: bool = False
-    kind: Literal["check"] = "check"
-
-
-Report = Surveyed | Generated | Staged | Trusted | Activated | Reverted | Disarmed | Erased | Signed | Checked
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Changed:
-    """Every order was done, and at least one changed something.
-
-    Attributes:
-        reports: one for each order, in their order.
-        skew: how far the host's clock is off, as far as the visit can tell: zero when the host's
-            second lies within the visit, else the distance to it; positive when the host is ahead.
-    """
-
-    host: HostName
-    reports: tuple[Report, ...]
-    skew: timedelta = timedelta(0)
-    kind: Literal["changed"] = "changed"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Unchanged:
-    """Every order was done, and all of it stood already."""
-
-    host: HostName
-    reports: tuple[Report, ...]
-    skew: timedelta = timedelta(0)
-    kind: Literal["unchanged"] = "unchanged"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Refused:
-    """The host said no to an order before changing anything for it; the earlier ones are reported.
-
-    Attributes:
-        fenced: whether the host follows another ledger, so that this one has to stop (S8, S9).
-    """
-
-    host: HostName
-    reason: str
-    reports: tuple[Report, ...] = ()
-    skew: timedelta = timedelta(0)
-    fenced: bool = False
-    kind: Literal["refused"] = "refused"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Unreachable:
-    """No order reached the host: nothing on it changed."""
-
-    host: HostName
-    reason: str
-    kind: Literal["unreachable"] = "unreachable"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Failed:
-    """An order broke off, or its answer is missing: only a survey can tell what the host holds now.
-
-    Attributes:
-        reports: of the orders whose end the host did report.
-        told: whether the host itself said that an order failed; otherwise its answer is missing or wrong.
-    """
-
-    host: HostName
-    reason: str
-    reports: tuple[Report, ...] = ()
-    told: bool = False
-    skew: timedelta = timedelta(0)
-    kind: Literal["failed"] = "failed"
-
-
-Outcome = Changed | Unchanged | Refused | Unreachable | Failed

@@ -14,7 +14,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from orchestrator.rotation.visits import Failed, Outcome, Refused, Unreachable
+from orchestrator.rotation.reports import Failed, Outcome, Refused, Unreachable
 from orchestrator.views.text import escaped, instant
 
 

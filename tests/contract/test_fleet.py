@@ -8,15 +8,9 @@ import pytest
 from cryptography import x509
 
 from orchestrator.keys.material import Algorithm, PublicKey
-from orchestrator.rotation import visits
-from orchestrator.rotation.visits import (
-    Changed,
-    Failed,
-    Refused,
-    Unchanged,
-    Unreachable,
-    Visit,
-)
+from orchestrator.rotation import reports, visits
+from orchestrator.rotation.reports import Changed, Failed, Refused, Unchanged, Unreachable
+from orchestrator.rotation.visits import Visit
 from tests.fleet_worlds import (
     AGENT,
     ONE,
@@ -96,7 +90,7 @@ def test_a_staged_credential_lies_beside_the_one_in_use_and_signs(world: World, 
     assert isinstance(again, Unchanged)
     for outcome in (first, again):
         (report,) = outcome.reports
-        assert isinstance(report, visits.Staged)
+        assert isinstance(report, reports.Staged)
         assert verified(pair.public, report.signature, order.challenge)
     found = survey(world, SERVER)
     (held,) = found.credentials
@@ -149,7 +143,7 @@ def test_a_key_made_on_the_host_is_requested_once_and_certified(world: World, al
     assert isinstance(first, Changed)
     assert isinstance(again, Unchanged)
     (made,), (repeated,) = first.reports, again.reports
-    assert isinstance(made, visits.Generated)
+    assert isinstance(made, reports.Generated)
     assert made.changed
     assert repeated == replace(made, changed=False)
     request = x509.load_pem_x509_csr(made.request_pem.encode())
@@ -165,7 +159,7 @@ def test_a_key_made_on_the_host_is_requested_once_and_certified(world: World, al
         outcome = visit(world, SERVER, certified)
         assert isinstance(outcome, expected)
         (report,) = outcome.reports
-        assert isinstance(report, visits.Staged)
+        assert isinstance(report, reports.Staged)
         assert verified(public, report.signature, certified.challenge)
     assert isinstance(visit(world, SERVER, order), Unchanged)
 
@@ -201,9 +195,9 @@ def test_an_activated_credential_is_the_one_that_signs(world: World, algorithm: 
     assert isinstance(again, Unchanged)
     assert isinstance(signed, Unchanged)
     (report,), (proof,) = first.reports, signed.reports
-    assert isinstance(report, visits.Activated)
+    assert isinstance(report, reports.Activated)
     assert verified(pair.public, report.signature, order.challenge)
-    assert isinstance(proof, visits.Signed)
+    assert isinstance(proof, reports.Signed)
     assert proof.credential == ONE
     assert verified(pair.public, proof.signature, asked)
     assert survey(world, SERVER).current == ONE
@@ -247,7 +241,7 @@ def test_an_earlier_credential_is_reverted_to_until_it_is_disarmed(world: World)
 
     back = visit(world, SERVER, revert(ONE))
     assert isinstance(back, Changed)
-    assert isinstance(back.reports[0], visits.Reverted)
+    assert isinstance(back.reports[0], reports.Reverted)
     assert survey(world, SERVER).current == ONE
 
     order = visits.Disarm(credentials=(ONE,), in_use=TWO)

@@ -2,9 +2,10 @@
 
 import pytest
 
-from orchestrator.rotation import visits
+from orchestrator.rotation import reports, visits
 from orchestrator.rotation.observed import Tombstone
-from orchestrator.rotation.visits import Changed, Fence, Order, Outcome, Refused, Unchanged, Visit
+from orchestrator.rotation.reports import Changed, Outcome, Refused, Unchanged
+from orchestrator.rotation.visits import Fence, Order, Visit
 from tests.fleet_worlds import AGENT, ONE, SERVER, TWO, World, bundle, key, stage
 
 HERE, THERE = "a" * 64, "b" * 64
@@ -24,12 +25,12 @@ def send(
     return outcome
 
 
-def told(world: World, host: str = SERVER, *, whole: bool = False) -> visits.Surveyed:
+def told(world: World, host: str = SERVER, *, whole: bool = False) -> reports.Surveyed:
     endpoint = world.endpoint(AGENT if host == AGENT else SERVER)
     (outcome,) = world.fleet.run([Visit(endpoint=endpoint, orders=(visits.Survey(whole=whole),))])
     assert isinstance(outcome, Unchanged)
     (report,) = outcome.reports
-    assert isinstance(report, visits.Surveyed)
+    assert isinstance(report, reports.Surveyed)
     return report
 
 

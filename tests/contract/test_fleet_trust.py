@@ -4,9 +4,9 @@ from datetime import UTC, datetime
 
 from orchestrator.inventory.model import HostName
 from orchestrator.keys.material import Algorithm
-from orchestrator.rotation import visits
+from orchestrator.rotation import reports, visits
 from orchestrator.rotation.observed import HeldDelegation
-from orchestrator.rotation.visits import Changed, Refused, Unchanged, Verdict
+from orchestrator.rotation.reports import Changed, Refused, Unchanged, Verdict
 from tests.fleet_worlds import (
     AGENT,
     SERVER,
@@ -39,10 +39,10 @@ def test_an_agent_tells_of_each_claim_what_its_bundle_says(world: World, algorit
 
     assert isinstance(installed, Changed)
     assert installed.reports == (
-        visits.Trusted(position=wanted.position, digest=wanted.digest, verdicts=expected, changed=True),
+        reports.Trusted(position=wanted.position, digest=wanted.digest, verdicts=expected, changed=True),
     )
     assert isinstance(checked, Unchanged)
-    assert checked.reports == (visits.Checked(digest=wanted.digest, verdicts=expected),)
+    assert checked.reports == (reports.Checked(digest=wanted.digest, verdicts=expected),)
 
 
 def test_a_key_is_expired_from_its_last_second_on(world: World) -> None:
@@ -54,7 +54,7 @@ def test_a_key_is_expired_from_its_last_second_on(world: World) -> None:
         outcome = visit(world, AGENT, visits.Trust(bundle=wanted, claims=(claim(pair),)))
         assert isinstance(outcome, Changed)
         (report,) = outcome.reports
-        assert isinstance(report, visits.Trusted)
+        assert isinstance(report, reports.Trusted)
         assert report.verdicts == (verdict,)
 
 
@@ -92,7 +92,7 @@ def test_an_agent_that_listens_to_nobody_trusts_nobody(world: World) -> None:
 
     assert isinstance(outcome, Changed)
     assert outcome.reports == (
-        visits.Trusted(
+        reports.Trusted(
             position=wanted.position, digest=wanted.digest, verdicts=(Verdict.UNTRUSTED,), changed=True
         ),
     )
@@ -134,10 +134,10 @@ def test_an_agent_believes_what_its_issuer_certifies_and_nothing_else(
 
     assert isinstance(installed, Changed)
     assert installed.reports == (
-        visits.Trusted(position=wanted.position, digest=wanted.digest, verdicts=expected, changed=True),
+        reports.Trusted(position=wanted.position, digest=wanted.digest, verdicts=expected, changed=True),
     )
     assert isinstance(checked, Unchanged)
-    assert checked.reports == (visits.Checked(digest=wanted.digest, verdicts=expected),)
+    assert checked.reports == (reports.Checked(digest=wanted.digest, verdicts=expected),)
     held = survey(world, AGENT).bundle
     assert held is not None
     spki = issuer.certificate.public_key.spki_digest
@@ -152,7 +152,7 @@ def test_an_agent_goes_from_a_key_to_its_issuer_and_back(world: World) -> None:
         outcome = visit(world, AGENT, visits.Trust(bundle=wanted, claims=claims))
         assert isinstance(outcome, Changed)
         (report,) = outcome.reports
-        assert isinstance(report, visits.Trusted)
+        assert isinstance(report, reports.Trusted)
         expected = (Verdict.VALID, Verdict.UNTRUSTED)
         assert report.verdicts == (expected if number != 1 else expected[::-1])
         held = survey(world, AGENT).bundle

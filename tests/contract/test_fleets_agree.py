@@ -8,8 +8,10 @@ from hypothesis import strategies as st
 
 from orchestrator.keys.material import Algorithm
 from orchestrator.lab import Lab
+from orchestrator.rotation import reports as rp
 from orchestrator.rotation import visits
-from orchestrator.rotation.visits import READING, CredentialId, Fence, Hook, Order, Outcome, Report, Visit
+from orchestrator.rotation.reports import Outcome, Report
+from orchestrator.rotation.visits import READING, CredentialId, Fence, Hook, Order, Visit
 from tests.fleet_worlds import (
     ONE,
     SERVER,
@@ -84,17 +86,17 @@ def make(world: World, name: str, wanted: list[Order], counter: int) -> Outcome:
 
 def told(outcome: Outcome) -> tuple[str, list[object]]:
     """What must be equal: all but reasons, skews, signatures, and keys made on the host."""
-    reports = () if isinstance(outcome, visits.Unreachable) else outcome.reports
+    reports = () if isinstance(outcome, rp.Unreachable) else outcome.reports
     return outcome.kind, [_told(report) for report in reports]
 
 
 def _told(report: Report) -> object:
     match report:
-        case visits.Staged() | visits.Activated() | visits.Reverted() | visits.Signed():
+        case rp.Staged() | rp.Activated() | rp.Reverted() | rp.Signed():
             return replace(report, signature="")
-        case visits.Generated():
+        case rp.Generated():
             return replace(report, request_pem="")
-        case visits.Surveyed(survey=survey):
+        case rp.Surveyed(survey=survey):
             given_keys = {pair.public.spki_digest for pairs in PAIRS.values() for pair in pairs}
             held = tuple(
                 one if one.key in given_keys else replace(one, key=None) for one in survey.credentials

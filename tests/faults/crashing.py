@@ -32,7 +32,8 @@ from orchestrator.remote.dial import Patience
 from orchestrator.remote.fleet import SshFleet
 from orchestrator.rotation.events import Event
 from orchestrator.rotation.recorded import Recorded
-from orchestrator.rotation.visits import Outcome, Visit
+from orchestrator.rotation.reports import Outcome
+from orchestrator.rotation.visits import Visit
 
 
 class Moment(StrEnum):

@@ -10,7 +10,8 @@ import pytest
 from orchestrator.lab import Lab
 from orchestrator.remote.dial import Patience
 from orchestrator.remote.fleet import SshFleet
-from orchestrator.rotation.visits import Changed, Failed, Survey, Unchanged, Unreachable, Visit
+from orchestrator.rotation.reports import Changed, Failed, Unchanged, Unreachable
+from orchestrator.rotation.visits import Survey, Visit
 from tests.faults.ground import SHARED, prepared, watched
 from tests.faults.lanes import LONG
 from tests.faults.proxy import Fault, Proxies, Way, Wound

@@ -14,7 +14,8 @@ from orchestrator.inventory.model import Endpoint, HostName
 from orchestrator.keys.material import Algorithm, generate, open_signer
 from orchestrator.lab import Lab
 from orchestrator.remote.fleet import SshFleet
-from orchestrator.rotation.visits import Challenge, CredentialId, Fence, Order, Outcome, Stage, Visit
+from orchestrator.rotation.reports import Outcome
+from orchestrator.rotation.visits import Challenge, CredentialId, Fence, Order, Stage, Visit
 from tests.fakes import NOON
 
 

@@ -12,6 +12,7 @@ from orchestrator.inventory.model import Endpoint, HostName
 from orchestrator.keys.bundle import Position, TrustBundle, TrustedKey
 from orchestrator.keys.material import Algorithm, KeyPair, PublicKey, generate, sign
 from orchestrator.remote.wire import BOOTSTRAP, decode, encode
+from orchestrator.rotation.reports import Outcome, Report
 from orchestrator.rotation.visits import (
     READING,
     Challenge,
@@ -20,8 +21,6 @@ from orchestrator.rotation.visits import (
     Fence,
     Hook,
     Order,
-    Outcome,
-    Report,
     Stage,
     Visit,
 )

@@ -19,7 +19,8 @@ from orchestrator.keys.material import Algorithm
 from orchestrator.keys.secret import Secret
 from orchestrator.lab import HostOptions, Lab
 from orchestrator.remote.become import SOMETHING_ELSE
-from orchestrator.rotation.visits import Activate, Changed, CredentialId, Fence, Stage, Visit
+from orchestrator.rotation.reports import Changed
+from orchestrator.rotation.visits import Activate, CredentialId, Fence, Stage, Visit
 from tests.conftest import DOAS_RULES, OURS, SUDO_PASSWORD, MakeLab
 from tests.fleet_worlds import challenge, key
 from tests.integration.ways import Person, endpoints, fleet, survey, surveys, unreachable, user_there, why

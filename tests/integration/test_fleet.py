@@ -18,22 +18,17 @@ from orchestrator.keys.material import Algorithm, KeyPair
 from orchestrator.lab import HostOptions, Lab
 from orchestrator.remote.become import SOMETHING_ELSE
 from orchestrator.remote.fleet import SshFleet
-from orchestrator.rotation import visits
+from orchestrator.rotation import reports
+from orchestrator.rotation.reports import Changed, Failed, Outcome, Refused, Unchanged, Unreachable
 from orchestrator.rotation.visits import (
     Activate,
-    Changed,
     CredentialId,
-    Failed,
     Fence,
     Generate,
     Hook,
     Order,
-    Outcome,
-    Refused,
     Stage,
     Survey,
-    Unchanged,
-    Unreachable,
     Visit,
 )
 from tests.fleet_worlds import challenge, key, lab_endpoint, ssh_fleet
@@ -211,7 +206,7 @@ def test_a_full_disk_is_named_and_leaves_what_was_there(lab: Lab, fleet: SshFlee
     assert "No space left on device" in reason(outcomes[SERVER])
     assert others_finished(outcomes)
     report = the(Unchanged, held).reports[0]
-    assert isinstance(report, visits.Surveyed)
+    assert isinstance(report, reports.Surveyed)
     assert report.survey.current == CREDENTIAL
     assert [credential.name for credential in report.survey.credentials] == [CREDENTIAL]
     assert report.survey.problems == ()

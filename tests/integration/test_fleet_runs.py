@@ -10,7 +10,8 @@ import pytest
 from orchestrator.inventory.model import Endpoint
 from orchestrator.lab import Lab
 from orchestrator.remote.fleet import SshFleet
-from orchestrator.rotation.visits import Survey, Unchanged, Unreachable, Visit
+from orchestrator.rotation.reports import Unchanged, Unreachable
+from orchestrator.rotation.visits import Survey, Visit
 from tests.fleet_worlds import lab_endpoint, ssh_fleet
 
 SERVER = "server-01"

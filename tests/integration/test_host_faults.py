@@ -15,21 +15,8 @@ from hypothesis import strategies as st
 from orchestrator.keys.material import Algorithm
 from orchestrator.lab.processes import wait_until
 from orchestrator.remote.wire import encode
-from orchestrator.rotation.visits import (
-    Activate,
-    Activated,
-    Changed,
-    Failed,
-    Generate,
-    Order,
-    Refused,
-    Sign,
-    Signed,
-    Survey,
-    Surveyed,
-    Trust,
-    Visit,
-)
+from orchestrator.rotation.reports import Activated, Changed, Failed, Refused, Signed, Surveyed
+from orchestrator.rotation.visits import Activate, Generate, Order, Sign, Survey, Trust, Visit
 from tests.integration.program import (
     ED25519,
     ONE,

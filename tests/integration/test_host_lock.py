@@ -12,7 +12,8 @@ import pytest
 
 from orchestrator.cli.machine import SystemClock
 from orchestrator.keys.material import Algorithm
-from orchestrator.rotation.visits import Activate, Fence, Refused, Survey, Trust
+from orchestrator.rotation.reports import Refused
+from orchestrator.rotation.visits import Activate, Fence, Survey, Trust
 from tests.integration.program import (
     ED25519,
     ONE,

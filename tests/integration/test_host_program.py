@@ -7,32 +7,34 @@ import pytest
 from cryptography import x509
 
 from orchestrator.keys.material import Algorithm, KeyPair, PublicKey, generate
-from orchestrator.rotation.visits import (
-    Activate,
+from orchestrator.rotation.reports import (
     Activated,
     Changed,
-    Check,
     Checked,
-    Claim,
-    Disarm,
     Disarmed,
-    Erase,
     Erased,
-    Fence,
-    Generate,
     Generated,
     Refused,
-    Revert,
     Reverted,
-    Sign,
     Signed,
-    Stage,
     Staged,
-    Survey,
-    Trust,
     Trusted,
     Unchanged,
     Verdict,
+)
+from orchestrator.rotation.visits import (
+    Activate,
+    Check,
+    Claim,
+    Disarm,
+    Erase,
+    Fence,
+    Generate,
+    Revert,
+    Sign,
+    Stage,
+    Survey,
+    Trust,
 )
 from tests.integration.program import (
     CERTIFICATE,

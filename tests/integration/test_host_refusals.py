@@ -10,6 +10,7 @@ import pytest
 
 from orchestrator.cli.machine import SystemClock
 from orchestrator.keys.material import Algorithm
+from orchestrator.rotation.reports import Refused, Staged, Unchanged
 from orchestrator.rotation.visits import (
     Activate,
     Check,
@@ -18,14 +19,11 @@ from orchestrator.rotation.visits import (
     Fence,
     Generate,
     Order,
-    Refused,
     Revert,
     Sign,
     Stage,
-    Staged,
     Survey,
     Trust,
-    Unchanged,
 )
 from tests.integration.program import (
     ED25519,

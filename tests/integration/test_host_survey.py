@@ -8,7 +8,8 @@ import pytest
 from orchestrator.keys.authority import certify, make_issuer, make_root
 from orchestrator.keys.material import Algorithm
 from orchestrator.rotation.observed import HeldEdge
-from orchestrator.rotation.visits import Activate, Disarm, Generate, Generated, Stage, Survey, Surveyed, Trust
+from orchestrator.rotation.reports import Generated, Surveyed
+from orchestrator.rotation.visits import Activate, Disarm, Generate, Stage, Survey, Trust
 from tests.authorities import new_signer
 from tests.integration.program import (
     ED25519,

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from orchestrator.keys.material import Algorithm
-from orchestrator.rotation.visits import Activate, Changed
+from orchestrator.rotation.reports import Changed
+from orchestrator.rotation.visits import Activate
 from tests.integration.program import ONE, Machine, challenge, programs, stage
 
 SHELLS = ("bash", "dash", "ash", "zsh", "ksh", "fish", "tcsh", "csh")

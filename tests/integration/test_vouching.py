@@ -14,18 +14,8 @@ from orchestrator.keys.certificate import Certificate
 from orchestrator.keys.delegation import Delegation, Denied
 from orchestrator.keys.material import Algorithm, KeyPair, PublicKey, sign
 from orchestrator.rotation.observed import HeldDelegation
-from orchestrator.rotation.visits import (
-    Check,
-    Checked,
-    Claim,
-    Failed,
-    Survey,
-    Surveyed,
-    Trust,
-    Trusted,
-    Verdict,
-    Voucher,
-)
+from orchestrator.rotation.reports import Checked, Failed, Surveyed, Trusted, Verdict
+from orchestrator.rotation.visits import Check, Claim, Survey, Trust, Voucher
 from tests.forgeries import GRACE, SERVER, Forge
 from tests.integration.program import SHELLS, Machine, challenge, programs
 

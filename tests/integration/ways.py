@@ -16,16 +16,8 @@ from orchestrator.lab import Lab
 from orchestrator.remote.dial import Patience
 from orchestrator.remote.fleet import SshFleet
 from orchestrator.remote.questions import Question
-from orchestrator.rotation.visits import (
-    Failed,
-    Outcome,
-    Refused,
-    Survey,
-    Surveyed,
-    Unchanged,
-    Unreachable,
-    Visit,
-)
+from orchestrator.rotation.reports import Failed, Outcome, Refused, Surveyed, Unchanged, Unreachable
+from orchestrator.rotation.visits import Survey, Visit
 from tests.fleet_worlds import SystemClock, entropy
 
 DEADLINE_S = 60.0

@@ -18,6 +18,7 @@ from orchestrator.operations.handover import _Run
 from orchestrator.policy.desired import PlaybookName
 from orchestrator.rotation import engine, plan, proofs, revert, settle, surveys
 from orchestrator.rotation import events as ev
+from orchestrator.rotation import reports as rp
 from orchestrator.rotation import visits as vs
 from orchestrator.rotation.bundles import Press, wanted_lines
 from orchestrator.rotation.errands import Errand, ServerErrands
@@ -97,7 +98,7 @@ def _retires_early() -> Patches:
 def _acknowledges_first() -> Patches:
     real = fake_host.obey
 
-    def obey(state: HostState, visit: vs.Visit, **how: Any) -> tuple[HostState, vs.Outcome]:
+    def obey(state: HostState, visit: vs.Visit, **how: Any) -> tuple[HostState, rp.Outcome]:
         after, outcome = real(state, visit, **how)
         trusted = any(isinstance(order, vs.Trust) for order in visit.orders)
         return (state if trusted else after), outcome
@@ -109,14 +110,14 @@ def _acknowledges_first() -> Patches:
 def _believes_silence() -> Patches:
     real = proofs.judge
 
-    def judge(recorded: Recorded, orders: tuple[vs.Order, ...], outcome: vs.Outcome) -> vs.Outcome:
+    def judge(recorded: Recorded, orders: tuple[vs.Order, ...], outcome: rp.Outcome) -> rp.Outcome:
         match orders, outcome:
-            case (vs.Trust(bundle=bundle, claims=claims),), vs.Failed(host=host, reports=()):
-                verdicts = (vs.Verdict.VALID,) * len(claims)
-                report = vs.Trusted(
+            case (vs.Trust(bundle=bundle, claims=claims),), rp.Failed(host=host, reports=()):
+                verdicts = (rp.Verdict.VALID,) * len(claims)
+                report = rp.Trusted(
                     position=bundle.position, digest=bundle.digest, verdicts=verdicts, changed=True
                 )
-                return vs.Changed(host=host, reports=(report,))
+                return rp.Changed(host=host, reports=(report,))
             case _:
                 return real(recorded, orders, outcome)
 
@@ -146,10 +147,10 @@ def _unwritten(kind: type[ev.Event]) -> AbstractContextManager[Any]:
 def _torn() -> Patches:
     real = fake_host.obey
 
-    def obey(state: HostState, visit: vs.Visit, **how: Any) -> tuple[HostState, vs.Outcome]:
+    def obey(state: HostState, visit: vs.Visit, **how: Any) -> tuple[HostState, rp.Outcome]:
         after, outcome = real(state, visit, **how)
         given = [order.bundle for order in visit.orders if isinstance(order, vs.Trust)]
-        if given and isinstance(outcome, vs.Failed) and after.bundle is state.bundle:
+        if given and isinstance(outcome, rp.Failed) and after.bundle is state.bundle:
             return replace(after, bundle=replace(given[0], keys=given[0].keys[:2])), outcome
         return after, outcome
 
@@ -261,9 +262,9 @@ def _drops_early() -> Patches:
 
 @_mutant("hosts take an older bundle", fleet(1, 1, new_keys=1, late=1), "S2")
 def _goes_back() -> Patches:
-    def trust(desk: Any, order: vs.Trust) -> vs.Report:
+    def trust(desk: Any, order: vs.Trust) -> rp.Report:
         desk._become(bundle=order.bundle)
-        return vs.Trusted(
+        return rp.Trusted(
             position=order.bundle.position,
             digest=order.bundle.digest,
             verdicts=desk._verdicts(order.bundle, order.claims),

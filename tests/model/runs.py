@@ -17,6 +17,7 @@ from orchestrator.operations.lease import take
 from orchestrator.policy.desired import PlaybookName
 from orchestrator.rotation import engine
 from orchestrator.rotation import events as ev
+from orchestrator.rotation import reports as rp
 from orchestrator.rotation import visits as vs
 from orchestrator.rotation.engine import Decision
 from orchestrator.rotation.errands import Errand
@@ -169,9 +170,9 @@ class Runs:
         stage.ledger.known.clear()
         hosts = [errand.host for errand in decision.errands]
         lengths = {errand.host: len(errand.orders) for errand in decision.errands}
-        results: dict[tuple[HostName, int], tuple[HostState, vs.Outcome]] = {}
+        results: dict[tuple[HostName, int], tuple[HostState, rp.Outcome]] = {}
 
-        def visited(visit: vs.Visit, done: int) -> tuple[HostState, vs.Outcome]:
+        def visited(visit: vs.Visit, done: int) -> tuple[HostState, rp.Outcome]:
             host = visit.endpoint.host
             if (host, done) not in results:
                 broken = Faults() if done == lengths[host] else Faults(breaks_after=done)
@@ -180,7 +181,7 @@ class Runs:
                 )
             return results[host, done]
 
-        def killed(_: vs.Visit) -> vs.Outcome:
+        def killed(_: vs.Visit) -> rp.Outcome:
             raise KilledError
 
         words = tuple((e.host, tuple(o.kind for o in e.orders)) for e in decision.errands)
@@ -205,10 +206,10 @@ class Runs:
             stage.numbers.drawn = drawn
             there = {}
 
-            def fate(visit: vs.Visit, fates: Any = fates, there: Any = there) -> vs.Outcome:
+            def fate(visit: vs.Visit, fates: Any = fates, there: Any = there) -> rp.Outcome:
                 host = visit.endpoint.host
                 answered, done = fates[host]
-                outcome: vs.Outcome = vs.Failed(host=host, reason="its answer is lost")
+                outcome: rp.Outcome = rp.Failed(host=host, reason="its answer is lost")
                 there[host], real = visited(visit, done)
                 return real if answered else outcome
 

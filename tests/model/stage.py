@@ -9,6 +9,7 @@ from orchestrator.errors import ConflictError
 from orchestrator.inventory.model import HostName
 from orchestrator.ports import Ports
 from orchestrator.rotation import events as ev
+from orchestrator.rotation import reports as rp
 from orchestrator.rotation import visits as vs
 from orchestrator.rotation.evolve import fold
 from orchestrator.rotation.recorded import Recorded
@@ -66,7 +67,7 @@ class Stage:
         self.hosts: dict[HostName, HostState] = {}
         self.time = NOON
         self.away: frozenset[HostName] = frozenset()
-        self.fate: Callable[[vs.Visit], vs.Outcome] = self._obeyed
+        self.fate: Callable[[vs.Visit], rp.Outcome] = self._obeyed
         self.made: list[vs.Visit] = []
         self.ports = Ports(
             clock=self,
@@ -98,15 +99,15 @@ class Stage:
     def wait_until(self, instant: datetime) -> None:
         raise NotImplementedError
 
-    def run(self, visits: Sequence[vs.Visit]) -> Iterator[vs.Outcome]:
+    def run(self, visits: Sequence[vs.Visit]) -> Iterator[rp.Outcome]:
         self.made = list(visits)
         for visit in visits:
             yield self.fate(visit)
 
-    def _obeyed(self, visit: vs.Visit) -> vs.Outcome:
+    def _obeyed(self, visit: vs.Visit) -> rp.Outcome:
         host = visit.endpoint.host
         if host in self.away:
-            return vs.Unreachable(host=host, reason=AWAY)
+            return rp.Unreachable(host=host, reason=AWAY)
         self.hosts[host], outcome = fake_host.obey(
             self.hosts[host], visit, now=self.time, random=self.numbers
         )

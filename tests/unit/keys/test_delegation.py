@@ -7,7 +7,7 @@ import pytest
 from orchestrator.keys.bundle import Position, TrustBundle, TrustedKey, Use
 from orchestrator.keys.certificate import parse_certificate
 from orchestrator.keys.delegation import Delegation, Denied, Fault, fault_of
-from orchestrator.rotation.visits import Verdict
+from orchestrator.rotation.reports import Verdict
 from tests.fakes import NOON
 from tests.forgeries import GRACE, SERVER, Forge
 

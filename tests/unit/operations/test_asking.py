@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from datetime import timedelta
 
 from orchestrator.operations.asking import Answers, news, survey, taken_in
+from orchestrator.rotation import reports as rp
 from orchestrator.rotation import visits as vs
 from tests.world import AGENTS, SERVERS, Silent, World, desired, endpoint
 
@@ -30,9 +31,9 @@ def test_every_host_that_is_asked_is_in_exactly_one_of_the_two() -> None:
 
 def test_an_answer_without_a_survey_is_a_failure() -> None:
     class Mute:
-        def run(self, visits: Sequence[vs.Visit]) -> Iterator[vs.Outcome]:
+        def run(self, visits: Sequence[vs.Visit]) -> Iterator[rp.Outcome]:
             for visit in visits:
-                yield vs.Unchanged(host=visit.endpoint.host, reports=())
+                yield rp.Unchanged(host=visit.endpoint.host, reports=())
 
     answers = survey(Mute(), [endpoint(SERVERS[0])], Silent())
     assert answers.failures == {SERVERS[0]: "it did not answer the survey"}

@@ -3,7 +3,7 @@ from datetime import UTC, datetime, timedelta
 from orchestrator.inventory.model import HostName
 from orchestrator.operations.compare import mean_seconds
 from orchestrator.rotation.events import Entry, Event, HostsSurveyed, LeaseTaken, VisitsEnded, VisitsIntended
-from orchestrator.rotation.visits import Unchanged
+from orchestrator.rotation.reports import Unchanged
 
 BEGAN = datetime(2031, 1, 1, tzinfo=UTC)
 

@@ -19,7 +19,8 @@ from orchestrator.policy.desired import CertificateSpec, Desired, Origin, Policy
 from orchestrator.ports import CertificateOrder, Issued
 from orchestrator.rotation.lifecycle import KeyState
 from orchestrator.rotation.recorded import TrustLine
-from orchestrator.rotation.visits import Activate, Check, Survey, Trust, Verdict
+from orchestrator.rotation.reports import Verdict
+from orchestrator.rotation.visits import Activate, Check, Survey, Trust
 from tests.endings import assert_settled
 from tests.world import AGENTS, SERVERS, Silent, World, desired, with_agents
 

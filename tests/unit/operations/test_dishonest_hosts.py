@@ -9,6 +9,7 @@ import pytest
 from orchestrator.operations.apply import Applied, apply
 from orchestrator.policy.desired import Origin
 from orchestrator.ports import Fleet
+from orchestrator.rotation import reports as rp
 from orchestrator.rotation import visits as vs
 from orchestrator.rotation.lifecycle import Step
 from tests.endings import assert_settled
@@ -18,7 +19,7 @@ from tests.world import AGENTS, SERVERS, World, desired
 MADE_THERE = desired(servers=SERVERS[:2], agents=AGENTS[:1], origin=Origin.SERVER)
 LIAR = SERVERS[0]
 
-Twist = Callable[[vs.Report], vs.Report]
+Twist = Callable[[rp.Report], rp.Report]
 
 
 @dataclass(slots=True)
@@ -28,9 +29,9 @@ class Lying:
     fleet: Fleet
     twist: Twist
 
-    def run(self, visits: Sequence[vs.Visit]) -> Iterator[vs.Outcome]:
+    def run(self, visits: Sequence[vs.Visit]) -> Iterator[rp.Outcome]:
         for outcome in self.fleet.run(visits):
-            if outcome.host == LIAR and not isinstance(outcome, vs.Unreachable):
+            if outcome.host == LIAR and not isinstance(outcome, rp.Unreachable):
                 yield replace(outcome, reports=tuple(map(self.twist, outcome.reports)))
             else:
                 yield outcome
@@ -46,16 +47,16 @@ def applied(world: World, twist: Twist, *, new_key: bool = False) -> Applied:
     )
 
 
-def junk_request(report: vs.Report) -> vs.Report:
-    return replace(report, request_pem="junk") if isinstance(report, vs.Generated) else report
+def junk_request(report: rp.Report) -> rp.Report:
+    return replace(report, request_pem="junk") if isinstance(report, rp.Generated) else report
 
 
-def forged_signature(report: vs.Report) -> vs.Report:
-    return replace(report, signature="00" * 64) if isinstance(report, vs.Staged) else report
+def forged_signature(report: rp.Report) -> rp.Report:
+    return replace(report, signature="00" * 64) if isinstance(report, rp.Staged) else report
 
 
-def claims_to_disarm(report: vs.Report) -> vs.Report:
-    return vs.Disarmed(credentials=(), changed=True) if isinstance(report, vs.Disarmed) else report
+def claims_to_disarm(report: rp.Report) -> rp.Report:
+    return rp.Disarmed(credentials=(), changed=True) if isinstance(report, rp.Disarmed) else report
 
 
 @pytest.mark.parametrize(

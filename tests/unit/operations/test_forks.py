@@ -13,7 +13,8 @@ from orchestrator.operations.planning import prepare
 from orchestrator.operations.remove import remove
 from orchestrator.operations.rollouts import pause
 from orchestrator.rotation.events import EndpointsChanged
-from orchestrator.rotation.visits import Changed, Fence, Outcome, Refused, Stage, Survey, Unchanged, Visit
+from orchestrator.rotation.reports import Changed, Outcome, Refused, Unchanged
+from orchestrator.rotation.visits import Fence, Stage, Survey, Visit
 from tests.homes import HomeCopy, copied, go_on_with, live
 from tests.world import AGENTS, SERVERS, Silent, World, desired
 

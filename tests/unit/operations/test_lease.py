@@ -14,7 +14,8 @@ from orchestrator.policy.desired import Desired, RolloutSpec, Share
 from orchestrator.ports import Clock, Fleet, Ports
 from orchestrator.rotation.events import KeyEnded, LeaseTaken
 from orchestrator.rotation.lifecycle import KeyState
-from orchestrator.rotation.visits import Outcome, Visit
+from orchestrator.rotation.reports import Outcome
+from orchestrator.rotation.visits import Visit
 from tests.fakes import FakeController
 from tests.world import SERVERS, World, desired
 

@@ -11,6 +11,7 @@ from orchestrator.keys.material import Algorithm, generate
 from orchestrator.operations.prove import Edge, prove
 from orchestrator.policy.desired import Policy
 from orchestrator.ports import Fleet
+from orchestrator.rotation import reports as rp
 from orchestrator.rotation import visits as vs
 from tests.fake_fleet import counting_random
 from tests.world import AGENTS, SERVERS, Silent, World, desired
@@ -44,9 +45,9 @@ class Twisted:
     """A fleet whose outcomes are changed before anyone sees them."""
 
     fleet: Fleet
-    twist: Callable[[vs.Outcome], vs.Outcome]
+    twist: Callable[[rp.Outcome], rp.Outcome]
 
-    def run(self, visits: Sequence[vs.Visit]) -> Iterator[vs.Outcome]:
+    def run(self, visits: Sequence[vs.Visit]) -> Iterator[rp.Outcome]:
         yield from map(self.twist, self.fleet.run(visits))
 
 
@@ -109,8 +110,8 @@ def test_an_agent_that_distrusts_one_server_is_told_for_that_one(world: World) -
 
 
 def test_verdicts_that_are_missing_prove_nothing(world: World) -> None:
-    def fewer(outcome: vs.Outcome) -> vs.Outcome:
-        if isinstance(outcome, vs.Unchanged) and isinstance(outcome.reports[0], vs.Checked):
+    def fewer(outcome: rp.Outcome) -> rp.Outcome:
+        if isinstance(outcome, rp.Unchanged) and isinstance(outcome.reports[0], rp.Checked):
             return replace(outcome, reports=(replace(outcome.reports[0], verdicts=()),))
         return outcome
 
@@ -122,8 +123,8 @@ def test_verdicts_that_are_missing_prove_nothing(world: World) -> None:
 
 
 def test_an_answer_without_a_signature_proves_nothing(world: World) -> None:
-    def mute(outcome: vs.Outcome) -> vs.Outcome:
-        return replace(outcome, reports=()) if isinstance(outcome, vs.Unchanged) else outcome
+    def mute(outcome: rp.Outcome) -> rp.Outcome:
+        return replace(outcome, reports=()) if isinstance(outcome, rp.Unchanged) else outcome
 
     edges = proven(world, Twisted(world.fleet, mute))
     assert not any(edge.holds for edge in edges)

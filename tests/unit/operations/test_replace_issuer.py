@@ -13,7 +13,8 @@ from orchestrator.keys.material import Algorithm, SpkiDigest, generate, sign
 from orchestrator.operations.replace_issuer import Rotated, rotate_issuer
 from orchestrator.policy.desired import Desired, Origin, Policy, RolloutSpec
 from orchestrator.rotation.lifecycle import KeyState
-from orchestrator.rotation.visits import Challenge, Check, Checked, Claim, Trust, Verdict, Visit, Voucher
+from orchestrator.rotation.reports import Checked, Verdict
+from orchestrator.rotation.visits import Challenge, Check, Claim, Trust, Visit, Voucher
 from tests.endings import assert_settled
 from tests.fakes import FakeLedger
 from tests.mortal import KilledError

@@ -12,7 +12,8 @@ from orchestrator.operations.compromise import end_key
 from orchestrator.operations.restore import Effects, Request, restore
 from orchestrator.policy.desired import Desired, Origin, Policy
 from orchestrator.rotation.adopting import ended_in
-from orchestrator.rotation.visits import Outcome, Survey, Visit
+from orchestrator.rotation.reports import Outcome
+from orchestrator.rotation.visits import Survey, Visit
 from tests.endings import assert_settled
 from tests.homes import HomeCopy, copied, go_on_with, live
 from tests.mortal import KilledError

@@ -16,7 +16,8 @@ from orchestrator.keys.material import Algorithm, PublicKey, generate
 from orchestrator.records import codec
 from orchestrator.rotation import events as ev
 from orchestrator.rotation.recorded import TrustLine
-from orchestrator.rotation.visits import Challenge, Changed, CredentialId, Stage, Unreachable
+from orchestrator.rotation.reports import Changed, Unreachable
+from orchestrator.rotation.visits import Challenge, CredentialId, Stage
 from tests.fakes import NOON, SeededEntropy
 
 KINDS: tuple[type, ...] = get_args(ev.Event)

@@ -3,7 +3,8 @@
 from orchestrator.inventory.model import Endpoint, HostName
 from orchestrator.remote.crew import Crew
 from orchestrator.remote.questions import Answers, nobody
-from orchestrator.rotation.visits import Outcome, Survey, Unchanged, Visit
+from orchestrator.rotation.reports import Outcome, Unchanged
+from orchestrator.rotation.visits import Survey, Visit
 
 
 class Wish:

@@ -13,7 +13,8 @@ from orchestrator.remote.connection import LOST, TOO_LONG, Answer
 from orchestrator.remote.crew import Crew
 from orchestrator.remote.fleet import _explained
 from orchestrator.remote.questions import Answers, nobody
-from orchestrator.rotation.visits import Failed, Outcome, Survey, Unreachable, Visit
+from orchestrator.rotation.reports import Failed, Outcome, Unreachable
+from orchestrator.rotation.visits import Survey, Visit
 from tests.fleet_worlds import ssh_fleet
 
 LONG_S = 60.0

@@ -5,7 +5,7 @@ from datetime import datetime
 from orchestrator.rotation.events import Entry, Event, VisitsEnded, VisitsIntended
 from orchestrator.rotation.evolve import evolve
 from orchestrator.rotation.recorded import Intent, Recorded
-from orchestrator.rotation.visits import Outcome
+from orchestrator.rotation.reports import Outcome
 from tests.fakes import NOON
 
 

@@ -6,9 +6,11 @@ from datetime import timedelta
 import pytest
 
 from orchestrator.policy.desired import Origin
+from orchestrator.rotation import reports as rp
 from orchestrator.rotation import visits as vs
 from orchestrator.rotation.recorded import Evidence, Intent, Proof, Recorded, Standing, TrustLine
-from orchestrator.rotation.visits import CredentialId, Verdict
+from orchestrator.rotation.reports import Verdict
+from orchestrator.rotation.visits import CredentialId
 from tests.fakes import NOON
 from tests.unit.rotation.chronicle import ended, intended
 from tests.world import AGENTS, SERVERS, World, desired
@@ -32,21 +34,21 @@ def standing_of(recorded: Recorded, standing: Standing) -> CredentialId:
     return found
 
 
-def changed(*reports: vs.Report, skew: timedelta = timedelta(0)) -> vs.Changed:
-    return vs.Changed(host=SERVER, reports=reports, skew=skew)
+def changed(*reports: rp.Report, skew: timedelta = timedelta(0)) -> rp.Changed:
+    return rp.Changed(host=SERVER, reports=reports, skew=skew)
 
 
 def test_an_unreachable_host_is_as_it_was(recorded: Recorded) -> None:
     before = intended(recorded, Intent(host=SERVER, erases=(standing_of(recorded, Standing.STANDBY),)))
-    after = ended(before, vs.Unreachable(host=SERVER, reason="off"), at=LATER)
+    after = ended(before, rp.Unreachable(host=SERVER, reason="off"), at=LATER)
     assert after.servers == recorded.servers
     assert not after.pending
     assert (after.contacts[SERVER].failing_since, after.contacts[SERVER].reason) == (LATER, "off")
 
 
 def test_failures_keep_when_they_began(recorded: Recorded) -> None:
-    first = ended(recorded, vs.Unreachable(host=SERVER, reason="off"), at=NOON)
-    second = ended(first, vs.Failed(host=SERVER, reason="lost", skew=timedelta(seconds=2)), at=LATER)
+    first = ended(recorded, rp.Unreachable(host=SERVER, reason="off"), at=NOON)
+    second = ended(first, rp.Failed(host=SERVER, reason="lost", skew=timedelta(seconds=2)), at=LATER)
     contact = second.contacts[SERVER]
     assert (contact.failing_since, contact.reason) == (NOON, "lost")
     assert contact.skew == timedelta(seconds=2)
@@ -56,8 +58,8 @@ def test_failures_keep_when_they_began(recorded: Recorded) -> None:
 def test_a_failed_visit_stays_pending_with_what_it_reported(recorded: Recorded) -> None:
     old = standing_of(recorded, Standing.STANDBY)
     before = intended(recorded, Intent(host=SERVER, disarms=(old,)))
-    report = vs.Disarmed(credentials=(old,), changed=True)
-    after = ended(before, vs.Failed(host=SERVER, reason="lost", reports=(report,)), at=LATER)
+    report = rp.Disarmed(credentials=(old,), changed=True)
+    after = ended(before, rp.Failed(host=SERVER, reason="lost", reports=(report,)), at=LATER)
     assert after.servers[SERVER].placements[old].standing is Standing.DISARMED
     assert SERVER in after.pending
 
@@ -65,19 +67,19 @@ def test_a_failed_visit_stays_pending_with_what_it_reported(recorded: Recorded) 
 def test_a_refused_visit_is_over_with_what_it_reported(recorded: Recorded) -> None:
     old = standing_of(recorded, Standing.STANDBY)
     before = intended(recorded, Intent(host=SERVER, disarms=(old,)))
-    report = vs.Disarmed(credentials=(old,), changed=True)
-    after = ended(before, vs.Refused(host=SERVER, reason="no", reports=(report,)), at=LATER)
+    report = rp.Disarmed(credentials=(old,), changed=True)
+    after = ended(before, rp.Refused(host=SERVER, reason="no", reports=(report,)), at=LATER)
     assert after.servers[SERVER].placements[old].standing is Standing.DISARMED
     assert SERVER not in after.pending
 
 
 def test_a_key_that_is_disarmed_is_remembered_for_its_messages_under_way(recorded: Recorded) -> None:
     old = standing_of(recorded, Standing.STANDBY)
-    after = ended(recorded, changed(vs.Disarmed(credentials=(old,), changed=True)), at=LATER)
+    after = ended(recorded, changed(rp.Disarmed(credentials=(old,), changed=True)), at=LATER)
     assert after.servers[SERVER].cleared == {old: LATER}
     again = ended(
         after,
-        changed(vs.Disarmed(credentials=(old,), changed=False)),
+        changed(rp.Disarmed(credentials=(old,), changed=False)),
         at=LATER + timedelta(hours=1),
     )
     assert again.servers[SERVER].cleared == {old: LATER}
@@ -85,15 +87,15 @@ def test_a_key_that_is_disarmed_is_remembered_for_its_messages_under_way(recorde
 
 def test_a_key_in_use_again_has_no_end_any_more(recorded: Recorded) -> None:
     old = standing_of(recorded, Standing.STANDBY)
-    disarmed = ended(recorded, changed(vs.Disarmed(credentials=(old,), changed=True)), at=LATER)
-    back = ended(disarmed, changed(vs.Reverted(credential=old, signature="", changed=True)), at=LATER)
+    disarmed = ended(recorded, changed(rp.Disarmed(credentials=(old,), changed=True)), at=LATER)
+    back = ended(disarmed, changed(rp.Reverted(credential=old, signature="", changed=True)), at=LATER)
     assert back.servers[SERVER].cleared == {}
     assert back.servers[SERVER].placements[old].standing is Standing.ACTIVE
 
 
 def test_a_switch_makes_the_other_key_stand_by(recorded: Recorded) -> None:
     old, new = (standing_of(recorded, s) for s in (Standing.STANDBY, Standing.ACTIVE))
-    after = ended(recorded, changed(vs.Reverted(credential=old, signature="", changed=True)), at=LATER)
+    after = ended(recorded, changed(rp.Reverted(credential=old, signature="", changed=True)), at=LATER)
     assert after.servers[SERVER].placements[new].standing is Standing.STANDBY
     assert after.servers[SERVER].placements[new].since == LATER
     assert after.may_sign(SERVER) == {old, new}
@@ -102,7 +104,7 @@ def test_a_switch_makes_the_other_key_stand_by(recorded: Recorded) -> None:
 def test_switching_to_what_is_in_use_does_not_start_its_soak_anew(recorded: Recorded) -> None:
     new = standing_of(recorded, Standing.ACTIVE)
     since = recorded.servers[SERVER].placements[new].since
-    after = ended(recorded, changed(vs.Activated(credential=new, signature="", changed=False)), at=LATER)
+    after = ended(recorded, changed(rp.Activated(credential=new, signature="", changed=False)), at=LATER)
     assert after.servers[SERVER].placements[new].since == since
 
 
@@ -110,7 +112,7 @@ def test_a_signature_from_a_host_with_a_wrong_clock_is_no_claim(recorded: Record
     new = standing_of(recorded, Standing.ACTIVE)
     challenge = vs.Challenge(fleet=recorded.fleet, server=SERVER, nonce="ff")
     before = intended(recorded, Intent(host=SERVER, challenges={new: challenge}))
-    report = vs.Staged(credential=new, signature="ff", changed=False)
+    report = rp.Staged(credential=new, signature="ff", changed=False)
     kept = recorded.servers[SERVER].placements[new].claim
     late = ended(before, changed(report, skew=timedelta(hours=1)), at=LATER)
     assert late.servers[SERVER].placements[new].claim == kept
@@ -122,7 +124,7 @@ def test_a_signature_from_a_host_with_a_wrong_clock_is_no_claim(recorded: Record
 
 def test_staging_again_what_is_in_use_leaves_it_in_use(recorded: Recorded) -> None:
     new = standing_of(recorded, Standing.ACTIVE)
-    after = ended(recorded, changed(vs.Staged(credential=new, signature="", changed=False)), at=LATER)
+    after = ended(recorded, changed(rp.Staged(credential=new, signature="", changed=False)), at=LATER)
     assert after.servers[SERVER].placements[new].standing is Standing.ACTIVE
 
 
@@ -132,7 +134,7 @@ def test_a_signature_that_nobody_asked_for_is_no_claim() -> None:
     world.fleet.trouble(SERVER, unreachable="off")
     world.apply(wanted)
     (new,) = world.recorded.credentials
-    staged = changed(vs.Staged(credential=new, signature="ff", changed=True))
+    staged = changed(rp.Staged(credential=new, signature="ff", changed=True))
     after = ended(world.recorded, staged, at=LATER)
     assert after.servers[SERVER].placements[new].claim is None
 
@@ -141,19 +143,19 @@ def proofs(*lines: TrustLine) -> tuple[Proof, ...]:
     return tuple(Proof(line=line, nonce="aa" * 32) for line in lines)
 
 
-def trusted(recorded: Recorded, *verdicts: Verdict) -> tuple[Recorded, vs.Trusted]:
+def trusted(recorded: Recorded, *verdicts: Verdict) -> tuple[Recorded, rp.Trusted]:
     """The record with one more bundle under way to the agent, and the agent's report of it."""
     installed = recorded.agents[AGENT].installed
     assert installed is not None
     bundle = replace(installed, digest="new", evidence=Evidence.INTENDED)
     lines = installed.lines[: len(verdicts)]
     before = intended(recorded, Intent(host=AGENT, bundle=bundle, proves=proofs(*lines)))
-    return before, vs.Trusted(position=bundle.position, digest="new", verdicts=verdicts, changed=True)
+    return before, rp.Trusted(position=bundle.position, digest="new", verdicts=verdicts, changed=True)
 
 
 def test_only_lines_with_a_good_verdict_are_proven(recorded: Recorded) -> None:
     before, report = trusted(recorded, Verdict.VALID, Verdict.INVALID)
-    after = ended(before, vs.Changed(host=AGENT, reports=(report,)), at=LATER)
+    after = ended(before, rp.Changed(host=AGENT, reports=(report,)), at=LATER)
     installed = after.agents[AGENT].installed
     assert installed is not None
     assert (installed.digest, installed.evidence) == ("new", Evidence.REPORTED)
@@ -163,7 +165,7 @@ def test_only_lines_with_a_good_verdict_are_proven(recorded: Recorded) -> None:
 
 def test_a_wrong_clock_installs_and_proves_nothing(recorded: Recorded) -> None:
     before, report = trusted(recorded, Verdict.VALID)
-    after = ended(before, vs.Refused(host=AGENT, reason="", reports=(report,), skew=timedelta(hours=1)))
+    after = ended(before, rp.Refused(host=AGENT, reason="", reports=(report,), skew=timedelta(hours=1)))
     assert not after.agents[AGENT].proven
     assert not after.pending
 
@@ -184,14 +186,14 @@ def test_verdicts_count_only_with_the_bundle_that_is_in_use(
     forgot = recorded.with_agent(AGENT, replace(record, proven={}))
     before = intended(forgot, Intent(host=AGENT, proves=proofs(line)))
     used = record.installed.digest if digest == "right" else digest
-    report = vs.Checked(digest=used, verdicts=(Verdict.VALID,))
-    after = ended(before, vs.Unchanged(host=AGENT, reports=(report,)))
+    report = rp.Checked(digest=used, verdicts=(Verdict.VALID,))
+    after = ended(before, rp.Unchanged(host=AGENT, reports=(report,)))
     assert len(after.agents[AGENT].proven) == proven
 
 
 def test_reading_changes_no_record(recorded: Recorded) -> None:
     new = standing_of(recorded, Standing.ACTIVE)
-    signed = vs.Signed(credential=new, signature="ff")
-    checked = vs.Checked(digest="", verdicts=())
-    after = ended(recorded, vs.Unchanged(host=SERVER, reports=(signed, checked), skew=timedelta(hours=9)))
+    signed = rp.Signed(credential=new, signature="ff")
+    checked = rp.Checked(digest="", verdicts=())
+    after = ended(recorded, rp.Unchanged(host=SERVER, reports=(signed, checked), skew=timedelta(hours=9)))
     assert (after.servers, after.agents) == (recorded.servers, recorded.agents)

@@ -10,10 +10,12 @@ from orchestrator.inventory.model import HostName
 from orchestrator.keys.bundle import Position
 from orchestrator.keys.material import SpkiDigest, generate, sign
 from orchestrator.policy.desired import Origin
+from orchestrator.rotation import reports as rp
 from orchestrator.rotation import visits as vs
 from orchestrator.rotation.proofs import judge
 from orchestrator.rotation.recorded import Recorded
-from orchestrator.rotation.visits import Challenge, Claim, CredentialId, Verdict
+from orchestrator.rotation.reports import Verdict
+from orchestrator.rotation.visits import Challenge, Claim, CredentialId
 from tests.fake_fleet import counting_random
 from tests.world import AGENTS, SERVERS, World, desired
 
@@ -43,7 +45,7 @@ def signed(world: World, *, text: bytes | None = None) -> str:
     return sign(private, challenge(world.recorded).text() if text is None else text).hex()
 
 
-def switching(world: World) -> Iterable[tuple[vs.Order, type[vs.Report]]]:
+def switching(world: World) -> Iterable[tuple[vs.Order, type[rp.Report]]]:
     recorded = world.recorded
     credential, asked = target(recorded), challenge(recorded)
     algorithm = recorded.credentials[credential].key.algorithm
@@ -55,14 +57,14 @@ def switching(world: World) -> Iterable[tuple[vs.Order, type[vs.Report]]]:
             challenge=asked,
             algorithm=algorithm,
         ),
-        vs.Staged,
+        rp.Staged,
     )
-    yield vs.Activate(credential=credential, challenge=asked, algorithm=algorithm), vs.Activated
-    yield vs.Revert(credential=credential, challenge=asked, algorithm=algorithm), vs.Reverted
+    yield vs.Activate(credential=credential, challenge=asked, algorithm=algorithm), rp.Activated
+    yield vs.Revert(credential=credential, challenge=asked, algorithm=algorithm), rp.Reverted
 
 
-def changed(*reports: vs.Report, host: HostName = SERVER, skew: timedelta = timedelta(0)) -> vs.Changed:
-    return vs.Changed(host=host, reports=reports, skew=skew)
+def changed(*reports: rp.Report, host: HostName = SERVER, skew: timedelta = timedelta(0)) -> rp.Changed:
+    return rp.Changed(host=host, reports=reports, skew=skew)
 
 
 @pytest.mark.parametrize("kind", [0, 1, 2], ids=["stage", "activate", "revert"])
@@ -89,7 +91,7 @@ def test_a_server_is_believed_when_its_signature_verifies(
     if believed:
         assert judged is outcome
     else:
-        assert judged == vs.Failed(host=SERVER, reason=UNSIGNED)
+        assert judged == rp.Failed(host=SERVER, reason=UNSIGNED)
 
 
 def test_a_signature_with_a_key_that_is_not_known_yet_proves_nothing() -> None:
@@ -98,8 +100,8 @@ def test_a_signature_with_a_key_that_is_not_known_yet_proves_nothing() -> None:
     fresh.fleet.trouble(SERVER, unreachable="off")
     fresh.apply(wanted)
     order, _ = next(iter(switching(fresh)))
-    outcome = changed(vs.Staged(credential=target(fresh.recorded), signature="00", changed=True))
-    assert isinstance(judge(fresh.recorded, (order,), outcome), vs.Failed)
+    outcome = changed(rp.Staged(credential=target(fresh.recorded), signature="00", changed=True))
+    assert isinstance(judge(fresh.recorded, (order,), outcome), rp.Failed)
 
 
 def claims(count: int) -> tuple[Claim, ...]:
@@ -113,11 +115,11 @@ def claims(count: int) -> tuple[Claim, ...]:
     )
 
 
-def trust(world: World, count: int) -> tuple[vs.Trust, vs.Trusted]:
+def trust(world: World, count: int) -> tuple[vs.Trust, rp.Trusted]:
     bundle = world.fleet.hosts[AGENT].bundle
     assert bundle is not None
     order = vs.Trust(bundle=bundle, claims=claims(count))
-    report = vs.Trusted(
+    report = rp.Trusted(
         position=bundle.position, digest=bundle.digest, verdicts=(Verdict.VALID,) * count, changed=True
     )
     return order, report
@@ -136,31 +138,31 @@ def test_another_bundle_than_the_one_given_is_not_believed(world: World) -> None
         replace(report, position=Position(epoch=1, sequence=77)),
     ):
         judged = judge(world.recorded, (order,), changed(wrong, host=AGENT))
-        assert isinstance(judged, vs.Failed)
+        assert isinstance(judged, rp.Failed)
         assert "not the one it was given" in judged.reason
 
 
 def test_a_missing_verdict_is_not_a_good_one(world: World) -> None:
     order, report = trust(world, 2)
     judged = judge(world.recorded, (order,), changed(replace(report, verdicts=(Verdict.VALID,)), host=AGENT))
-    assert judged == vs.Failed(host=AGENT, reason="it gave 1 verdicts on 2 signatures")
+    assert judged == rp.Failed(host=AGENT, reason="it gave 1 verdicts on 2 signatures")
 
 
 @pytest.mark.parametrize("verdict", [Verdict.INVALID, Verdict.UNTRUSTED, Verdict.EXPIRED])
 def test_a_bad_verdict_names_the_server_and_what_is_wrong(world: World, verdict: Verdict) -> None:
     check = vs.Check(claims=claims(2))
-    report = vs.Checked(digest="", verdicts=(Verdict.VALID, verdict))
+    report = rp.Checked(digest="", verdicts=(Verdict.VALID, verdict))
     judged = judge(world.recorded, (check,), changed(report, host=AGENT))
-    assert judged == vs.Failed(
+    assert judged == rp.Failed(
         host=AGENT, reason=f"it could not verify the signature of server-1 ({verdict})"
     )
 
 
 def test_many_bad_verdicts_are_counted_after_the_first_three(world: World) -> None:
     check = vs.Check(claims=claims(5))
-    report = vs.Checked(digest="", verdicts=(Verdict.INVALID,) * 5)
+    report = rp.Checked(digest="", verdicts=(Verdict.INVALID,) * 5)
     judged = judge(world.recorded, (check,), changed(report, host=AGENT))
-    assert isinstance(judged, vs.Failed)
+    assert isinstance(judged, rp.Failed)
     assert judged.reason.endswith("server-2 (invalid) and 2 more")
 
 
@@ -168,47 +170,47 @@ def test_what_came_before_an_unproven_report_stands(world: World) -> None:
     order, _ = next(iter(switching(world)))
     erase = vs.Erase(credentials=())
     reports = (
-        vs.Erased(credentials=(), changed=True),
-        vs.Staged(credential=target(world.recorded), signature="", changed=True),
+        rp.Erased(credentials=(), changed=True),
+        rp.Staged(credential=target(world.recorded), signature="", changed=True),
     )
     judged = judge(world.recorded, (erase, order), changed(*reports))
-    assert judged == vs.Failed(host=SERVER, reason=UNSIGNED, reports=reports[:1])
+    assert judged == rp.Failed(host=SERVER, reason=UNSIGNED, reports=reports[:1])
 
 
 def test_an_answer_to_another_order_is_not_believed(world: World) -> None:
-    judged = judge(world.recorded, (vs.Survey(),), changed(vs.Erased(credentials=(), changed=True)))
-    assert judged == vs.Failed(host=SERVER, reason="it answered erase to survey")
+    judged = judge(world.recorded, (vs.Survey(),), changed(rp.Erased(credentials=(), changed=True)))
+    assert judged == rp.Failed(host=SERVER, reason="it answered erase to survey")
 
 
 @pytest.mark.parametrize(("orders", "reports"), [(1, 0), (2, 1), (1, 2)])
 def test_each_order_has_its_report(world: World, orders: int, reports: int) -> None:
     asked = (vs.Erase(credentials=()),) * orders
-    told = (vs.Erased(credentials=(), changed=False),) * reports
+    told = (rp.Erased(credentials=(), changed=False),) * reports
     judged = judge(world.recorded, asked, changed(*told))
-    assert isinstance(judged, vs.Failed)
+    assert isinstance(judged, rp.Failed)
     assert judged.reason == f"it reported on {reports} of {orders} orders"
 
 
 def test_a_visit_that_broke_off_may_have_fewer_reports(world: World) -> None:
-    outcome = vs.Failed(host=SERVER, reason="gone", reports=())
+    outcome = rp.Failed(host=SERVER, reason="gone", reports=())
     assert judge(world.recorded, (vs.Erase(credentials=()),), outcome) is outcome
 
 
 @pytest.mark.parametrize(("skew_s", "way"), [(31, "ahead"), (-31, "behind")])
 def test_a_clock_that_is_off_makes_proof_worthless(world: World, skew_s: int, way: str) -> None:
-    report = vs.Erased(credentials=(), changed=True)
+    report = rp.Erased(credentials=(), changed=True)
     outcome = changed(report, skew=timedelta(seconds=skew_s))
     judged = judge(world.recorded, (vs.Erase(credentials=()),), outcome)
     reason = f"its clock is 31 s {way}; messages.clock_skew allows 30 s"
-    assert judged == vs.Refused(host=SERVER, reason=reason, reports=(report,), skew=outcome.skew)
+    assert judged == rp.Refused(host=SERVER, reason=reason, reports=(report,), skew=outcome.skew)
 
 
 def test_a_wrong_clock_is_told_before_the_verdicts_that_it_may_explain(world: World) -> None:
     check = vs.Check(claims=claims(1))
-    report = vs.Checked(digest="", verdicts=(Verdict.EXPIRED,))
+    report = rp.Checked(digest="", verdicts=(Verdict.EXPIRED,))
     ahead = timedelta(days=400)
     judged = judge(world.recorded, (check,), changed(report, host=AGENT, skew=ahead))
-    assert judged == vs.Failed(
+    assert judged == rp.Failed(
         host=AGENT,
         reason="its clock is 34560000 s ahead; messages.clock_skew allows 30 s; "
         "and it could not verify the signature of server-0 (expired)",
@@ -217,10 +219,10 @@ def test_a_wrong_clock_is_told_before_the_verdicts_that_it_may_explain(world: Wo
 
 
 def test_a_clock_within_bounds_is_fine(world: World) -> None:
-    outcome = changed(vs.Erased(credentials=(), changed=True), skew=timedelta(seconds=-30))
+    outcome = changed(rp.Erased(credentials=(), changed=True), skew=timedelta(seconds=-30))
     assert judge(world.recorded, (vs.Erase(credentials=()),), outcome) is outcome
 
 
 def test_an_unreachable_host_said_nothing(world: World) -> None:
-    outcome = vs.Unreachable(host=SERVER, reason="off")
+    outcome = rp.Unreachable(host=SERVER, reason="off")
     assert judge(world.recorded, (vs.Survey(),), outcome) is outcome

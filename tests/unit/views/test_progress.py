@@ -2,7 +2,7 @@ import io
 from datetime import UTC, datetime
 
 from orchestrator.inventory.model import HostName
-from orchestrator.rotation.visits import Unchanged, Unreachable
+from orchestrator.rotation.reports import Unchanged, Unreachable
 from orchestrator.views.progress import Bars
 from orchestrator.views.screen import Screen
 
