@@ -17,8 +17,9 @@ from orchestrator.keys.secret import Secret
 from orchestrator.ports import Vault
 from orchestrator.records import codec
 from orchestrator.rotation.chronology import refuse_going_back
-from orchestrator.rotation.events import ClockSetRight, Entry, Event
+from orchestrator.rotation.events import Entry, Event
 from orchestrator.rotation.evolve import fold
+from orchestrator.rotation.home_events import ClockSetRight
 from orchestrator.rotation.recorded import Recorded
 
 NOON = datetime(2030, 1, 1, 12, tzinfo=UTC)

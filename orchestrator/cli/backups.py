@@ -31,7 +31,7 @@ from orchestrator.records.database import Database
 from orchestrator.records.home import Home
 from orchestrator.records.ledger import SqlLedger
 from orchestrator.records.vault import SqlVault
-from orchestrator.rotation.events import BackupsKept
+from orchestrator.rotation.home_events import BackupsKept
 from orchestrator.rotation.recorded import Recorded
 from orchestrator.rotation.visits import CredentialId
 from orchestrator.views.backups import (

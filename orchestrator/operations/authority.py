@@ -9,7 +9,7 @@ from orchestrator.errors import IssuerError
 from orchestrator.keys.authority import ROOT_KEY, Authority, make_issuer, make_root
 from orchestrator.keys.certificate import Certificate, parse_certificate
 from orchestrator.ports import Clock, Entropy, Keyring, Ledger
-from orchestrator.rotation.events import IssuerRenewed, RootRenewed
+from orchestrator.rotation.home_events import IssuerRenewed, RootRenewed
 
 
 def renew_issuer(

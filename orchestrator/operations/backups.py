@@ -11,7 +11,8 @@ from orchestrator.errors import BackupError, ConflictError, UsageError
 from orchestrator.keys.material import Random
 from orchestrator.policy.desired import PlaybookName
 from orchestrator.ports import BackupStore, Clock, Ledger, Ports
-from orchestrator.rotation.events import BackupIntended, BackupRemoved, BackupWritten, Event
+from orchestrator.rotation.events import Event
+from orchestrator.rotation.home_events import BackupIntended, BackupRemoved, BackupWritten
 from orchestrator.rotation.lifecycle import ENDED, KeyState
 from orchestrator.rotation.recorded import Backup, BackupId, Recorded
 from orchestrator.rotation.visits import CredentialId

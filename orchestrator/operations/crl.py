@@ -12,7 +12,8 @@ from orchestrator.errors import ConflictError
 from orchestrator.keys.authority import Authority
 from orchestrator.keys.revocation import Crl, Revoked, make_crl
 from orchestrator.ports import Clock, Ledger
-from orchestrator.rotation.events import Certified, CrlSigned
+from orchestrator.rotation.events import Certified
+from orchestrator.rotation.home_events import CrlSigned
 from orchestrator.rotation.revocations import to_drop, to_revoke
 
 TRIES = 5

@@ -11,7 +11,7 @@ from orchestrator.errors import LedgerError
 from orchestrator.keys.authority import ISSUER_KEY, ROOT_KEY, make_issuer, make_root
 from orchestrator.keys.token import Token
 from orchestrator.ports import Clock, Entropy, Keyring, Ledger
-from orchestrator.rotation.events import FleetFounded
+from orchestrator.rotation.home_events import FleetFounded
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -22,6 +22,7 @@ from orchestrator.operations.lease import is_held, renewal, take, wants_renewal
 from orchestrator.policy.desired import PlaybookName
 from orchestrator.ports import CertificateOrder, Ports
 from orchestrator.rotation import events as ev
+from orchestrator.rotation import home_events as he
 from orchestrator.rotation import reports as rp
 from orchestrator.rotation import visits as vs
 from orchestrator.rotation.engine import Decision, decide
@@ -158,7 +159,7 @@ class _Run:
         """Give the lease back, so that another controller need not wait."""
         if is_held(self.recorded, self._ports):
             with suppress(ConflictError):
-                self._record([ev.LeaseReleased(holder=self._ports.controller.name)])
+                self._record([he.LeaseReleased(holder=self._ports.controller.name)])
 
     def _wait_until(self, instant: datetime) -> None:
         """Wait, renewing the lease meanwhile; what a person says from another terminal ends the wait."""
@@ -227,7 +228,7 @@ class _Run:
         for record in decision.retire:
             self._ports.keys.destroy(record)
         if decision.retire:
-            self._record([ev.IssuerKeyDestroyed(record=record) for record in decision.retire])
+            self._record([he.IssuerKeyDestroyed(record=record) for record in decision.retire])
         running = self.recorded.running(self._playbook)
         if running is not None and decision.halt:
             self._intend([ev.RolloutPaused(rollout=running.id, reason=decision.halt)])
@@ -336,7 +337,7 @@ class _Run:
         for outcome in outcomes:
             if isinstance(outcome, rp.Refused) and outcome.fenced:
                 reason = f"{outcome.host} follows another ledger: {outcome.reason}"
-                self._record([ev.ControllerStopped(reason=reason)])
+                self._record([he.ControllerStopped(reason=reason)])
                 raise RefusedError(f"{reason}; this home has stopped for good", hint=STOPPED)
 
     def _moving(self, errands: Iterable[Errand]) -> list[Errand]:

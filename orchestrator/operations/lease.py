@@ -9,7 +9,7 @@ from datetime import timedelta
 
 from orchestrator.errors import ConflictError
 from orchestrator.ports import Ports
-from orchestrator.rotation.events import LeaseReleased, LeaseTaken
+from orchestrator.rotation.home_events import LeaseReleased, LeaseTaken
 from orchestrator.rotation.recognition import refuse_stopped
 from orchestrator.rotation.recorded import Recorded
 

@@ -20,7 +20,8 @@ from orchestrator.rotation.chronology import (
     refuse_going_back,
     refuse_wrong_clock,
 )
-from orchestrator.rotation.events import ClockSetRight, ControllerStopped, EndpointsChanged, Event
+from orchestrator.rotation.events import EndpointsChanged, Event
+from orchestrator.rotation.home_events import ClockSetRight, ControllerStopped
 from orchestrator.rotation.plan import Plan, make_plan
 from orchestrator.rotation.recognition import STOPPED, reason_to_stop, refuse_moved_hosts
 from orchestrator.rotation.recorded import Recorded

@@ -18,13 +18,8 @@ from orchestrator.operations.lease import require_free
 from orchestrator.operations.planning import prepare_to_change, record
 from orchestrator.policy.desired import PlaybookName
 from orchestrator.ports import Ports
-from orchestrator.rotation.events import (
-    Event,
-    IssuerAdded,
-    IssuerKeyDestroyed,
-    IssuerKeyIntended,
-    KeyEnded,
-)
+from orchestrator.rotation.events import Event, KeyEnded
+from orchestrator.rotation.home_events import IssuerAdded, IssuerKeyDestroyed, IssuerKeyIntended
 from orchestrator.rotation.lifecycle import KeyState
 from orchestrator.rotation.recorded import IssuerRecord, Recorded
 

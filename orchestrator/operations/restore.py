@@ -14,7 +14,7 @@ from orchestrator.keys.material import Random, SpkiDigest
 from orchestrator.operations.asking import Answers, survey
 from orchestrator.ports import Ports
 from orchestrator.rotation.adopting import meet
-from orchestrator.rotation.events import HomeRestored, HostsMet
+from orchestrator.rotation.home_events import HomeRestored, HostsMet
 from orchestrator.rotation.recorded import Recorded
 from orchestrator.rotation.restoring import Stranded, open_generation, stranded, without
 from orchestrator.rotation.sight import Sight

@@ -14,8 +14,9 @@ from orchestrator.records import codec
 from orchestrator.records.database import Database
 from orchestrator.records.schema import entries as table
 from orchestrator.rotation.chronology import refuse_going_back
-from orchestrator.rotation.events import ClockSetRight, Entry, Event
+from orchestrator.rotation.events import Entry, Event
 from orchestrator.rotation.evolve import evolve
+from orchestrator.rotation.home_events import ClockSetRight
 from orchestrator.rotation.recorded import Recorded
 
 _PAGE = 500

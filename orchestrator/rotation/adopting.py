@@ -17,7 +17,7 @@ from orchestrator.inventory.model import HostName
 from orchestrator.keys.certificate import Certificate, parse_certificate, parse_chain, verify_chain
 from orchestrator.keys.material import PublicKey, Random, SpkiDigest
 from orchestrator.policy.desired import Desired, KeySpec, Origin, PlaybookName, ScopeName
-from orchestrator.rotation.events import FoundCredential, HostsMet
+from orchestrator.rotation.home_events import FoundCredential, HostsMet
 from orchestrator.rotation.lifecycle import KeyState
 from orchestrator.rotation.observed import HeldCredential
 from orchestrator.rotation.recorded import Credential, Recorded

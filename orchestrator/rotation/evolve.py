@@ -1,6 +1,6 @@
 """What each ledger entry changes: the fold that makes ``Recorded``.
 
-Pure and total over the events of ``events.py``. The real ledger, the tests' ledger and the model search all
+Pure and total over ``events.Event``. The real ledger, the tests' ledger and the model search all
 use this one function, so what they agree on is what the engine sees.
 """
 
@@ -14,6 +14,7 @@ from orchestrator.keys.authority import ISSUER_KEY
 from orchestrator.keys.bundle import Position
 from orchestrator.keys.revocation import SignedCrl
 from orchestrator.rotation import events as ev
+from orchestrator.rotation import home_events as he
 from orchestrator.rotation.ahead import prepared
 from orchestrator.rotation.chronology import set_right
 from orchestrator.rotation.keeping import backed_up
@@ -36,23 +37,23 @@ from orchestrator.rotation.surveys import surveyed
 from orchestrator.rotation.visits import CredentialId
 
 MOVES_NOTHING = (
-    ev.RootRenewed,
-    ev.IssuerRenewed,
-    ev.CrlSigned,
-    ev.LeaseTaken,
-    ev.LeaseReleased,
+    he.RootRenewed,
+    he.IssuerRenewed,
+    he.CrlSigned,
+    he.LeaseTaken,
+    he.LeaseReleased,
     ev.EndpointsChanged,
     ev.KeyMade,
     ev.Certified,
     ev.KeyProlonged,
-    ev.IssuerKeyIntended,
-    ev.IssuerAdded,
-    ev.IssuerKeyDestroyed,
+    he.IssuerKeyIntended,
+    he.IssuerAdded,
+    he.IssuerKeyDestroyed,
     ev.RolloutPaused,
     ev.RolloutResumed,
     ev.AgentsWaived,
-    ev.ControllerStopped,
-    ev.BackupsKept,
+    he.ControllerStopped,
+    he.BackupsKept,
 )
 """Events after which every host holds what it held, so that no key's state can change."""
 
@@ -89,7 +90,7 @@ def evolve(recorded: Recorded, entry: ev.Entry) -> Recorded:
 
 def _apply(recorded: Recorded, event: ev.Event, at: datetime) -> Recorded:
     match event:
-        case ev.FleetFounded():
+        case he.FleetFounded():
             return replace(
                 recorded,
                 fleet=event.fleet,
@@ -100,11 +101,11 @@ def _apply(recorded: Recorded, event: ev.Event, at: datetime) -> Recorded:
                 generation=1,
                 position=Position(epoch=1, sequence=0),
             )
-        case ev.RootRenewed():
+        case he.RootRenewed():
             return replace(recorded, root=event.certificate_pem)
-        case ev.IssuerRenewed():
+        case he.IssuerRenewed():
             return _certifying(recorded, recorded.own_issuer(None).record, event.certificate_pem)
-        case ev.CrlSigned():
+        case he.CrlSigned():
             return _crl_signed(recorded, event, at)
         case ev.RolloutStarted():
             return _start(recorded, event, at)
@@ -119,11 +120,11 @@ def _apply(recorded: Recorded, event: ev.Event, at: datetime) -> Recorded:
         case ev.AgentsWaived():
             waived = {**recorded.rollouts[event.rollout].waived, **event.agents}
             return _rollout(recorded, event.rollout, waived=MappingProxyType(waived))
-        case ev.LeaseTaken():
+        case he.LeaseTaken():
             held = recorded.lease
             since = held.since if held is not None and held.holder == event.holder else at
             return replace(recorded, lease=Lease(holder=event.holder, since=since, until=event.until))
-        case ev.LeaseReleased():
+        case he.LeaseReleased():
             return replace(recorded, lease=None)
         case ev.EndpointsChanged():
             return replace(recorded, endpoints=MappingProxyType({**recorded.endpoints, **event.endpoints}))
@@ -146,13 +147,13 @@ def _apply(recorded: Recorded, event: ev.Event, at: datetime) -> Recorded:
                 prolonged_why=event.reason,
                 uncertified=frozenset(recorded.credentials[event.credential].certificates),
             )
-        case ev.IssuerKeyIntended():
+        case he.IssuerKeyIntended():
             return replace(recorded, issuers=(*recorded.issuers, IssuerRecord(record=event.record)))
-        case ev.IssuerAdded():
+        case he.IssuerAdded():
             return _certifying(recorded, event.record, event.certificate, since=at)
-        case ev.IssuerKeyDestroyed():
+        case he.IssuerKeyDestroyed():
             return _issuer(recorded, event.record, kept=False)
-        case ev.ClockSetRight():
+        case he.ClockSetRight():
             return set_right(recorded, at)
         case ev.VisitsIntended():
             given = [intent.bundle.position for intent in event.intents if intent.bundle is not None]
@@ -181,11 +182,11 @@ def _apply(recorded: Recorded, event: ev.Event, at: datetime) -> Recorded:
             return _credential(recorded, event.credential, ended=event.how, ended_why=event.reason)
         case ev.HostGivenUp():
             return _give_up(recorded, event)
-        case ev.ControllerStopped():
+        case he.ControllerStopped():
             return replace(recorded, stopped=event.reason)
-        case ev.BackupIntended() | ev.BackupWritten() | ev.BackupRemoved() | ev.BackupsKept():
+        case he.BackupIntended() | he.BackupWritten() | he.BackupRemoved() | he.BackupsKept():
             return backed_up(recorded, event, at)
-        case ev.HomeRestored() | ev.HostsMet():
+        case he.HomeRestored() | he.HostsMet():
             return gone_on(recorded, event, at)
         case ev.RolloutEnded():
             return _finish(recorded, event, at)
@@ -204,7 +205,7 @@ def _export_destroyed(recorded: Recorded, event: ev.ExportDestroyed) -> Recorded
     return _credential(recorded, event.credential, copies=left)
 
 
-def _crl_signed(recorded: Recorded, event: ev.CrlSigned, at: datetime) -> Recorded:
+def _crl_signed(recorded: Recorded, event: he.CrlSigned, at: datetime) -> Recorded:
     if recorded.crl is not None and event.number <= recorded.crl.number:
         raise ValueError(f"list {event.number} does not follow list {recorded.crl.number}")
     revoked = {**recorded.revoked, **{one.serial: one for one in event.added}}

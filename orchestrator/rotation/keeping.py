@@ -5,7 +5,7 @@ from datetime import datetime
 from types import MappingProxyType
 from typing import assert_never
 
-from orchestrator.rotation.events import BackupIntended, BackupRemoved, BackupsKept, BackupWritten
+from orchestrator.rotation.home_events import BackupIntended, BackupRemoved, BackupsKept, BackupWritten
 from orchestrator.rotation.recorded import Backup, Keeping, Recorded
 
 

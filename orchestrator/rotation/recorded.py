@@ -189,7 +189,7 @@ class Backup:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Keeping:
-    """How backups are kept (``events.BackupsKept``)."""
+    """How backups are kept (``home_events.BackupsKept``)."""
 
     folder: str
     keep: int

@@ -10,7 +10,7 @@ from orchestrator.keys.bundle import Position
 from orchestrator.keys.certificate import parse_chain
 from orchestrator.keys.material import SpkiDigest
 from orchestrator.policy.desired import Policy
-from orchestrator.rotation.events import FoundCredential, HomeRestored, HostsMet
+from orchestrator.rotation.home_events import FoundCredential, HomeRestored, HostsMet
 from orchestrator.rotation.lifecycle import KeyState
 from orchestrator.rotation.recorded import (
     FOREIGN,

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from orchestrator.errors import RefusedError, UsageError
 from orchestrator.inventory.model import HostName
 from orchestrator.keys.material import SpkiDigest
-from orchestrator.rotation.events import HomeRestored, HostsMet
+from orchestrator.rotation.home_events import HomeRestored, HostsMet
 from orchestrator.rotation.recorded import Recorded
 from orchestrator.rotation.sight import Sight
 from orchestrator.rotation.visits import CredentialId

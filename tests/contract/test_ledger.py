@@ -10,8 +10,9 @@ from orchestrator.errors import ConflictError, RefusedError
 from orchestrator.ports import Ledger
 from orchestrator.records.database import Database, sqlite_url
 from orchestrator.records.ledger import SqlLedger
-from orchestrator.rotation.events import ClockSetRight, Event, FleetFounded, HostsSurveyed, KeyDestroyed
+from orchestrator.rotation.events import Event, HostsSurveyed, KeyDestroyed
 from orchestrator.rotation.evolve import fold
+from orchestrator.rotation.home_events import ClockSetRight, FleetFounded
 from orchestrator.rotation.recorded import Recorded
 from orchestrator.rotation.visits import CredentialId
 from tests.fakes import NOON, FakeLedger

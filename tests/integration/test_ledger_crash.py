@@ -17,7 +17,8 @@ import pytest
 from orchestrator.errors import ConflictError, LedgerError
 from orchestrator.records.database import Database, sqlite_url
 from orchestrator.records.ledger import SqlLedger
-from orchestrator.rotation.events import Event, FleetFounded, HostsSurveyed
+from orchestrator.rotation.events import Event, HostsSurveyed
+from orchestrator.rotation.home_events import FleetFounded
 from tests.fakes import NOON, SeededEntropy
 
 CONTEXT = multiprocessing.get_context("forkserver")

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from orchestrator.inventory.model import HostName
-from orchestrator.rotation import events as ev
+from orchestrator.rotation import home_events as he
 from orchestrator.rotation.recorded import Recorded
 from tests.fake_state import HostState
 from tests.fakes import NOON
@@ -39,7 +39,7 @@ class Moves:
     def first(self) -> State:
         """The founded fleet, its playbooks applied."""
         stage = self.stage
-        founded = ev.FleetFounded(fleet=material.FLEET, root=material.ROOT_PEM, issuer=material.ISSUER_PEM)
+        founded = he.FleetFounded(fleet=material.FLEET, root=material.ROOT_PEM, issuer=material.ISSUER_PEM)
         state = State(
             recorded=Recorded(),
             vault={},

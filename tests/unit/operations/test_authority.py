@@ -12,7 +12,7 @@ from orchestrator.operations.authority import renew_issuer, renew_root
 from orchestrator.operations.due import due
 from orchestrator.operations.found import LIFETIMES
 from orchestrator.rotation.authority import Role, authorities
-from orchestrator.rotation.events import CrlSigned
+from orchestrator.rotation.home_events import CrlSigned
 from tests.fakes import NOON, FakeKeyring
 from tests.mortal import MortalVault
 from tests.world import SERVERS, World, desired

@@ -11,7 +11,7 @@ from orchestrator.operations.backups import Shelf, prune, remove_backup, reseal_
 from orchestrator.operations.compromise import end_key
 from orchestrator.operations.due import due
 from orchestrator.operations.queries import holders
-from orchestrator.rotation.events import BackupsKept
+from orchestrator.rotation.home_events import BackupsKept
 from orchestrator.rotation.lifecycle import KeyState
 from tests.fakes import FakeVault
 from tests.world import AGENTS, SERVERS, World, desired

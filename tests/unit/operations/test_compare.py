@@ -2,7 +2,8 @@ from datetime import UTC, datetime, timedelta
 
 from orchestrator.inventory.model import HostName
 from orchestrator.operations.compare import mean_seconds
-from orchestrator.rotation.events import Entry, Event, HostsSurveyed, LeaseTaken, VisitsEnded, VisitsIntended
+from orchestrator.rotation.events import Entry, Event, HostsSurveyed, VisitsEnded, VisitsIntended
+from orchestrator.rotation.home_events import LeaseTaken
 from orchestrator.rotation.reports import Unchanged
 
 BEGAN = datetime(2031, 1, 1, tzinfo=UTC)

@@ -11,7 +11,8 @@ from orchestrator.keys.certificate import parse_certificate
 from orchestrator.keys.revocation import Reason
 from orchestrator.operations.compromise import end_key
 from orchestrator.operations.crl import Signed, sign_crl
-from orchestrator.rotation.events import Certified, Event, KeyEnded, LeaseReleased
+from orchestrator.rotation.events import Certified, Event, KeyEnded
+from orchestrator.rotation.home_events import LeaseReleased
 from orchestrator.rotation.lifecycle import KeyState
 from orchestrator.rotation.recorded import Recorded
 from tests.fakes import NOON, FakeLedger

@@ -12,7 +12,8 @@ from orchestrator.operations.lease import TERM
 from orchestrator.operations.rollouts import pause
 from orchestrator.policy.desired import Desired, RolloutSpec, Share
 from orchestrator.ports import Clock, Fleet, Ports
-from orchestrator.rotation.events import KeyEnded, LeaseTaken
+from orchestrator.rotation.events import KeyEnded
+from orchestrator.rotation.home_events import LeaseTaken
 from orchestrator.rotation.lifecycle import KeyState
 from orchestrator.rotation.reports import Outcome
 from orchestrator.rotation.visits import Visit

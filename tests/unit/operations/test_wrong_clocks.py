@@ -7,7 +7,7 @@ import pytest
 from orchestrator.errors import RefusedError
 from orchestrator.operations.rollouts import pause
 from orchestrator.operations.watch import watch_once
-from orchestrator.rotation.events import ClockSetRight
+from orchestrator.rotation.home_events import ClockSetRight
 from tests.endings import assert_settled
 from tests.fakes import NOON
 from tests.world import AGENTS, SERVERS, World, desired

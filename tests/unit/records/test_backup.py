@@ -16,7 +16,8 @@ from orchestrator.records.ledger import SqlLedger
 from orchestrator.records.private_files import make_file
 from orchestrator.records.sealed_stream import read_sealed, write_sealed
 from orchestrator.records.vault import SqlVault
-from orchestrator.rotation.events import EndpointsChanged, FleetFounded
+from orchestrator.rotation.events import EndpointsChanged
+from orchestrator.rotation.home_events import FleetFounded
 from tests.fakes import NOON, SeededEntropy
 
 VAULT, ITS = Secret(b"the vault's passphrase"), Secret(b"the backup's passphrase")

@@ -14,8 +14,9 @@ from orchestrator.records import codec
 from orchestrator.records import ledger as module
 from orchestrator.records.database import Database, sqlite_url
 from orchestrator.records.ledger import SqlLedger
-from orchestrator.rotation.events import Entry, Event, FleetFounded, HostsSurveyed
+from orchestrator.rotation.events import Entry, Event, HostsSurveyed
 from orchestrator.rotation.evolve import evolve
+from orchestrator.rotation.home_events import FleetFounded
 from orchestrator.rotation.recorded import Recorded
 from tests.fakes import NOON
 

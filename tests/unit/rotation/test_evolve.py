@@ -7,13 +7,14 @@ import pytest
 
 from orchestrator.keys.bundle import Position
 from orchestrator.rotation import events as ev
+from orchestrator.rotation import home_events as he
 from orchestrator.rotation.evolve import evolve, fold
 from orchestrator.rotation.recorded import Recorded, RolloutId
 from orchestrator.rotation.visits import CredentialId
 from tests.fakes import NOON
 from tests.world import AGENTS, SERVERS, World, desired, endpoint
 
-FOUNDED = ev.FleetFounded(fleet="f1", root="root", issuer="issuer")
+FOUNDED = he.FleetFounded(fleet="f1", root="root", issuer="issuer")
 NOBODY = CredentialId("00" * 16)
 
 
