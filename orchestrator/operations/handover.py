@@ -14,13 +14,13 @@ from types import MappingProxyType
 from orchestrator.errors import ConflictError, IssuerError, KeyMaterialError, RefusedError
 from orchestrator.inventory.model import HostName
 from orchestrator.keys.authority import make_request
-from orchestrator.keys.certificate import Certificate, parse_certificate, parse_chain
-from orchestrator.keys.delegation import fault_of
+from orchestrator.keys.certificate import parse_certificate
 from orchestrator.keys.material import KeyPair, generate, load_private
 from orchestrator.operations.backups import before_retiring
+from orchestrator.operations.issuing import issued
 from orchestrator.operations.lease import is_held, renewal, take, wants_renewal
 from orchestrator.policy.desired import PlaybookName
-from orchestrator.ports import CertificateOrder, Ports
+from orchestrator.ports import Ports
 from orchestrator.rotation import events as ev
 from orchestrator.rotation import home_events as he
 from orchestrator.rotation import reports as rp
@@ -30,7 +30,7 @@ from orchestrator.rotation.errands import Errand
 from orchestrator.rotation.holdups import Block, Wait
 from orchestrator.rotation.proofs import judge
 from orchestrator.rotation.recognition import STOPPED
-from orchestrator.rotation.recorded import FOREIGN, Recorded
+from orchestrator.rotation.recorded import Recorded
 from orchestrator.rotation.visits import CredentialId
 
 PURPOSE = "credential"
@@ -259,7 +259,7 @@ class _Run:
             for credential, server in wanted:
                 request = make_request(self._pair(credential), names=(server,))
                 try:
-                    certified.append(self._issued(credential, server, request))
+                    certified.append(issued(self._ports, self.recorded, credential, server, request))
                 except IssuerError as error:
                     self._refused(credential, server, error)
                 if wants_renewal(self.recorded, self._ports):
@@ -275,36 +275,6 @@ class _Run:
             self._unissued[server] = f"the issuer does not certify its key in use anew: {error.message}"
         else:
             self._aside[server] = f"the issuer does not certify its key: {error.message}"
-
-    def _issued(self, credential: CredentialId, server: HostName, request_pem: str) -> ev.Certified:
-        """Have the key of a request certified for exactly the name the inventory gives the server."""
-        known = self.recorded.credentials[credential]
-        desired = self.recorded.playbooks[known.playbook]
-        # Agents that believe a key by its certificate know the issuer that it had until now.
-        again = known.delegated and server in known.issuers
-        order = CertificateOrder(
-            names=(server,),
-            request_pem=request_pem,
-            not_after=known.ends,
-            backdate=2 * desired.messages.clock_skew,
-            issuer=desired.issuer,
-            by=self.recorded.issuer_of(known, server) if again else None,
-        )
-        now = self._ports.clock.now()
-        issued = self._ports.issuer.issue(order, now=now)
-        issuer = FOREIGN
-        if desired.issuer is None:
-            own = parse_chain(issued.chain_pem)[0]
-            issuer = own.public_key.spki_digest
-            if known.delegated:
-                _refuse_unbelievable(parse_certificate(issued.certificate_pem), own, server, now)
-        return ev.Certified(
-            credential=credential,
-            server=server,
-            certificate_pem=issued.certificate_pem,
-            chain_pem=issued.chain_pem,
-            issuer=issuer,
-        )
 
     def _run_errands(self, decision: Decision) -> None:
         """Send the visits out, the intent first; what ended is recorded even when the run is interrupted."""
@@ -376,7 +346,7 @@ class _Run:
     def _take_request(self, server: HostName, report: rp.Generated) -> None:
         """Certify a key that was made on a server: its request proves that the server has it."""
         try:
-            certified = self._issued(report.credential, server, report.request_pem)
+            certified = issued(self._ports, self.recorded, report.credential, server, report.request_pem)
         except KeyMaterialError as error:
             self._aside[server] = f"its request for a certificate is wrong: {error.message}"
             return
@@ -394,24 +364,6 @@ class _Run:
             self._record([certified])
         else:
             self._aside[server] = "it has another key under this name than the one it made before"
-
-
-def _refuse_unbelievable(
-    certificate: Certificate, issuer: Certificate, server: HostName, now: datetime
-) -> None:
-    """Refuse a certificate that no agent would believe.
-
-    Raises:
-        IssuerError: it is not this issuer's word for this server alone.
-    """
-    fault = fault_of(
-        certificate, server=server, issuer=issuer, grace=timedelta(0), denied=frozenset(), at=now
-    )
-    if fault is not None:
-        raise IssuerError(
-            f"the issuer's certificate for {server} would not be believed: it is {fault}",
-            hint="With policy delegated the issuer certifies for one name alone, and nothing stands between.",
-        )
 
 
 def _gist(errand: Errand) -> object:
