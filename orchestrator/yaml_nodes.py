@@ -172,6 +172,8 @@ class _Reader:
 
     def _not_yaml(self, error: yaml.MarkedYAMLError) -> InputError:
         mark = error.problem_mark or error.context_mark
+        if "nesting depth" in (error.problem or ""):  # newer libyaml reads ahead, and has a limit of its own
+            return self._too_deep(mark)
         problem = ", ".join(part for part in (error.context, error.problem) if part)
         at = self._text[mark.index : mark.index + 1] if mark else ""
         hint = ""
@@ -329,7 +331,10 @@ class _Reader:
 
     def _check_depth(self, levels: int, mark: Any) -> None:
         if len(self._open) + levels > MAX_DEPTH:
-            raise self._wrong(mark, f"found more than {MAX_DEPTH} levels of mappings and lists")
+            raise self._too_deep(mark)
+
+    def _too_deep(self, mark: Any) -> InputError:
+        return self._wrong(mark, f"found more than {MAX_DEPTH} levels of mappings and lists")
 
     def _count(self, size: int, mark: Any) -> None:
         self._size += size
