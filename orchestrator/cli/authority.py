@@ -7,8 +7,9 @@ import typer
 
 from orchestrator.cli import passphrases
 from orchestrator.cli.agreement import ask_first
-from orchestrator.cli.context import LOCAL_HOME, Context, found_home, refuse_taken
+from orchestrator.cli.context import LOCAL_HOME, Context
 from orchestrator.cli.exits import Code, leave
+from orchestrator.cli.founding import found_home, refuse_taken
 from orchestrator.cli.keyrings import found_token
 from orchestrator.cli.machine import system_entropy
 from orchestrator.cli.options import AsJson, PassphraseFile, RootPassphraseFile, Wait, Yes, duration

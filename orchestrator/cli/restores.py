@@ -10,8 +10,9 @@ import typer
 
 from orchestrator.cli import passphrases
 from orchestrator.cli.agreement import QUESTION, refuse_unasked
-from orchestrator.cli.context import Context, home_in_the_making, refuse_taken, vault_passphrase
+from orchestrator.cli.context import Context, vault_passphrase
 from orchestrator.cli.exits import Code, leave
+from orchestrator.cli.founding import home_in_the_making, refuse_taken
 from orchestrator.cli.options import AsJson, PassphraseFile, Yes
 from orchestrator.cli.plays import load_plays, passwords_for
 from orchestrator.errors import UsageError

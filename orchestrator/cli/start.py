@@ -7,8 +7,9 @@ from typing import Annotated, Any, assert_never
 import typer
 
 from orchestrator.cli import passphrases
-from orchestrator.cli.context import LOCAL_HOME, Context, found_home, refuse_taken
+from orchestrator.cli.context import LOCAL_HOME, Context
 from orchestrator.cli.examples import LaidOut, lay_out
+from orchestrator.cli.founding import found_home, refuse_taken
 from orchestrator.cli.options import AsJson, PassphraseFile, RootPassphraseFile
 from orchestrator.inventory.schema import inventory_schema
 from orchestrator.policy.schema import playbook_schema

@@ -23,7 +23,7 @@ from select import select
 from time import monotonic
 from typing import Any
 
-from orchestrator.cli import context, main
+from orchestrator.cli import context, founding, main
 from orchestrator.keys.secret import Secret
 from orchestrator.records.ledger import SqlLedger
 from orchestrator.records.vault import SqlVault
@@ -166,6 +166,8 @@ def wrap(passes: Passes, deadline: timedelta | None) -> None:
 
     for name, wrapped in (("SqlLedger", Ledger), ("SqlVault", Vault), ("SshFleet", Fleet)):
         setattr(context, name, wrapped)
+    for name, wrapped in (("SqlLedger", Ledger), ("SqlVault", Vault)):
+        setattr(founding, name, wrapped)
     connection._send = _telling(connection._send, passes)
 
 
