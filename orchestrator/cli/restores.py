@@ -28,6 +28,7 @@ from orchestrator.records.home import Home
 from orchestrator.records.ledger import SqlLedger
 from orchestrator.rotation.adopting import ended_in
 from orchestrator.rotation.recorded import Recorded
+from orchestrator.rotation.sight import Ending
 from orchestrator.rotation.visits import CredentialId
 from orchestrator.views.progress import Bars
 from orchestrator.views.restores import before_restoring, restored_answer
@@ -116,7 +117,7 @@ class Asked:
     """What was asked for on the command line."""
 
     reach: "Reach"
-    ended: Mapping[SpkiDigest, str]
+    ended: Mapping[SpkiDigest, Ending]
     agreed: bool
     passphrase: Secret | None
     passphrase_file: Path | None
@@ -134,7 +135,7 @@ def _restored(
         return restore_home(ports, request, agree=_agreement(here.screen, bars, agreed=asked.agreed))
 
 
-def _ended(home: Path | None) -> Mapping[SpkiDigest, str]:
+def _ended(home: Path | None) -> Mapping[SpkiDigest, Ending]:
     """The keys that have ended by the ledger of a later home."""
     if home is None:
         return {}

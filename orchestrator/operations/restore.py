@@ -17,7 +17,7 @@ from orchestrator.rotation.adopting import meet
 from orchestrator.rotation.home_events import HomeRestored, HostsMet
 from orchestrator.rotation.recorded import Recorded
 from orchestrator.rotation.restoring import Stranded, open_generation, stranded, without
-from orchestrator.rotation.sight import Sight
+from orchestrator.rotation.sight import Ending, Sight
 from orchestrator.rotation.supposed import supposed_sight
 from orchestrator.rotation.visits import CredentialId, Fence
 
@@ -55,7 +55,7 @@ class Request:
     endpoints: Mapping[HostName, Endpoint] = field(default_factory=dict)
     backup: str = ""
     kept: Collection[CredentialId] | None = None
-    ended: Mapping[SpkiDigest, str] = field(default_factory=dict)
+    ended: Mapping[SpkiDigest, Ending] = field(default_factory=dict)
 
 
 def foresee(recorded: Recorded, answers: Answers, request: Request, *, random: Random) -> Effects:

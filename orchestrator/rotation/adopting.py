@@ -3,9 +3,10 @@
 A restored ledger knows nothing of what was done after its backup. Hosts do: servers have their keys and
 certificates, agents have the public keys that they trust, and both remember the keys that were taken from
 them (``tombstones.py``). A key in use is *adopted*: its credential is written as if it had always been known,
-so that bundles go on naming it. A key that any host remembers as ended is written as compromised: nobody goes
-back to it, whoever still has it. Whatever a server may have signed with lately is kept until no such message
-can be valid any more (S7).
+so that bundles go on naming it. A key that any host remembers as leaked or lost is written as compromised.
+One that hosts only remember as removed is *over*: it is never used anew, and where it is in use all the same,
+another one takes its place by an ordinary handover. Whatever a server may have signed with lately is kept
+until no such message can be valid any more (S7).
 """
 
 import re
@@ -21,7 +22,7 @@ from orchestrator.rotation.home_events import FoundCredential, HostsMet
 from orchestrator.rotation.lifecycle import KeyState
 from orchestrator.rotation.observed import HeldCredential
 from orchestrator.rotation.recorded import Credential, Recorded
-from orchestrator.rotation.sight import Sight
+from orchestrator.rotation.sight import Ending, Sight
 from orchestrator.rotation.visits import CredentialId
 
 _ID = re.compile(r"[0-9a-f]{32}")
@@ -49,7 +50,7 @@ class _Meeting:
         self._believed = {(server, key) for _, server, key in self._trusted}
         self._own = {issuer.key for issuer in recorded.own_issuers()}
         self._vouched = {(s, key) for _, s, key, issuer in sight.vouched() if issuer in self._own}
-        self._over = dict(ended_keys(recorded, sight))
+        self._ended = _strongest(ended_keys(recorded, sight))
         self._ids: dict[SpkiDigest, CredentialId] = {
             credential.public.spki_digest: credential.id
             for credential in recorded.credentials.values()
@@ -65,7 +66,9 @@ class _Meeting:
             self._adopt_trusted(server, key, random)
         known = self._recorded.credentials
         ids = {**self._ids, **{found.public.spki_digest: found.id for found in self._found.values()}}
-        ended = {ids[key]: why for key, why in sorted(self._over.items()) if key in ids}
+        endings = {ids[key]: one for key, one in self._ended.items() if key in ids}
+        ended = {credential: one.why for credential, one in endings.items() if one.leaked}
+        over = {credential: one.why for credential, one in endings.items() if not one.leaked}
         servers = self._new_servers()
         return HostsMet(
             hosts=tuple(sorted(self._sight.surveys)),
@@ -76,10 +79,16 @@ class _Meeting:
                 if credential not in known or self._is_news(known[credential])
             },
             armed=self._armed(ids, {*self._recorded.servers, *servers}, ended),
-            targets=dict(self._targets(ids, ended)),
+            targets=dict(self._targets(ids, endings)),
             servers=servers,
             agents=self._new_agents(),
             endpoints={host: self._sight.endpoints[host] for host in sorted(self._sight.surveys)},
+            over={
+                credential: why
+                for credential, why in sorted(over.items())
+                if credential not in known
+                or (not known[credential].over and self._is_news(known[credential]))
+            },
         )
 
     def _is_news(self, credential: Credential) -> bool:
@@ -103,14 +112,14 @@ class _Meeting:
             if other.certificates or not other.compromised:
                 return
             # Until now only agents told of it, and it was ended since nobody could ask this server.
-            self._over.setdefault(public.spki_digest, other.ended_why)
+            self._leaked(public.spki_digest, other.ended_why)
         certificate, chain = self._certificate(server, held, public)
         if known is not None and certificate is None:
             return
         credential = CredentialId(held.name)
         believed = certificate is not None or (server, public.spki_digest) in self._believed
         if not believed and held.name == self._sight.surveys[server].current:
-            self._over.setdefault(public.spki_digest, f"{server} uses it, though nobody has certified it")
+            self._leaked(public.spki_digest, f"{server} uses it, though nobody has certified it")
         before = self._found.get(credential)
         if before is not None and before.public != public:
             return
@@ -131,8 +140,14 @@ class _Meeting:
         credential = CredentialId(random(16).hex())
         servers = tuple(sorted({name for name, one in self._believed if one == key}))
         self._found[credential] = self._credential(credential, public, servers, {}, {})
-        if not asked and key not in self._over:
-            self._over[key] = f"{server}, which may have it, was not asked when the home was restored"
+        if not asked:
+            self._leaked(key, f"{server}, which may have it, was not asked when the home was restored")
+
+    def _leaked(self, key: SpkiDigest, why: str) -> None:
+        """Treat a key as leaked, unless somebody has said that it is already."""
+        before = self._ended.get(key)
+        if before is None or not before.leaked:
+            self._ended[key] = Ending(leaked=True, why=why)
 
     def _credential(
         self,
@@ -267,9 +282,9 @@ class _Meeting:
         }
 
     def _targets(
-        self, ids: Mapping[SpkiDigest, CredentialId], ended: Mapping[CredentialId, str]
+        self, ids: Mapping[SpkiDigest, CredentialId], endings: Mapping[CredentialId, Ending]
     ) -> Iterator[tuple[HostName, CredentialId | None]]:
-        """What servers are to have from now on: what they use, unless that has ended."""
+        """What servers are to have from now on: what they use, unless that has leaked."""
         in_use = self._sight.in_use()
         for server, record in sorted(self._recorded.servers.items()):
             if record.target is None or record.given_up:
@@ -279,10 +294,10 @@ class _Meeting:
             if held is None or used != held.name:
                 used = None
             certified = used is not None and self._is_certified(used, server)
-            if used is not None and certified and self._may_go_on(used, ended):
+            if used is not None and certified and self._may_go_on(used, endings):
                 target: CredentialId | None = used
             else:
-                target = record.target if self._may_go_on(record.target, ended) else None
+                target = record.target if self._may_come_back(record.target, server, endings) else None
             if target != record.target:
                 yield server, target
 
@@ -290,22 +305,41 @@ class _Meeting:
         found, known = self._found.get(credential), self._recorded.credentials.get(credential)
         return server in (found.certificates if found is not None else known.certificates if known else {})
 
-    def _may_go_on(self, credential: CredentialId, ended: Mapping[CredentialId, str]) -> bool:
-        known = self._recorded.credentials.get(credential)
-        return credential not in ended and (known is None or known.ended is None)
+    def _may_go_on(self, credential: CredentialId, endings: Mapping[CredentialId, Ending]) -> bool:
+        known, ending = self._recorded.credentials.get(credential), endings.get(credential)
+        return not (ending is not None and ending.leaked) and (known is None or known.ended is None)
+
+    def _may_come_back(
+        self, credential: CredentialId, server: HostName, endings: Mapping[CredentialId, Ending]
+    ) -> bool:
+        """Whether a server goes on to be meant to have a key that it was not seen to use."""
+        over = credential in endings or bool(self._recorded.credentials[credential].over)
+        return self._may_go_on(credential, endings) and not (over and server in self._sight.surveys)
 
 
-def ended_in(recorded: Recorded) -> Mapping[SpkiDigest, str]:
+def _strongest(words: Iterator[tuple[SpkiDigest, Ending]]) -> dict[SpkiDigest, Ending]:
+    """What is to be believed of each key: that it leaked, where anybody says so."""
+    strongest: dict[SpkiDigest, Ending] = {}
+    for key, ending in words:
+        if key not in strongest or (ending.leaked and not strongest[key].leaked):
+            strongest[key] = ending
+    return strongest
+
+
+def ended_in(recorded: Recorded) -> Mapping[SpkiDigest, Ending]:
     """The keys that have ended by a ledger, for one that is behind it (``Sight.ended``)."""
     return {
-        credential.public.spki_digest: f"the later ledger calls it {credential.ended or credential.state}"
+        credential.public.spki_digest: Ending(
+            leaked=credential.ended is not None,
+            why=f"the later ledger calls it {credential.ended or credential.state}",
+        )
         for credential in recorded.credentials.values()
         if credential.public is not None
         and (credential.ended is not None or credential.state is KeyState.REMOVED)
     }
 
 
-def ended_keys(recorded: Recorded, sight: Sight) -> Iterator[tuple[SpkiDigest, str]]:
+def ended_keys(recorded: Recorded, sight: Sight) -> Iterator[tuple[SpkiDigest, Ending]]:
     """The keys that have ended by the word of any host, or of a later ledger, each with why.
 
     An agent's tombstone is one such word. Another is its bundle: one that denies the key; or one that came
@@ -322,12 +356,14 @@ def ended_keys(recorded: Recorded, sight: Sight) -> Iterator[tuple[SpkiDigest, s
         for line in before.lines:
             public = recorded.credentials[line.credential].public if line.credential else None
             if public is not None and line.server in heard and public.spki_digest not in there:
-                yield public.spki_digest, f"{agent} has dropped it since the backup"
+                why = f"{agent} has dropped it since the backup"
+                yield public.spki_digest, Ending(leaked=False, why=why)
     for host, survey in sorted(sight.surveys.items()):
         for key in survey.bundle.denied if survey.bundle is not None else ():
-            yield key, f"{host} denies it"
+            yield key, Ending(leaked=True, why=f"{host} denies it")
         for stone in survey.ended:
-            yield stone.key, f"{host} remembers it as {stone.how}"
+            why = f"{host} remembers it as {stone.how}"
+            yield stone.key, Ending(leaked=stone.how != "removed", why=why)
     yield from sight.ended.items()
 
 

@@ -53,6 +53,8 @@ def unfit(credential: Credential, scope: Scope, desired: Desired, *, now: dateti
     """Why a credential that waits cannot be the scope's key; empty: it can."""
     if credential.ended is not None:
         return f"it is {credential.ended}"
+    if credential.over:
+        return f"it is over: {credential.over}"
     if credential.public is None or not credential.in_vault:
         return "its key was never made"
     if not credential.key.makes_as(desired.key):

@@ -42,6 +42,7 @@ def wanted_lines(view: View, agent: HostName, steps: Mapping[HostName, Step]) ->
         target = view.target(server)
         if target is not None and view.staged(server) and _may_be_trusted(recorded, target):
             wanted.add(view.line(server, target))
+    wanted = {line for line in wanted if line in installed or not _is_over(recorded, line)}
     for line in installed - wanted:
         if line.credential and view.compromised(line.credential):
             continue
@@ -61,6 +62,11 @@ def _may_be_trusted(recorded: Recorded, credential: CredentialId) -> bool:
     """Whether its public key is known, and nobody else may have the private one."""
     known = recorded.credentials[credential]
     return known.public is not None and not known.compromised
+
+
+def _is_over(recorded: Recorded, line: TrustLine) -> bool:
+    """Whether it is a key that was removed once: agents that have it keep it, and no other learns it (S9)."""
+    return bool(line.credential and recorded.credentials[line.credential].over)
 
 
 def wanted_denials(view: View, lines: frozenset[TrustLine]) -> frozenset[CredentialId]:

@@ -52,6 +52,7 @@ class Credential:
         in_vault: whether the vault may hold its private key.
         ended: ``compromised`` or ``lost``, when a person has said so.
         ended_why: the person's reason.
+        over: who remembers it as removed, though this ledger does not; it is never to be used anew.
         prolonged: until when it is kept in use, past ``not_after``, since its successor is kept waiting.
         prolonged_why: what its successor waits for.
         uncertified: servers whose certificate has yet to be made anew for that end.
@@ -81,6 +82,7 @@ class Credential:
     in_vault: bool = False
     ended: KeyState | None = None
     ended_why: str = ""
+    over: str = ""
     prolonged: datetime | None = None
     prolonged_why: str = ""
     uncertified: frozenset[HostName] = frozenset()

@@ -243,7 +243,8 @@ class HostsMet:
 
     Attributes:
         found: credentials that it did not know, or whose keys it had not seen made.
-        ended: credentials that have ended since, each with who says so.
+        ended: credentials that have leaked or were lost since, each with who says so.
+        over: credentials that were removed since, each with who says so.
         armed: what each server may have signed with lately.
         targets: servers that are to have something else than the ledger says: what they use, or nothing yet.
         servers, agents: hosts that joined since; the servers with the playbook they seem to be of.
@@ -258,6 +259,7 @@ class HostsMet:
     servers: Mapping[HostName, PlaybookName]
     agents: tuple[HostName, ...]
     endpoints: Mapping[HostName, Endpoint]
+    over: Mapping[CredentialId, str] = field(default_factory=dict)
     kind: Literal["hosts-met"] = "hosts-met"
 
 

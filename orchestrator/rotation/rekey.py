@@ -31,6 +31,7 @@ def candidate(scope: Scope, desired: Desired, recorded: Recorded) -> Credential 
         and (credential := recorded.credentials[target]).scope == scope.name
         and credential.playbook == desired.playbook
         and credential.state not in GONE
+        and not credential.over
     ]
     return max(known, key=lambda c: (c.created, c.id), default=None)
 
@@ -67,6 +68,9 @@ def reason_to_rekey(
         ended = [known for t in targets if (known := recorded.credentials[t]).ended is not None]
         if ended:
             return f"its key is {ended[0].ended}: {ended[0].ended_why}"
+        over = [why for t in targets if (why := recorded.credentials[t].over)]
+        if over:
+            return f"its key is over: {over[0]}"
         return f"{moved[0]} moves into this scope" if moved else "it has no key yet"
     if new_key:
         return "a new key was asked for"

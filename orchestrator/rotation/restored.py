@@ -82,6 +82,8 @@ def met(recorded: Recorded, event: HostsMet, at: datetime) -> Recorded:
     for credential, why in event.ended.items():
         ended = replace(credentials[credential], ended=KeyState.COMPROMISED, ended_why=why)
         credentials[credential] = ended
+    for credential, why in event.over.items():
+        credentials[credential] = replace(credentials[credential], over=why)
     servers = dict(recorded.servers)
     for server, playbook in event.servers.items():
         servers.setdefault(server, ServerRecord(playbook=playbook, target=None))

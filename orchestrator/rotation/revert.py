@@ -37,10 +37,11 @@ def plan_revert(recorded: Recorded, rollout: Rollout, *, random: Random) -> Roll
             hint="To take hosts out, take them out of the playbook and apply it.",
         )
     before = rollout.before
-    ended = [c for s in before.servers() if (c := recorded.credentials[_earlier(recorded, rollout, s)]).ended]
+    earlier = (recorded.credentials[_earlier(recorded, rollout, server)] for server in before.servers())
+    ended = [credential for credential in earlier if credential.ended or credential.over]
     if ended:
         raise RefusedError(
-            f"rollout {rollout.id} cannot be taken back: a key it came from is {ended[0].ended}",
+            f"rollout {rollout.id} cannot be taken back: a key it came from is {ended[0].ended or 'over'}",
             hint="It can only go forward: keyrelay apply",
         )
     back = {server: _earlier(recorded, rollout, server) for server in before.servers()}

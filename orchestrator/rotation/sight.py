@@ -13,6 +13,19 @@ from orchestrator.rotation.observed import HeldCredential, HostSurvey, Whole
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Ending:
+    """A word of a key that has ended.
+
+    Attributes:
+        leaked: whether it is to be treated as leaked; otherwise it is only never to be used anew.
+        why: who says so, and what.
+    """
+
+    leaked: bool
+    why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Sight:
     """What was seen of the fleet.
 
@@ -28,7 +41,7 @@ class Sight:
     wholes: Mapping[HostName, Whole]
     endpoints: Mapping[HostName, Endpoint]
     failures: Mapping[HostName, str]
-    ended: Mapping[SpkiDigest, str]
+    ended: Mapping[SpkiDigest, Ending]
 
     def trusted(self) -> Iterator[tuple[HostName, HostName, SpkiDigest]]:
         """Every agent, a server it trusts, and the key that it trusts it with."""

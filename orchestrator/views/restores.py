@@ -19,7 +19,7 @@ def before_restoring(effects: Effects) -> tuple[str | Grid, ...]:
         f"generation {opening.generation} and epoch {opening.epoch} are above all that they have seen",
         "every other copy of this home, and every backup of one, is refused by these hosts from then on",
         f"{count(len(meeting.found), 'key')} that it does not know would be taken over from the hosts",
-        f"{count(len(meeting.ended), 'key')} that ended since would never be used again",
+        f"{count(len(meeting.ended) + len(meeting.over), 'key')} that ended since would never be used again",
     ]
     if opening.unmet:
         body.append(grid(("not waited for", "and what that costs"), sorted(opening.unmet.items())))
@@ -52,6 +52,6 @@ def effects_data(effects: Effects) -> Mapping[str, Any]:
         "asked": effects.asked,
         "waived": dict(effects.opening.unmet),
         "taken_over": [found.public.thumbprint for found in effects.meeting.found],
-        "ended": dict(effects.meeting.ended),
+        "ended": dict(effects.meeting.ended) | dict(effects.meeting.over),
         "stranded": [{"agent": one.agent, "server": one.server, "why": one.why} for one in effects.stranded],
     }

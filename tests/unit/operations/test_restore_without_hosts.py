@@ -61,7 +61,7 @@ def test_an_agent_that_was_waived_is_met_when_it_is_back() -> None:
     assert not world.recorded.unmet
 
 
-def test_a_key_that_only_a_waived_agent_remembers_as_ended_is_ended_when_it_is_back() -> None:
+def test_a_key_that_only_a_waived_agent_remembers_as_removed_is_over_when_it_is_back() -> None:
     world, copy = overtaken()
     old = {c.id for c in world.recorded.credentials.values()}
     for host in (*SERVERS[:2], AGENTS[1]):
@@ -71,7 +71,8 @@ def test_a_key_that_only_a_waived_agent_remembers_as_ended_is_ended_when_it_is_b
     go_on(world, Request(waive=[AGENTS[0]]))
     back(world, copy)
     assert_settled(world, WANTED)
-    assert all(world.recorded.credentials[credential].compromised for credential in old)
+    assert all(world.recorded.credentials[credential].over for credential in old)
+    assert not any(credential.compromised for credential in world.recorded.credentials.values())
 
 
 def test_agents_of_a_waived_server_with_a_newer_key_are_told_of_and_believe_it_again_later() -> None:
