@@ -16,7 +16,7 @@ from orchestrator.ports import Ports
 from orchestrator.rotation.adopting import meet
 from orchestrator.rotation.home_events import HomeRestored, HostsMet
 from orchestrator.rotation.recorded import Recorded
-from orchestrator.rotation.restoring import Stranded, open_generation, stranded, without
+from orchestrator.rotation.restoring import Stranded, open_generation, stranded, superseded, without
 from orchestrator.rotation.sight import Ending, Sight
 from orchestrator.rotation.supposed import supposed_sight
 from orchestrator.rotation.visits import CredentialId, Fence
@@ -30,12 +30,14 @@ class Effects:
         opening: the generation, the epoch, and the hosts that nobody waits for.
         meeting: what the ledger takes over from the hosts.
         stranded: edges that hold now, and will not until a handover mends them.
+        superseded: agents with an issuer that the home does not know: its own was replaced since the backup.
         asked: how many hosts answered.
     """
 
     opening: HomeRestored
     meeting: HostsMet
     stranded: tuple[Stranded, ...]
+    superseded: tuple[HostName, ...]
     asked: int
 
 
@@ -81,6 +83,7 @@ def _effects(recorded: Recorded, sight: Sight, request: Request, random: Random)
         opening=opening,
         meeting=meeting,
         stranded=stranded(recorded, seen, meeting),
+        superseded=superseded(recorded, seen),
         asked=len(seen.surveys),
     )
 
@@ -122,7 +125,12 @@ def restore(ports: Ports, request: Request, *, agree: Callable[[Effects], bool])
     sight = without(_sight(recorded, again, request), request.waive)
     meeting = meet(recorded, sight, random=ports.entropy)
     ports.ledger.append([meeting, again.event()], onto=recorded, at=ports.clock.now())
-    return replace(effects, meeting=meeting, stranded=stranded(recorded, sight, meeting))
+    return replace(
+        effects,
+        meeting=meeting,
+        stranded=stranded(recorded, sight, meeting),
+        superseded=superseded(recorded, sight),
+    )
 
 
 def asked_hosts(recorded: Recorded, request: Request) -> dict[HostName, Endpoint]:

@@ -113,6 +113,20 @@ def waiver_cost(recorded: Recorded, host: HostName) -> str:
     return ", and ".join(costs)
 
 
+def superseded(recorded: Recorded, sight: Sight) -> tuple[HostName, ...]:
+    """The agents with an issuer that the ledger does not know: its own was replaced since the backup.
+
+    Why, nobody tells. If its key had leaked, agents must not be given it again.
+    """
+    own = {issuer.key for issuer in recorded.own_issuers()}
+    return tuple(
+        agent
+        for agent, survey in sorted(sight.surveys.items())
+        if survey.bundle is not None
+        and not own.issuperset((*survey.bundle.issuers, *(line.issuer for line in survey.bundle.delegations)))
+    )
+
+
 def stranded(recorded: Recorded, sight: Sight, met: HostsMet) -> tuple[Stranded, ...]:
     """The edges that hold now and would not any more; ``met`` is what would be taken over."""
     names: dict[SpkiDigest, CredentialId] = {

@@ -23,6 +23,7 @@ def before_restoring(effects: Effects) -> tuple[str | Grid, ...]:
     ]
     if opening.unmet:
         body.append(grid(("not waited for", "and what that costs"), sorted(opening.unmet.items())))
+    body.extend(_told_of_issuer(effects))
     if not agents:
         body.append("restoring this strands no agent")
         return tuple(body)
@@ -32,6 +33,17 @@ def before_restoring(effects: Effects) -> tuple[str | Grid, ...]:
     return tuple(body)
 
 
+def _told_of_issuer(effects: Effects) -> tuple[str, ...]:
+    """That the issuer was replaced since the backup, and what to do before anything else."""
+    if not effects.superseded:
+        return ()
+    return (
+        f"this home's issuer was replaced since: {named(effects.superseded)} trust one that it does not know",
+        "the next apply would have agents trust this home's issuer again",
+        "if its key has leaked, run first: keyrelay ca rotate --leaked REASON",
+    )
+
+
 def restored_answer(effects: Effects, *, home: str) -> Answer:
     """What was done."""
     opening = effects.opening
@@ -39,6 +51,7 @@ def restored_answer(effects: Effects, *, home: str) -> Answer:
         data={"home": home, "restored": True, **effects_data(effects)},
         body=(
             f"{home} goes on in generation {opening.generation}, epoch {opening.epoch}",
+            *_told_of_issuer(effects),
             "agents get bundles of it with the next run of: keyrelay apply",
         ),
     )
@@ -53,5 +66,6 @@ def effects_data(effects: Effects) -> Mapping[str, Any]:
         "waived": dict(effects.opening.unmet),
         "taken_over": [found.public.thumbprint for found in effects.meeting.found],
         "ended": dict(effects.meeting.ended) | dict(effects.meeting.over),
+        "superseded": list(effects.superseded),
         "stranded": [{"agent": one.agent, "server": one.server, "why": one.why} for one in effects.stranded],
     }

@@ -1,0 +1,61 @@
+"""A home that is restored from before its issuer was replaced, since the issuer's key had leaked."""
+
+from datetime import timedelta
+
+from orchestrator.operations.replace_issuer import Rotated, rotate_issuer
+from orchestrator.operations.restore import Request, restore
+from orchestrator.policy.desired import Policy
+from orchestrator.rotation.visits import Trust
+from tests.endings import assert_settled
+from tests.homes import copied, go_on_with
+from tests.world import AGENTS, SERVERS, World, desired
+
+DELEGATED = desired(Policy.DELEGATED, servers=SERVERS[:2], agents=AGENTS[:2])
+ENOUGH = timedelta(hours=2)
+
+
+def replaced(world: World) -> Rotated:
+    """The issuer's key leaked: nobody waits for anybody, and another one takes its place."""
+    world.eye.leaked |= world.keys_in_use()
+    world.eye.begins()
+    return rotate_issuer(world.ports, leaked="a stolen laptop", wait=ENOUGH)
+
+
+def test_agents_with_an_issuer_that_the_home_does_not_know_are_named() -> None:
+    world = World()
+    world.apply(DELEGATED)
+    copy = copied(world)
+    assert replaced(world).complete
+    go_on_with(world, copy, watched=False)
+    effects = restore(world.ports, Request(), agree=lambda _: True)
+    assert effects is not None
+    assert effects.superseded == AGENTS[:2]
+
+
+def test_agents_with_the_homes_own_issuer_are_not() -> None:
+    world = World()
+    world.apply(DELEGATED)
+    copy = copied(world)
+    world.apply(DELEGATED, new_key=True)
+    go_on_with(world, copy, watched=False)
+    effects = restore(world.ports, Request(), agree=lambda _: True)
+    assert effects is not None
+    assert effects.superseded == ()
+
+
+def test_another_issuer_made_right_after_the_restore_keeps_the_leaked_one_away() -> None:
+    world = World()
+    world.apply(DELEGATED)
+    copy = copied(world)
+    leaked = world.recorded.own_issuers()[-1].key
+    assert replaced(world).complete
+    go_on_with(world, copy, watched=False)
+    assert restore(world.ports, Request(), agree=lambda _: True) is not None
+    before = len(world.fleet.visits)
+    replaced(world)
+    assert_settled(world, DELEGATED)
+    orders = [order for visit in world.fleet.visits[before:] for order in visit.orders]
+    bundles = [order.bundle for order in orders if isinstance(order, Trust)]
+    assert bundles
+    assert not [one for one in bundles if leaked in {key.public.spki_digest for key in one.keys}]
+    assert not [one for one in bundles for line in one.delegations if line.issuer_key == leaked]
