@@ -35,8 +35,20 @@ ELSEWHERE = {
     "backup-written",
     "backup-removed",
     "backups-kept",
+    "credential-prepared",
+    "credential-dropped",
+    "key-exported",
+    "export-destroyed",
+    "crl-signed",
+    "issuer-renewed",
+    "root-renewed",
+    "issuer-key-intended",
+    "issuer-added",
+    "issuer-key-destroyed",
+    "clock-set-right",
+    "key-prolonged",
 }
-"""Entries of other commands, or of a person's decisions: none is a step of a handover."""
+"""Entries of other commands, of a person's decisions, of a wrong clock or a long wait: no steps of each handover."""
 
 
 @dataclass(slots=True, kw_only=True)
