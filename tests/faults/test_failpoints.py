@@ -48,7 +48,7 @@ ELSEWHERE = {
     "clock-set-right",
     "key-prolonged",
 }
-"""Entries of other commands, of a person's decisions, of a wrong clock or a long wait: no steps of each handover."""
+"""Entries of other commands, of decisions, of wrong clocks and long waits: no steps of each handover."""
 
 
 @dataclass(slots=True, kw_only=True)
