@@ -8,6 +8,7 @@ to its credentials.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from enum import StrEnum
 from typing import Literal
 
 from orchestrator.inventory.model import HostName
@@ -108,6 +109,56 @@ class Tombstone:
     until: int
 
 
+class StoreState(StrEnum):
+    """What a host finds when it looks into a store of its own manifest."""
+
+    INTACT = "intact"
+    """What was written last is there, with its owner and mode."""
+    CHANGED = "changed"
+    """Something else is there."""
+    PERMISSIONS = "permissions"
+    """What was written last is there; its owner or mode is another, as ``HostSurvey.problems`` tells."""
+    MISSING = "missing"
+    UNREADABLE = "unreadable"
+    """It cannot be opened: another password, a damaged file, a tool that is gone."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeldStore:
+    """One store of a host's manifest, as it really is.
+
+    Attributes:
+        kind: as the manifest calls it.
+        place: its first place (``policy.stores.places``).
+        key: of the certificate of the credential in it, its first; None: none, or not to be told.
+        certificates: the SHA-256 (hex) of the DER of those in it that are ours, in order.
+    """
+
+    kind: str
+    place: str
+    state: StoreState
+    key: SpkiDigest | None = None
+    certificates: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeldStores:
+    """What a host has put elsewhere, in one of its two roles.
+
+    Attributes:
+        manifest: the digest of the one in place.
+        credential: the id of the one that the server's stores were filled with last; None: an agent's.
+        partly: whether a visit broke off while it filled them.
+        stores: in the manifest's order.
+    """
+
+    role: Literal["server", "agent"]
+    manifest: str
+    credential: str | None
+    partly: bool
+    stores: tuple[HeldStore, ...]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Whole:
     """What only a survey that was asked for all of it tells.
@@ -136,6 +187,7 @@ class HostSurvey:
         head: the digest that belongs to ``fence``; empty: the host remembers none.
         ended: the keys that have ended, as far as the host has seen, sorted.
         hook_due: whether a hook has yet to run well since ``current``, or its certificate, was replaced.
+        stores: what has been put elsewhere; nothing for a role without a manifest.
     """
 
     user: str
@@ -148,3 +200,4 @@ class HostSurvey:
     head: str = ""
     ended: tuple[Tombstone, ...] = ()
     hook_due: bool = False
+    stores: tuple[HeldStores, ...] = ()

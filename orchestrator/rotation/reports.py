@@ -64,22 +64,32 @@ class Staged:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trusted:
-    """The bundle is in use; ``digest`` was computed from the files on the host after the switch."""
+    """The bundle is in use; ``digest`` was computed from the files on the host after the switch.
+
+    Attributes:
+        stores: the digest of the manifest that the agent's stores are filled by; empty: it has none.
+    """
 
     position: Position
     digest: str
     verdicts: tuple[Verdict, ...]
     changed: bool
+    stores: str = ""
     kind: Literal["trust"] = "trust"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Activated:
-    """The credential is in use; the signature (hex) was made through ``current``, after the hook."""
+    """The credential is in use; the signature (hex) was made through ``current``, after the hook.
+
+    Attributes:
+        stores: the digest of the manifest that the server's stores are filled by; empty: it has none.
+    """
 
     credential: CredentialId
     signature: str
     changed: bool
+    stores: str = ""
     kind: Literal["activate"] = "activate"
 
 
@@ -95,10 +105,15 @@ class Reverted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Disarmed:
-    """The credentials cannot be reached by a revert."""
+    """The credentials cannot be reached by a revert.
+
+    Attributes:
+        emptied: whether the server stopped using any, and nothing of keyrelay's is left in its stores.
+    """
 
     credentials: tuple[CredentialId, ...]
     changed: bool
+    emptied: bool = False
     kind: Literal["disarm"] = "disarm"
 
 

@@ -139,11 +139,14 @@ class Trust:
 
     Attributes:
         ends: keys that have ended, for the host to remember; a key that is in the bundle is forgotten there.
+        stores: the manifest of what an agent's stores hold (``policy.stores``), filled after the switch; what
+            an earlier one had put elsewhere is taken away.
     """
 
     bundle: TrustBundle
     claims: tuple[Claim, ...] = ()
     ends: tuple[Tombstone, ...] = ()
+    stores: str = ""
     kind: Literal["trust"] = "trust"
 
 
@@ -162,14 +165,16 @@ class Hook:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Activate:
-    """Switch to a staged credential atomically, run the hook, sign the challenge with what is now in use.
+    """Switch to a staged credential atomically, fill the stores, run the hook, sign with what is now in use.
 
-    If the hook or the signature fails, the host goes back to the credential it used before, and runs
-    the hook again for it; the outcome is then ``Failed`` and says so.
+    If a store, the hook or the signature fails, the host goes back to the credential it used before, fills
+    the stores with that and runs the hook again for it; the outcome is then ``Failed`` and says so.
 
     Attributes:
         goes_back: False where the credential used before must not be used again: the host then stays on the
             new one and fails.
+        stores: the manifest of what a server's stores hold (``policy.stores``); what an earlier one had put
+            elsewhere is taken away.
     """
 
     credential: CredentialId
@@ -177,6 +182,7 @@ class Activate:
     algorithm: Algorithm
     hook: Hook | None = None
     goes_back: bool = True
+    stores: str = ""
     kind: Literal["activate"] = "activate"
 
 
@@ -197,7 +203,7 @@ class Disarm:
 
     Attributes:
         in_use: the credential that must be the one in use; None: the server leaves, and stops using any
-            (its ``current`` link is taken away first).
+            (its ``current`` link is taken away and its stores are emptied first).
     """
 
     credentials: tuple[CredentialId, ...]

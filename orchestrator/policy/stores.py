@@ -1,0 +1,252 @@
+"""Where else on a host a key must appear: the files, keystores and databases that programs read.
+
+A play's ``install:`` becomes these values, which are recorded with what it asks for. What one host has to do
+for them is its *manifest*: canonical text, known by its digest, so that "the stores are as they should be"
+is one comparison. ``docs/reference/host-protocol.md`` tells its grammar; hosts read nothing else.
+"""
+
+import hashlib
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, fields
+from enum import StrEnum
+from typing import Literal, assert_never
+
+from orchestrator.inventory.model import HostName
+
+
+class Holds(StrEnum):
+    """What is put into a store."""
+
+    CREDENTIAL = "credential"
+    """The key in use and its certificate; on servers."""
+    ANCHORS = "anchors"
+    """The certificates that the servers' chains end at; on agents."""
+    TEXT = "text"
+    """What a template became for the host."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Access:
+    """Who may read a file, and whether it may take the place of one that keyrelay did not write.
+
+    Attributes:
+        owner, group: names on the host; empty: those of the user that keyrelay works as there.
+        mode: three octal digits.
+        adopt: whether what is at its place, and not ours, is replaced; otherwise the host refuses.
+    """
+
+    owner: str = ""
+    group: str = ""
+    mode: str
+    adopt: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PemFiles:
+    """The credential as files in PEM, each only where it has a path.
+
+    Attributes:
+        chain: the certificates that certified it, without its own.
+        fullchain: its certificate and the chain after it.
+    """
+
+    key: str = ""
+    certificate: str = ""
+    chain: str = ""
+    fullchain: str = ""
+    access: Access
+    kind: Literal["pem"] = "pem"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PemAnchors:
+    """The anchors as one file in PEM."""
+
+    file: str
+    access: Access
+    kind: Literal["pem-anchors"] = "pem-anchors"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pkcs12:
+    """The credential as a file of PKCS#12.
+
+    Attributes:
+        password_file: on the host; made there, with a password at random, if it is missing.
+        alias: the friendly name of the key.
+    """
+
+    file: str
+    password_file: str
+    alias: str
+    access: Access
+    kind: Literal["pkcs12"] = "pkcs12"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Nss:
+    """Entries in a database of NSS (``cert9.db``) that is there already.
+
+    Attributes:
+        database: its folder.
+        name: the nickname; of anchors after the first with ``-2`` and so on behind it.
+        password_file: on the host; empty: the database has no password.
+        adopt: as ``Access.adopt``, for an entry of that name.
+    """
+
+    database: str
+    name: str
+    holds: Literal[Holds.CREDENTIAL, Holds.ANCHORS]
+    password_file: str = ""
+    adopt: bool = False
+    kind: Literal["nss"] = "nss"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Java:
+    """Entries in a keystore of Java, which is made if it is missing.
+
+    Attributes:
+        password_file: as ``Pkcs12.password_file``.
+        alias: of anchors after the first with ``-2`` and so on behind it.
+        access: of a keystore that is made; one that is there keeps its own. ``adopt`` is for an entry of
+            that alias.
+    """
+
+    keystore: str
+    password_file: str
+    alias: str
+    holds: Literal[Holds.CREDENTIAL, Holds.ANCHORS]
+    access: Access
+    kind: Literal["java"] = "java"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class System:
+    """The anchors among those that the whole host trusts.
+
+    Attributes:
+        name: of the file, without its ending; of anchors after the first with ``-2`` and so on behind it.
+    """
+
+    name: str
+    adopt: bool = False
+    kind: Literal["system"] = "system"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rendered:
+    """A file that a template became for each host (``Stores.texts``)."""
+
+    file: str
+    access: Access
+    kind: Literal["template"] = "template"
+
+
+Store = PemFiles | PemAnchors | Pkcs12 | Nss | Java | System | Rendered
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stores:
+    """What one play installs.
+
+    Attributes:
+        server, agent: on each of its servers, on each of its agents.
+        texts: what a ``Rendered`` file holds, by host and path; recorded, so it holds no secret.
+    """
+
+    server: tuple[Store, ...] = ()
+    agent: tuple[Store, ...] = ()
+    texts: Mapping[HostName, Mapping[str, str]] = field(default_factory=dict)
+
+
+NO_STORES = Stores()
+
+
+def places(store: Store) -> tuple[str, ...]:
+    """What the store alone may write to; on one host, stores with a place in common would undo each other.
+
+    Paths of files; ``path:name`` for an entry among others; ``system:name``. The first names the store.
+    """
+    match store:
+        case PemFiles():
+            return tuple(filter(None, (store.key, store.certificate, store.chain, store.fullchain)))
+        case PemAnchors() | Pkcs12() | Rendered():
+            return (store.file,)
+        case Nss():
+            return (f"{store.database}:{store.name}",)
+        case Java():
+            return (f"{store.keystore}:{store.alias}",)
+        case System():
+            return (f"system:{store.name}",)
+        case _:
+            assert_never(store)
+
+
+def holds(store: Store) -> Holds:
+    """What is put into a store."""
+    match store:
+        case PemFiles() | Pkcs12():
+            return Holds.CREDENTIAL
+        case PemAnchors() | System():
+            return Holds.ANCHORS
+        case Rendered():
+            return Holds.TEXT
+        case Nss() | Java():
+            return store.holds
+        case _:
+            assert_never(store)
+
+
+_CERTIFICATE = re.compile(r"-----BEGIN CERTIFICATE-----\n[A-Za-z0-9+/=\n]+-----END CERTIFICATE-----\n")
+
+
+def certificates_of(pem: str) -> tuple[str, ...]:
+    """The certificates in a PEM file, each once; what stands between them is left out."""
+    return tuple(dict.fromkeys(_CERTIFICATE.findall(pem.replace("\r\n", "\n"))))
+
+
+def make_manifest(stores: Iterable[Store], *, anchors: str, texts: Mapping[str, str]) -> str:
+    """What one host has to do for ``stores``, whatever their order; empty without any.
+
+    A line for each, ``store KIND HOLDS NAME=VALUE…``, with no blank in a value; content follows it as the
+    number of lines that its last word, ``lines=NUMBER``, says.
+
+    Args:
+        stores: with no place in common.
+        anchors: certificates in PEM.
+        texts: what each ``Rendered`` file holds, by its path; ends with a newline.
+
+    Raises:
+        KeyError: there is no text for a file.
+    """
+    certificates = "".join(certificates_of(anchors))
+    return "".join(sorted(_entry(store, certificates, texts) for store in stores))
+
+
+def digest_of(manifest: str) -> str:
+    """What a manifest is known by: SHA-256 (hex) of its bytes; empty for the empty one."""
+    return hashlib.sha256(manifest.encode()).hexdigest() if manifest else ""
+
+
+def _entry(store: Store, certificates: str, texts: Mapping[str, str]) -> str:
+    what = holds(store)
+    content = {Holds.CREDENTIAL: "", Holds.ANCHORS: certificates}.get(what)
+    if content is None:
+        content = texts[places(store)[0]]
+    kind = "pem" if isinstance(store, PemAnchors) else store.kind
+    lines = () if what is Holds.CREDENTIAL else (f"lines={content.count(chr(10))}",)
+    return f"{' '.join(('store', kind, what, *_words(store), *lines))}\n{content}"
+
+
+def _words(value: Store | Access) -> Iterator[str]:
+    """The fields that say something, in their order."""
+    for name in (f.name for f in fields(value) if f.name not in {"kind", "holds"}):
+        match getattr(value, name):
+            case Access() as access:
+                yield from _words(access)
+            case True:
+                yield f"{name}=yes"
+            case str(text) if text:
+                yield f"{name}={text}"
