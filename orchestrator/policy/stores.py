@@ -61,9 +61,9 @@ class PemFiles:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PemAnchors:
-    """The anchors as one file in PEM."""
+    """The anchors as one file in PEM, whose path is in ``anchors``."""
 
-    file: str
+    anchors: str
     access: Access
     kind: Literal["pem-anchors"] = "pem-anchors"
 
@@ -90,7 +90,7 @@ class Nss:
 
     Attributes:
         database: its folder.
-        name: the nickname; of anchors after the first with ``-2`` and so on behind it.
+        name: the nickname; each anchor's has a ``-`` and the beginning of its digest behind it.
         password_file: on the host; empty: the database has no password.
         adopt: as ``Access.adopt``, for an entry of that name.
     """
@@ -109,7 +109,7 @@ class Java:
 
     Attributes:
         password_file: as ``Pkcs12.password_file``.
-        alias: of anchors after the first with ``-2`` and so on behind it.
+        alias: as ``Nss.name``.
         access: of a keystore that is made; one that is there keeps its own. ``adopt`` is for an entry of
             that alias.
     """
@@ -127,7 +127,7 @@ class System:
     """The anchors among those that the whole host trusts.
 
     Attributes:
-        name: of the file, without its ending; of anchors after the first with ``-2`` and so on behind it.
+        name: of the files, as ``Nss.name``, without their ending.
     """
 
     name: str
@@ -167,19 +167,21 @@ NO_STORES = Stores()
 def places(store: Store) -> tuple[str, ...]:
     """What the store alone may write to; on one host, stores with a place in common would undo each other.
 
-    Paths of files; ``path:name`` for an entry among others; ``system:name``. The first names the store.
+    Paths of files; ``PATH NAME`` for an entry among others; ``system NAME``. The first names the store.
     """
     match store:
         case PemFiles():
             return tuple(filter(None, (store.key, store.certificate, store.chain, store.fullchain)))
-        case PemAnchors() | Pkcs12() | Rendered():
+        case PemAnchors():
+            return (store.anchors,)
+        case Pkcs12() | Rendered():
             return (store.file,)
         case Nss():
-            return (f"{store.database}:{store.name}",)
+            return (f"{store.database} {store.name}",)
         case Java():
-            return (f"{store.keystore}:{store.alias}",)
+            return (f"{store.keystore} {store.alias}",)
         case System():
-            return (f"system:{store.name}",)
+            return (f"system {store.name}",)
         case _:
             assert_never(store)
 
@@ -203,15 +205,15 @@ _CERTIFICATE = re.compile(r"-----BEGIN CERTIFICATE-----\n[A-Za-z0-9+/=\n]+-----E
 
 
 def certificates_of(pem: str) -> tuple[str, ...]:
-    """The certificates in a PEM file, each once; what stands between them is left out."""
-    return tuple(dict.fromkeys(_CERTIFICATE.findall(pem.replace("\r\n", "\n"))))
+    """The certificates in a PEM file, sorted, each once; what stands between them is left out."""
+    return tuple(sorted(set(_CERTIFICATE.findall(pem.replace("\r\n", "\n")))))
 
 
 def make_manifest(stores: Iterable[Store], *, anchors: str, texts: Mapping[str, str]) -> str:
     """What one host has to do for ``stores``, whatever their order; empty without any.
 
-    A line for each, ``store KIND HOLDS NAME=VALUE…``, with no blank in a value; content follows it as the
-    number of lines that its last word, ``lines=NUMBER``, says.
+    After its first line there is one for each, ``store KIND HOLDS NAME=VALUE…``, with no blank in a value;
+    content follows it as the number of lines that its last word, ``lines=NUMBER``, says.
 
     Args:
         stores: with no place in common.
@@ -222,7 +224,8 @@ def make_manifest(stores: Iterable[Store], *, anchors: str, texts: Mapping[str, 
         KeyError: there is no text for a file.
     """
     certificates = "".join(certificates_of(anchors))
-    return "".join(sorted(_entry(store, certificates, texts) for store in stores))
+    entries = sorted(_entry(store, certificates, texts) for store in stores)
+    return "".join(("keyrelay stores 1\n", *entries)) if entries else ""
 
 
 def digest_of(manifest: str) -> str:

@@ -110,34 +110,31 @@ class Tombstone:
 
 
 class StoreState(StrEnum):
-    """What a host finds when it looks into a store of its own manifest."""
+    """What a host finds where its manifest says that something of ours is."""
 
     INTACT = "intact"
-    """What was written last is there, with its owner and mode."""
+    """What was written last."""
     CHANGED = "changed"
-    """Something else is there."""
-    PERMISSIONS = "permissions"
-    """What was written last is there; its owner or mode is another, as ``HostSurvey.problems`` tells."""
     MISSING = "missing"
     UNREADABLE = "unreadable"
     """It cannot be opened: another password, a damaged file, a tool that is gone."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, order=True)
 class HeldStore:
-    """One store of a host's manifest, as it really is.
+    """One file of a host's manifest, or one entry of a keystore or database, as it really is.
 
     Attributes:
-        kind: as the manifest calls it.
-        place: its first place (``policy.stores.places``).
-        key: of the certificate of the credential in it, its first; None: none, or not to be told.
-        certificates: the SHA-256 (hex) of the DER of those in it that are ours, in order.
+        kind: as the manifest calls its store.
+        place: the path; for an entry ``PATH NAME``.
+        keys: of the private key and of the certificate of a credential in it, sorted.
+        certificates: the SHA-256 (hex) of the DER of every certificate in it, sorted.
     """
 
     kind: str
     place: str
     state: StoreState
-    key: SpkiDigest | None = None
+    keys: tuple[SpkiDigest, ...] = ()
     certificates: tuple[str, ...] = ()
 
 
@@ -146,17 +143,14 @@ class HeldStores:
     """What a host has put elsewhere, in one of its two roles.
 
     Attributes:
-        manifest: the digest of the one in place.
-        credential: the id of the one that the server's stores were filled with last; None: an agent's.
-        partly: whether a visit broke off while it filled them.
-        stores: in the manifest's order.
+        digest: of the manifest in place; empty: a visit broke off while it was carried out.
+        credential: the id of the one that a server's stores were filled with last; None: an agent's.
+        places: sorted.
     """
 
-    role: Literal["server", "agent"]
-    manifest: str
+    digest: str
     credential: str | None
-    partly: bool
-    stores: tuple[HeldStore, ...]
+    places: tuple[HeldStore, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -187,7 +181,7 @@ class HostSurvey:
         head: the digest that belongs to ``fence``; empty: the host remembers none.
         ended: the keys that have ended, as far as the host has seen, sorted.
         hook_due: whether a hook has yet to run well since ``current``, or its certificate, was replaced.
-        stores: what has been put elsewhere; nothing for a role without a manifest.
+        server_stores, agent_stores: what it has put elsewhere as one; None: nothing.
     """
 
     user: str
@@ -200,4 +194,5 @@ class HostSurvey:
     head: str = ""
     ended: tuple[Tombstone, ...] = ()
     hook_due: bool = False
-    stores: tuple[HeldStores, ...] = ()
+    server_stores: HeldStores | None = None
+    agent_stores: HeldStores | None = None

@@ -95,11 +95,16 @@ class Activated:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reverted:
-    """The earlier credential is in use again; the signature (hex) was made through ``current``."""
+    """The earlier credential is in use again; the signature (hex) was made through ``current``.
+
+    Attributes:
+        stores: as ``Activated.stores``.
+    """
 
     credential: CredentialId
     signature: str
     changed: bool
+    stores: str = ""
     kind: Literal["revert"] = "revert"
 
 

@@ -188,12 +188,17 @@ class Activate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Revert:
-    """Switch back to an earlier credential that is still beside the one in use (never a disarmed one)."""
+    """Switch back to an earlier credential that is still beside the one in use (never a disarmed one).
+
+    Attributes:
+        stores: as ``Activate.stores``.
+    """
 
     credential: CredentialId
     challenge: Challenge
     algorithm: Algorithm
     hook: Hook | None = None
+    stores: str = ""
     kind: Literal["revert"] = "revert"
 
 

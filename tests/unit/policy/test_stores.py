@@ -34,7 +34,7 @@ EVERY_KIND: tuple[Store, ...] = (
         keystore="/etc/app/k", password_file="/etc/app/k.pass", alias="a", holds=Holds.ANCHORS, access=PLAIN
     ),
     System(name="keyrelay-fleet", adopt=True),
-    PemAnchors(file="/etc/app/ca.pem", access=Access(mode="644")),
+    PemAnchors(anchors="/etc/app/ca.pem", access=Access(mode="644")),
     Rendered(file="/etc/app/app.conf", access=Access(mode="644")),
 )
 
@@ -45,10 +45,11 @@ def manifest(*stores: Store) -> str:
 
 def test_a_manifest_has_a_line_for_each_store_and_what_is_to_be_in_it() -> None:
     assert manifest(*EVERY_KIND) == (
+        "keyrelay stores 1\n"
         "store java anchors keystore=/etc/app/k password_file=/etc/app/k.pass alias=a mode=600 lines=7\n"
         f"{ONE}{TWO}"
         "store nss credential database=/etc/pki/app name=keyrelay\n"
-        f"store pem anchors file=/etc/app/ca.pem mode=644 lines=7\n{ONE}{TWO}"
+        f"store pem anchors anchors=/etc/app/ca.pem mode=644 lines=7\n{ONE}{TWO}"
         "store pem credential key=/etc/app/tls.key certificate=/etc/app/tls.crt "
         "owner=app group=web mode=640 adopt=yes\n"
         "store pkcs12 credential file=/etc/app/s.p12 password_file=/etc/app/p12.pass alias=keyrelay "
@@ -86,9 +87,9 @@ def test_a_store_is_named_by_the_first_thing_that_it_may_write_to() -> None:
     assert [places(store)[0] for store in EVERY_KIND] == [
         "/etc/app/tls.key",
         "/etc/app/s.p12",
-        "/etc/pki/app:keyrelay",
-        "/etc/app/k:a",
-        "system:keyrelay-fleet",
+        "/etc/pki/app keyrelay",
+        "/etc/app/k a",
+        "system keyrelay-fleet",
         "/etc/app/ca.pem",
         "/etc/app/app.conf",
     ]
