@@ -97,6 +97,12 @@ class Forge:
         """The one that may vouch for the server."""
         return self.certificate("issuer")
 
+    def limited_issuer(self, domain: str) -> Certificate:
+        """Another certificate of the issuer's key and name, by which it may certify hosts of one domain."""
+        says = {**_CA, "nameConstraints": f"permitted;DNS:{domain}"}
+        self._certify(domain, by="root", extensions=says, subject="/CN=issuer", key="issuer", end=900)
+        return self.certificate(domain)
+
     @cached_property
     def forgeries(self) -> tuple[Forgery, ...]:
         """Everything that is to be judged; all certificates are of the server's key."""

@@ -1,18 +1,12 @@
-"""Certificates (RFC 5280): what they say, whom they belong to, and whether a chain holds.
+"""Certificates (RFC 5280): what they say, and whose they are; ``keys/path.py`` tells whether they hold."""
 
-``cryptography.x509.verification`` follows the web's profile, which has no Ed25519 and no underscore in a
-name; keyrelay's chains have both. ``verify_chain`` checks the parts of RFC 5280 section 6.1 that a chain of
-keyrelay's own shape has (no policies, no name constraints) and refuses critical extensions it does not know.
-"""
-
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import lru_cache
 from typing import Self, TypeVar
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
 
@@ -29,8 +23,6 @@ UNREADABLE = (
     x509.UnsupportedGeneralNameType,
 )
 """What ``cryptography`` raises for a certificate or a request that is damaged or unknown to it."""
-
-_UNDERSTOOD = (x509.BasicConstraints, x509.KeyUsage, x509.ExtendedKeyUsage, x509.SubjectAlternativeName)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,90 +118,10 @@ def belongs_to(certificate: Certificate, public_key: PublicKey) -> bool:
     return certificate.public_key == public_key
 
 
-def verify_chain(
-    leaf: Certificate, intermediates: Sequence[Certificate], root: Certificate, *, at: datetime, name: str
-) -> None:
-    """Checks that ``leaf`` is a server's certificate for ``name``, under ``root``, at that moment.
-
-    Args:
-        leaf: the server's certificate.
-        intermediates: from the leaf's issuer upwards, without the root.
-        root: trusted by itself; its dates and its right to certify are checked all the same.
-        at: aware.
-        name: compared exactly, without regard to case; wildcards are not known.
-
-    Raises:
-        KeyMaterialError: the chain does not hold, a certificate has expired or is not yet valid, or the leaf
-            is for other names; each in its own words, checked in this order.
-    """
-    check_links((leaf, *intermediates), (*intermediates, root))
-    for certificate in (leaf, *intermediates, root):
-        _check_dates(certificate, at)
-    _check_leaf(leaf, name)
-
-
-def check_links(certified: Iterable[Certificate], certifiers: Iterable[Certificate]) -> None:
-    """Checks that each certificate is signed by the one that stands at its place among ``certifiers``.
-
-    Args:
-        certified: from the leaf upwards.
-        certifiers: the issuer of each, which may certify so far above the leaf.
-
-    Raises:
-        KeyMaterialError: one is not, may not certify, or has a critical extension that is not understood.
-    """
-    for depth, (below, above) in enumerate(zip(certified, certifiers, strict=True)):
-        for one in (below, above):
-            unknown = [
-                extension.oid.dotted_string
-                for extension in one.opened.extensions
-                if extension.critical and not isinstance(extension.value, _UNDERSTOOD)
-            ]
-            if unknown:
-                raise _broken(one, f"has a critical extension that is not understood, {unknown[0]}")
-        constraints = extension(above, x509.BasicConstraints)
-        usage = extension(above, x509.KeyUsage)
-        if constraints is None or not constraints.ca or usage is None or not usage.key_cert_sign:
-            raise _broken(above, "may not certify others")
-        if constraints.path_length is not None and depth > constraints.path_length:
-            raise _broken(above, f"allows {constraints.path_length} issuers below it, found {depth}")
-        try:
-            below.opened.verify_directly_issued_by(above.opened)
-        except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm) as error:
-            raise _broken(below, f"was not issued by {above.subject!r}") from error
-
-
-def _check_dates(certificate: Certificate, at: datetime) -> None:
-    if at < certificate.not_before:
-        raise KeyMaterialError(
-            f"the certificate of {certificate.subject!r} is not yet valid: it begins"
-            f" {certificate.not_before.isoformat()}, and it is {at.astimezone(UTC).isoformat()}",
-            hint="compare the clocks of this machine and of the one that issued it",
-        )
-    if at > certificate.not_after:
-        raise KeyMaterialError(
-            f"the certificate of {certificate.subject!r} has expired: it ended"
-            f" {certificate.not_after.isoformat()}, and it is {at.astimezone(UTC).isoformat()}"
-        )
-
-
-def _check_leaf(leaf: Certificate, name: str) -> None:
-    usage = extension(leaf, x509.KeyUsage)
-    if leaf.is_ca or usage is None or not usage.digital_signature:
-        raise _broken(leaf, "is not one of a server that signs messages")
-    if name.lower() not in {known.lower() for known in leaf.names}:
-        found = ", ".join(leaf.names) or "no name"
-        raise KeyMaterialError(f"the certificate is for {found}; expected {name}")
-
-
-def _broken(certificate: Certificate, what: str) -> KeyMaterialError:
-    return KeyMaterialError(f"the chain does not hold: the certificate of {certificate.subject!r} {what}")
-
-
-def extension(certificate: Certificate, kind: type[_Extension]) -> _Extension | None:
+def extension(certificate: x509.Certificate, kind: type[_Extension]) -> _Extension | None:
     """What a certificate says of one kind; None: nothing."""
     try:
-        return certificate.opened.extensions.get_extension_for_class(kind).value
+        return certificate.extensions.get_extension_for_class(kind).value
     except x509.ExtensionNotFound:
         return None
 

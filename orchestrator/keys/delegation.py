@@ -18,8 +18,10 @@ from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from orchestrator.errors import KeyMaterialError
-from orchestrator.keys.certificate import Certificate, check_links, extension
+from orchestrator.keys.certificate import Certificate, extension
+from orchestrator.keys.formats.foreign import ForeignCertificate
 from orchestrator.keys.material import PublicKey, SpkiDigest
+from orchestrator.keys.path import check_path
 
 _SECOND = timedelta(seconds=1)
 
@@ -129,7 +131,7 @@ def fault_of(
 
 def _is_issued(certificate: Certificate, issuer: Certificate, at: datetime) -> bool:
     try:
-        check_links((certificate,), (issuer,))
+        check_path([ForeignCertificate.of(one.opened) for one in (certificate, issuer)])
     except KeyMaterialError:
         return False
     return at >= certificate.not_before and issuer.not_before <= at <= issuer.not_after
@@ -137,10 +139,10 @@ def _is_issued(certificate: Certificate, issuer: Certificate, at: datetime) -> b
 
 def _is_for(certificate: Certificate, server: str) -> bool:
     """Whether it is a certificate of this server and no other, to sign with and not to certify."""
-    constraints = extension(certificate, x509.BasicConstraints)
-    usage = extension(certificate, x509.KeyUsage)
-    extended = extension(certificate, x509.ExtendedKeyUsage)
-    alternative = extension(certificate, x509.SubjectAlternativeName)
+    constraints = extension(certificate.opened, x509.BasicConstraints)
+    usage = extension(certificate.opened, x509.KeyUsage)
+    extended = extension(certificate.opened, x509.ExtendedKeyUsage)
+    alternative = extension(certificate.opened, x509.SubjectAlternativeName)
     return (
         constraints is not None
         and not constraints.ca

@@ -8,7 +8,6 @@ before a byte of it leaves (S3), and counts as held until a person says that it 
 from dataclasses import dataclass, replace
 
 from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding
 
 from orchestrator.errors import RefusedError, UsageError
 from orchestrator.inventory.model import HostName
@@ -281,9 +280,7 @@ def _prepared(
 
 
 def _certified(new: NewCredential, server: HostName, chain: Chain) -> Certified:
-    leaf, *above = (
-        one.opened.public_bytes(Encoding.PEM).decode("ascii") for one in (chain.leaf, *chain.without_root)
-    )
+    leaf, *above = (one.pem for one in (chain.leaf, *chain.without_root))
     return Certified(
         credential=new.id, server=server, certificate_pem=leaf, chain_pem="".join(above), issuer=FOREIGN
     )

@@ -15,8 +15,9 @@ from datetime import UTC, datetime
 
 from orchestrator.errors import KeyMaterialError
 from orchestrator.inventory.model import HostName
-from orchestrator.keys.certificate import Certificate, parse_certificate, parse_chain, verify_chain
+from orchestrator.keys.certificate import Certificate, parse_certificate, parse_chain
 from orchestrator.keys.material import PublicKey, Random, SpkiDigest
+from orchestrator.keys.path import verify_chain
 from orchestrator.policy.desired import Desired, KeySpec, Origin, PlaybookName, ScopeName
 from orchestrator.rotation.home_events import FoundCredential, HostsMet
 from orchestrator.rotation.lifecycle import KeyState

@@ -120,6 +120,15 @@ def test_names_and_issuers_that_the_bundle_does_not_know_are_refused(machine: Ma
     ) == (Verdict.UNTRUSTED, Verdict.UNTRUSTED, Verdict.VALID, Verdict.UNTRUSTED)
 
 
+def test_an_issuer_vouches_for_no_name_that_it_may_not_certify(machine: Machine, forge: Forge) -> None:
+    told = {}
+    for sequence, domain in enumerate(("example", "elsewhere.test"), 1):
+        issuer = forge.limited_issuer(domain)
+        machine.report(Trust(bundle=bundle(issuer, sequence)))
+        told[domain] = verdicts(machine, claim(forge.pair(), forge.real, issuer))
+    assert told == {"example": (Verdict.VALID,), "elsewhere.test": (Verdict.UNCERTIFIED,)}
+
+
 def test_a_denied_key_is_refused_however_good_its_certificate(machine: Machine, forge: Forge) -> None:
     real = forge.real
     pair, thief = forge.pair(), forge.pair("thief")

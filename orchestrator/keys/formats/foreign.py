@@ -231,6 +231,11 @@ class ForeignCertificate:
         return self.subject if len(self.subject) <= _NAME_LENGTH else f"{self.subject[:_NAME_LENGTH]}…"
 
     @property
+    def pem(self) -> str:
+        """One ``CERTIFICATE`` block, with the newline at the end."""
+        return self.opened.public_bytes(Encoding.PEM).decode("ascii")
+
+    @property
     def self_issued(self) -> bool:
         """Whether subject and issuer are one (RFC 5280 section 6.1)."""
         return self.opened.subject == self.opened.issuer

@@ -7,8 +7,9 @@ import pytest
 from orchestrator.errors import IssuerError, KeyMaterialError
 from orchestrator.issuers.embedded import EmbeddedIssuer
 from orchestrator.keys.authority import Authority, make_issuer, make_request, make_root
-from orchestrator.keys.certificate import parse_certificate, parse_chain, verify_chain
+from orchestrator.keys.certificate import parse_certificate, parse_chain
 from orchestrator.keys.material import Algorithm, KeyPair, generate
+from orchestrator.keys.path import verify_chain
 from orchestrator.ports import CertificateOrder, Issuer
 from tests.authorities import new_signer
 

@@ -15,8 +15,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from orchestrator.errors import IssuerError, VaultError
 from orchestrator.issuers.token import TokenKeys, find_token, open_token
 from orchestrator.keys.authority import Authority, certify, make_issuer, make_request, make_root
-from orchestrator.keys.certificate import verify_chain
 from orchestrator.keys.material import Algorithm, generate
+from orchestrator.keys.path import verify_chain
 from orchestrator.keys.revocation import make_crl
 from orchestrator.keys.secret import Secret
 from orchestrator.keys.token import Token, TokenSigner

@@ -23,8 +23,9 @@ from orchestrator.keys.authority import (
     make_request,
     make_root,
 )
-from orchestrator.keys.certificate import Certificate, verify_chain
+from orchestrator.keys.certificate import Certificate
 from orchestrator.keys.material import Algorithm, KeyPair, Random, generate
+from orchestrator.keys.path import verify_chain
 from tests.authorities import new_signer
 
 OpenSSL = Callable[..., subprocess.CompletedProcess[bytes]]

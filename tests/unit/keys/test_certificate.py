@@ -16,9 +16,9 @@ from orchestrator.keys.certificate import (
     belongs_to,
     parse_certificate,
     parse_chain,
-    verify_chain,
 )
 from orchestrator.keys.material import Algorithm, KeyPair, Random, generate, open_signer
+from orchestrator.keys.path import verify_chain
 from tests.authorities import new_signer
 
 DAY = timedelta(days=1)
@@ -121,8 +121,8 @@ def test_a_chain_of_another_fleet_or_in_another_order_does_not_hold(
         ([strange.certificate], strange_root.certificate, "'CN=web-01' was not issued by"),
         ([], root.certificate, "'CN=web-01' was not issued by"),
         ([root.certificate], issuer.certificate, "the chain does not hold"),
-        ([issuer.certificate, leaf], root.certificate, "may not certify others"),
-        ([issuer.certificate, root.certificate], root.certificate, "allows 1 issuers below it, found 2"),
+        ([issuer.certificate, leaf], root.certificate, "stands in it twice"),
+        ([issuer.certificate, root.certificate], root.certificate, "stands in it twice"),
     ):
         with pytest.raises(KeyMaterialError, match=words) as raised:
             verify_chain(leaf, intermediates, top, at=now, name="web-01")
@@ -140,7 +140,7 @@ def test_a_server_cannot_certify(
 
 
 def test_an_authority_is_no_server(issuer: Authority, root: Authority, now: datetime) -> None:
-    with pytest.raises(KeyMaterialError, match="is not one of a server"):
+    with pytest.raises(KeyMaterialError, match="could certify others; expected one of a server"):
         verify_chain(issuer.certificate, [], root.certificate, at=now, name="web-01")
 
 
@@ -148,7 +148,7 @@ def test_an_issuer_below_the_issuer_is_refused_by_its_path_length(
     issuer: Authority, root: Authority, pair: KeyPair, now: datetime, random: Random
 ) -> None:
     below = make_issuer(
-        issuer, new_signer(random), fleet="orchard", now=now, lifetime=90 * DAY, random=random
+        issuer, new_signer(random), fleet="elsewhere", now=now, lifetime=90 * DAY, random=random
     )
     leaf = leaf_of(below, pair, now, random, "web-01")
     with pytest.raises(KeyMaterialError, match="allows 0 issuers below it, found 1"):
@@ -199,14 +199,6 @@ def test_a_critical_extension_that_is_not_understood_is_refused(leaf: Certificat
     unknown = x509.UnrecognizedExtension(x509.ObjectIdentifier("1.3.6.1.4.1.55555.1"), b"\x05\x00")
     root = parse_certificate(self_signed(ec.generate_private_key(ec.SECP256R1()), unknown))
     with pytest.raises(KeyMaterialError, match=r"critical extension that is not understood, 1\.3\.6"):
-        verify_chain(leaf, [], root, at=now, name="web-01")
-
-
-def test_a_root_without_key_usage_may_not_certify(leaf: Certificate, now: datetime) -> None:
-    root = parse_certificate(self_signed(ec.generate_private_key(ec.SECP256R1())))
-    assert root.is_ca
-    assert root.names == ()
-    with pytest.raises(KeyMaterialError, match="may not certify others"):
         verify_chain(leaf, [], root, at=now, name="web-01")
 
 

@@ -51,6 +51,22 @@ def test_an_issuer_that_has_ended_vouches_for_nobody(forge: Forge) -> None:
     assert judged(forge, forge.real, grace=timedelta(days=10_000), at=late) is Verdict.UNCERTIFIED
 
 
+def test_an_issuer_vouches_for_no_name_that_it_may_not_certify(forge: Forge) -> None:
+    certificate = parse_certificate(forge.real)
+    faults = {
+        domain: fault_of(
+            certificate,
+            server=SERVER,
+            issuer=forge.limited_issuer(domain),
+            grace=GRACE,
+            denied=(),
+            at=NOON,
+        )
+        for domain in ("example", "elsewhere.test")
+    }
+    assert faults == {"example": None, "elsewhere.test": Fault.UNCERTIFIED}
+
+
 def test_a_denied_key_is_refused_whatever_else_is_right_or_wrong(forge: Forge) -> None:
     for one in forge.forgeries:
         certificate = parse_certificate(one.certificate_pem)

@@ -6,7 +6,8 @@ import pytest
 
 from orchestrator.errors import IssuerError
 from orchestrator.keys.authority import ROOT_KEY
-from orchestrator.keys.certificate import parse_certificate, parse_chain, verify_chain
+from orchestrator.keys.certificate import parse_certificate, parse_chain
+from orchestrator.keys.path import verify_chain
 from orchestrator.keys.revocation import is_issued_by
 from orchestrator.operations.authority import renew_issuer, renew_root
 from orchestrator.operations.due import due

@@ -11,9 +11,11 @@ from orchestrator.errors import KeyMaterialError
 from orchestrator.inventory.model import Endpoint, HostName
 from orchestrator.keys.authority import Authority, certify, make_issuer, make_request, make_root
 from orchestrator.keys.bundle import Position, TrustBundle, TrustedKey, Use
-from orchestrator.keys.certificate import Certificate, check_links, parse_chain
+from orchestrator.keys.certificate import Certificate, parse_chain
 from orchestrator.keys.delegation import Delegation, Denied
+from orchestrator.keys.formats.foreign import ForeignCertificate
 from orchestrator.keys.material import Algorithm, generate
+from orchestrator.keys.path import check_path
 from orchestrator.keys.secret import Secret
 from orchestrator.remote.wire import BOOTSTRAP, encode, time_needed
 from orchestrator.rotation.visits import (
@@ -222,7 +224,7 @@ def test_a_claim_that_is_vouched_for_has_a_decoy_of_its_own_with_a_broken_certif
     assert broken != certificate
     assert broken.public_key == certificate.public_key
     with pytest.raises(KeyMaterialError, match="was not issued by"):
-        check_links((broken,), (issuer,))
+        check_path([ForeignCertificate.of(one.opened) for one in (broken, issuer)])
 
 
 def test_a_bundle_that_delegates_goes_with_its_issuers_and_denied_keys() -> None:
