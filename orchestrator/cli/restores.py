@@ -26,7 +26,7 @@ from orchestrator.records.backup import kept_keys, unpack
 from orchestrator.records.database import Database
 from orchestrator.records.home import Home
 from orchestrator.records.ledger import SqlLedger
-from orchestrator.rotation.adopting import ended_in
+from orchestrator.rotation.endings import ended_in
 from orchestrator.rotation.recorded import Recorded
 from orchestrator.rotation.sight import Ending
 from orchestrator.rotation.visits import CredentialId

@@ -13,7 +13,6 @@ from orchestrator.operations.asking import Answers, news, survey, taken_in
 from orchestrator.operations.lease import require_free, take
 from orchestrator.policy.desired import Desired, PlaybookName
 from orchestrator.ports import Clock, Entropy, Fleet, Ledger, Ports, ProgressSink
-from orchestrator.rotation.adopting import meet
 from orchestrator.rotation.chronology import (
     is_confirmed,
     is_contradicted,
@@ -22,6 +21,7 @@ from orchestrator.rotation.chronology import (
 )
 from orchestrator.rotation.events import EndpointsChanged, Event
 from orchestrator.rotation.home_events import ClockSetRight, ControllerStopped
+from orchestrator.rotation.meeting import meet
 from orchestrator.rotation.plan import Plan, make_plan
 from orchestrator.rotation.recognition import STOPPED, reason_to_stop, refuse_moved_hosts
 from orchestrator.rotation.recorded import Recorded

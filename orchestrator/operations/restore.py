@@ -13,8 +13,8 @@ from orchestrator.inventory.model import Endpoint, HostName
 from orchestrator.keys.material import Random, SpkiDigest
 from orchestrator.operations.asking import Answers, survey
 from orchestrator.ports import Ports
-from orchestrator.rotation.adopting import meet
 from orchestrator.rotation.home_events import HomeRestored, HostsMet
+from orchestrator.rotation.meeting import meet
 from orchestrator.rotation.recorded import Recorded
 from orchestrator.rotation.restoring import Stranded, open_generation, stranded, superseded, without
 from orchestrator.rotation.sight import Ending, Sight

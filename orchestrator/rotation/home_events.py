@@ -239,7 +239,7 @@ class FoundCredential:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HostsMet:
-    """What a restored ledger takes over from hosts (``adopting.py``); their surveys follow.
+    """What a restored ledger takes over from hosts (``meeting.py``); their surveys follow.
 
     Attributes:
         found: credentials that it did not know, or whose keys it had not seen made.

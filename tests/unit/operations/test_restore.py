@@ -11,7 +11,7 @@ from orchestrator.errors import RefusedError
 from orchestrator.operations.compromise import end_key
 from orchestrator.operations.restore import Effects, Request, restore
 from orchestrator.policy.desired import Desired, Origin, Policy
-from orchestrator.rotation.adopting import ended_in
+from orchestrator.rotation.endings import ended_in
 from orchestrator.rotation.reports import Outcome
 from orchestrator.rotation.visits import Survey, Visit
 from tests.endings import assert_settled
