@@ -1,12 +1,14 @@
 """The lock that a visit takes on a host, and that nothing is removed there but what visits left."""
 
 import os
+import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from select import select
 
 import pytest
 
@@ -27,6 +29,9 @@ from tests.integration.program import (
     programs,
     stage,
 )
+
+ENDING_S = 30
+"""How long a process that was killed may take to be gone."""
 
 
 @pytest.fixture(scope="module", params=SHELLS)
@@ -227,7 +232,7 @@ def born(pid: int) -> int:
 @pytest.fixture
 def process() -> Iterator[subprocess.Popen[bytes]]:
     """Some process that lives."""
-    with subprocess.Popen(["sleep", "600"]) as process:
+    with subprocess.Popen(["sleep", "600"], start_new_session=True) as process:
         yield process
         process.kill()
 
@@ -257,7 +262,9 @@ def test_a_visit_whose_process_lives_keeps_its_lock(
     owner = held_by(f"{whereabouts()} {process.pid} {born(process.pid)}")
     (settled.base / "lock" / "owner").write_text(owner)
 
-    assert refusal(settled.run(stage(TWO, P256))).startswith(f"visit {'a' * 32} holds the lock until ")
+    assert refusal(settled.run(stage(TWO, P256))).startswith(
+        f"process {process.pid} of visit {'a' * 32} holds the lock until "
+    )
 
 
 DEAD = {
@@ -305,4 +312,65 @@ def test_a_lock_whose_owner_is_not_proved_dead_lasts_until_its_end(
     (settled.base / "lock").mkdir(mode=0o700)
     (settled.base / "lock" / "owner").write_text(held_by(told(process.pid)))
 
-    assert refusal(settled.run(stage(TWO, P256))).startswith(f"visit {'a' * 32} holds the lock until ")
+    assert f" of visit {'a' * 32} holds the lock until " in refusal(settled.run(stage(TWO, P256)))
+
+
+def test_what_a_killed_visit_still_ran_is_ended_before_the_next_one_does_anything(
+    settled: Machine, tmp_path: Path
+) -> None:
+    here, reached = settled.base / "lock" / "owner", tmp_path / "reached"
+    outlives_its_visit = (
+        f"sleep 600 & read -r _ _ _ _ pid _ <{here}; echo $$ $! >{reached}; kill -9 $pid; wait; sleep 600"
+    )
+    order = Activate(
+        credential=TWO, challenge=challenge(), algorithm=Algorithm.ECDSA_P256, hook=hook(outlives_its_visit)
+    )
+    assert settled.run(order).kind == "failed"
+    left = [os.pidfd_open(int(pid)) for pid in reached.read_text(encoding="ascii").split()]
+    assert not select(left, [], [], 0)[0]
+
+    assert settled.run(stage(TWO, P256)).kind == "unchanged"
+    for one in left:
+        assert select([one], [], [], ENDING_S)[0]
+        os.close(one)
+
+
+def noted(base: Path, process: str) -> Path:
+    """The lock of a visit that is over, which noted that it ran this process."""
+    lock = base / "lock"
+    (lock / ("a" * 32)).mkdir(parents=True)
+    (lock / "owner").write_text(f"{'a' * 32} 1000000000\n")
+    (lock / ("a" * 32) / "command").write_text(f"{process}\n")
+    return lock
+
+
+STRANGERS = {
+    "another one by now": lambda pid: f"{whereabouts()} {pid} {born(pid) - 1}",
+    "one of before the machine was started": lambda pid: (
+        f"{'0' * 8}-0000-4000-8000-{'0' * 12} {whereabouts().split()[1]} {pid} {born(pid)}"
+    ),
+    "one in another view of the processes": lambda pid: f"{whereabouts().split()[0]} 1 {pid} {born(pid)}",
+    "of an unknown beginning": lambda pid: f"{whereabouts()} {pid} -",
+    "every process": lambda pid: f"{whereabouts()} -1 {born(pid)}",
+    "cut off": lambda pid: f"{whereabouts()} {pid}",
+}
+
+
+@pytest.mark.parametrize("told", STRANGERS.values(), ids=STRANGERS.keys())
+def test_a_process_that_is_not_the_one_a_dead_visit_ran_is_left_alone(
+    settled: Machine, process: subprocess.Popen[bytes], told: Callable[[int], str]
+) -> None:
+    lock = noted(settled.base, told(process.pid))
+
+    assert settled.run(stage(TWO, P256)).kind == "unchanged"
+    assert process.poll() is None
+    assert not lock.exists()
+
+
+def test_the_very_process_that_a_dead_visit_ran_is_ended(
+    settled: Machine, process: subprocess.Popen[bytes]
+) -> None:
+    noted(settled.base, f"{whereabouts()} {process.pid} {born(process.pid)}")
+
+    assert settled.run(stage(TWO, P256)).kind == "unchanged"
+    assert process.wait(ENDING_S) == -signal.SIGKILL

@@ -6,6 +6,7 @@ run_hook() {
   session=''
   command -v setsid >/dev/null && session=setsid
   (
+    enroll
     cd / && umask 022 && PATH=${PATH-}:/usr/local/sbin:/usr/sbin:/sbin && exec $session timeout -k 5 "$limit" \
       sh -c 'sh "$1"; printf "%s\n" "$?" >"$2"' hook "$work/hook" "$work/status"
   ) >"$work/output" 2>&1 3<&- 4>&- &

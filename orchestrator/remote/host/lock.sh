@@ -56,6 +56,36 @@ is_dead() {
   [ "$born" ] && [ "$born" != "$4" ]
 }
 
+# is_alive BOOT SPACE PID BORN: whether that very process lives for sure.
+is_alive() {
+  [ $# -eq 4 ] && is_number "$3" && [ "$3" -gt 1 ] && is_number "$4" && [ "$4" -gt 0 ] || return 1
+  whereabouts
+  [ "$boot $space" = "$1 $2" ] || return 1
+  born "$3"
+  [ "$born" = "$4" ]
+}
+
+# enroll: notes the process that calls it, a command of the playbook in a moment, for the next visit: should this one
+# be killed, nobody else would end it.
+enroll() {
+  { read -r self _ </proc/self/stat; } 2>/dev/null || return 0
+  born "$self"
+  whereabouts
+  put "$work/command" "$whereabouts $self ${born:--}"
+}
+
+# end_command FILE: ends the process noted there, and its group.
+end_command() {
+  noted=''
+  { read -r noted <"$1"; } 2>/dev/null
+  set -f
+  set -- $noted
+  set +f
+  is_alive "$@" || return 0
+  kill -s KILL -- "-$3" 2>/dev/null || kill -s KILL "$3" 2>/dev/null || ! is_alive "$@" ||
+    stop "process $3 of a visit that is over still runs, and cannot be ended"
+}
+
 # is_lock: whether lock holds what a visit puts there and nothing else; sets $owner, $until and $process. They
 # are empty where the owner was cut off, or is about to write its name.
 is_lock() {
@@ -88,7 +118,10 @@ take_over() {
   fi
   # An end that no lease reaches is of a clock that was wrong, or of nobody: it would never come.
   if [ "$now" -lt "$until" ] && [ "$until" -le $((now + longest)) ] && ! is_dead $process; then
-    stop "visit ${owner:-unknown} holds the lock until $(date -u -d "@$until" +%Y-%m-%dT%H:%M:%SZ)"
+    holder="visit ${owner:-unknown}"
+    set -- $process
+    [ $# -lt 3 ] || holder="process $3 of $holder"
+    stop "$holder holds the lock until $(date -u -d "@$until" +%Y-%m-%dT%H:%M:%SZ)"
   fi
   dead=lock.dead.$marker
   why=$(mv -T lock "$dead" 2>&1) || stop 'another visit has just taken the lock'
@@ -102,6 +135,9 @@ take_over() {
   held=1
   for dead in lock.dead.*; do
     is_hex "${dead#lock.dead.}" 32 && is_folder "$dead" || continue
+    for command in "$dead"/*/command; do
+      if [ -f "$command" ]; then end_command "$command"; fi
+    done
     for key in "$dead"/*/*/key.pem; do
       if [ -f "$key" ]; then wipe "$key"; fi
     done
