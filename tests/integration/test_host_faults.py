@@ -16,7 +16,8 @@ from orchestrator.keys.material import Algorithm
 from orchestrator.lab.processes import wait_until
 from orchestrator.remote.wire import encode
 from orchestrator.rotation.reports import Activated, Changed, Failed, Refused, Signed, Surveyed
-from orchestrator.rotation.visits import Activate, Generate, Order, Sign, Survey, Trust, Visit
+from orchestrator.rotation.visits import Activate, Check, Generate, Order, Sign, Survey, Trust, Visit
+from tests.faults.disks import mounted
 from tests.integration.program import (
     ED25519,
     ONE,
@@ -110,6 +111,37 @@ def test_a_full_disk_is_named_and_leaves_no_trace(
     assert after == before
     assert signed.kind == "unchanged"
     assert later.kind == "changed"
+
+
+QUESTIONS: dict[str, Order] = {
+    "survey": Survey(),
+    "sign": Sign(challenge=challenge()),
+    "check": Check(claims=(claim(ED25519), claim(P256))),
+}
+
+
+@as_root
+@pytest.mark.parametrize("order", QUESTIONS.values(), ids=QUESTIONS.keys())
+@pytest.mark.parametrize("limit", ["blocks", "inodes"])
+def test_a_visit_without_room_for_temporary_files_says_so_whatever_it_could_not_write(
+    path: Path, tmp_path: Path, order: Order, limit: str
+) -> None:
+    reasons = []
+    with mounted(tmp_path / "disk") as disk:
+        machine = settled(Machine(base=tmp_path / "base", path=path))
+        machine.environment = {"TMPDIR": str(disk.folder)}
+        for left in range(12):
+            (disk.leave_blocks if limit == "blocks" else disk.leave_inodes)(left)
+            outcome = machine.run(order)
+            disk.heal()
+            if outcome.kind == "unchanged":
+                break
+            assert isinstance(outcome, Refused)
+            reasons.append(outcome.reason)
+    assert outcome.kind == "unchanged"
+    assert reasons
+    assert [reason for reason in reasons if not reason.endswith("No space left on device")] == []
+    assert [reason for reason in reasons if str(tmp_path / "base") in reason] == []
 
 
 @as_root

@@ -93,15 +93,20 @@ lower() { [ "$1" -lt "$3" ] || { [ "$1" -eq "$3" ] && [ "$2" -lt "$4" ]; }; }
 
 is_folder() { [ -d "$1" ] && [ ! -L "$1" ]; }
 
-# put FILE TEXT: writes a line or several; on failure $why tells the system's reason.
-put() {
-  { printf '%s\n' "$2" >"$1"; } 2>/dev/null && return
+# print_to FILE FORMAT TEXT: on failure $why tells the system's reason.
+print_to() {
+  { printf "$2" "$3" >"$1"; } 2>/dev/null && return
   why=$(dd if=/dev/zero of="$1" bs=65536 count=1 2>&1) && why='it could not be written at first'
   return 1
 }
 
+# put FILE TEXT: writes a line or several.
+put() { print_to "$1" '%s\n' "$2"; }
+
+# A visit that only reads writes among the temporary files.
 cannot_write() {
   cause
+  if [ "$scratch" ]; then stop "cannot write in ${scratch%/*}: $cause"; fi
   stop "cannot write in $base: $cause"
 }
 
@@ -113,7 +118,7 @@ fetch() {
   is_number "$amount" || stop 'the visit is garbled'
   case $1 in
     0?)
-      { printf '' >"$2"; } 2>/dev/null || cannot_write
+      print_to "$2" %s '' || cannot_write
       ;;
     *b)
       why=$(dd bs="$amount" count=1 iflag=fullblock of="$2" <&3 2>&1) || cannot_write

@@ -26,8 +26,11 @@ main() {
   lease=$1 generation=$2 counter=$3 head=$4 remembered=$5
   if [ "$generation" = - ]; then
     enter
-    scratch=$(mktemp -d 2>/dev/null) || stop 'there is no folder for temporary files'
-    work=$scratch
+    why=$(mktemp -d 2>&1) || {
+      cause
+      stop "there is no folder for temporary files: $cause"
+    }
+    scratch=$why work=$why
   else
     is_number "$generation" && is_number "$counter" && is_head "$head" || stop 'the visit is garbled'
     [ "$lease" -le "$longest" ] || stop "a lock for ${lease}s is too long: at most ${longest}s"

@@ -58,7 +58,7 @@ fetch_claims() {
     is_hex "$key" 64 || stop 'the visit is garbled'
     # \0ooo for each byte, which printf turns into the byte without a program of its own.
     case $signature in *[!\\0-7]*) stop 'the visit is garbled' ;; esac
-    { printf %b "$signature" >"$work/signature$claim"; } 2>/dev/null || cannot_write
+    print_to "$work/signature$claim" %b "$signature" || cannot_write
     line voucher
     issuer=${voucher%% *}
     if [ "$voucher" != - ]; then

@@ -35,7 +35,7 @@ bury() {
     bury_from "$1" ended
   fi
   [ "$text" != "$there" ] || return 0
-  { printf '%s' "$text" >"$work/ended"; } 2>/dev/null || cannot_write
+  print_to "$work/ended" %s "$text" || cannot_write
   buried=1
 }
 

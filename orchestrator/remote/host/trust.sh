@@ -9,8 +9,9 @@ digest() {
     case $file in delegations | denied | */*) [ -e "$file" ] || continue ;; esac
     set -- "$@" "$file"
   done
-  sha256sum "$@" >"$work/manifest" 2>/dev/null || complete=''
+  manifest=$(sha256sum "$@" 2>/dev/null) || complete=''
   cd "$here" || exit 1
+  put "$work/manifest" "$manifest" || cannot_write
   digest=$(sha256sum "$work/manifest" 2>/dev/null) || return 1
   digest=${digest%% *}
   [ "$complete" ]
