@@ -1,6 +1,7 @@
 """A lab of real hosts, a founded fleet over it, and a process of its own that never stops looking."""
 
 import json
+import logging
 import os
 import signal
 import subprocess
@@ -14,6 +15,7 @@ from orchestrator.lab import Lab
 from tests.faults.crashing import Point
 from tests.faults.program import ROOT, Ended, Program
 
+LOG = logging.getLogger(__name__)
 SHARED, PER_SERVER = "shared.yml", "per-server.yml"
 _PLAYBOOK = """\
 - name: fleet
@@ -130,5 +132,6 @@ def watched(ground: Ground) -> Iterator[None]:
         process.wait(60)
     told = json.loads(report.read_text(encoding="ascii"))
     seen = Seen(looks=told["looks"], moments=told["moments"], examples=tuple(told["examples"]))
+    LOG.info("%s: %d looks, %d moments without trust", ground.folder.name, seen.looks, seen.moments)
     assert seen.looks > 0
     assert not seen.moments, f"{seen.moments} of {seen.looks} looks: {seen.examples}"

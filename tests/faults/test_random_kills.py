@@ -4,6 +4,7 @@
 runs are never the same: it is the sum that counts.
 """
 
+import logging
 import threading
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +13,7 @@ from tests.fakes import SeededEntropy
 from tests.faults.ground import PER_SERVER, SHARED, Ground
 from tests.faults.lanes import LONG, MakeLab, in_each, lanes
 
+LOG = logging.getLogger(__name__)
 KILLS = 2000 if LONG else 100
 LANES = 4
 MOST_IN_A_ROW = 5
@@ -67,6 +69,7 @@ def kill_at_random(ground: Ground, quota: Quota, busy_s: float, whole_s: float) 
                 quota.give_back()
             words = ()
         ground.converges(playbook)
+        LOG.info("%s converged, with %d kills left", ground.folder.name, max(0, quota.left))
 
 
 def test_killed_at_random_again_and_again_it_ends_what_it_began_and_no_agent_is_ever_without_its_server(
