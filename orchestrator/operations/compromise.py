@@ -9,6 +9,7 @@ from orchestrator.operations.handover import Result, hand_over
 from orchestrator.operations.lease import require_free
 from orchestrator.operations.planning import prepare_to_change, record
 from orchestrator.ports import Ports
+from orchestrator.rotation.belief import is_vouched_for
 from orchestrator.rotation.edges import broken_edges
 from orchestrator.rotation.events import How, KeyEnded
 from orchestrator.rotation.lifecycle import KeyState
@@ -86,8 +87,5 @@ def end_key(ports: Ports, key: str, *, lost: bool, reason: str, wait: timedelta)
 
 def _is_believed(recorded: Recorded, known: Credential, ports: Ports) -> bool:
     """Whether agents would accept a key that nobody here has any more, for its certificate alone."""
-    lines = recorded.vouched_lines(known)
     bundles = (bundle for agent in recorded.agents for bundle in recorded.bundles(agent))
-    return known.expires > ports.clock.now() and any(
-        bundle.believes(line, known.id) for bundle in bundles for line in lines
-    )
+    return is_vouched_for(recorded, known, bundles, ports.clock.now())

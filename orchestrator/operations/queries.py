@@ -8,6 +8,7 @@ from enum import StrEnum
 
 from orchestrator.errors import UsageError
 from orchestrator.inventory.model import HostName
+from orchestrator.rotation.belief import vouched_lines
 from orchestrator.rotation.lifecycle import KeyState
 from orchestrator.rotation.lookup import credential_named
 from orchestrator.rotation.recorded import Backup, Credential, Evidence, Recorded, TrustLine
@@ -136,9 +137,9 @@ def _all(recorded: Recorded) -> Iterator[Holding]:
             )
     vouched: dict[TrustLine, list[Credential]] = {}
     for credential in recorded.credentials.values():
-        if credential.delegated and credential.state is not KeyState.REMOVED:
-            for server in credential.certificates:
-                vouched.setdefault(recorded.line(server, credential.id), []).append(credential)
+        if credential.state is not KeyState.REMOVED:
+            for line in vouched_lines(recorded, credential):
+                vouched.setdefault(line, []).append(credential)
     for agent in sorted({*recorded.agents, *recorded.pending}):
         yield from _trusted(recorded, agent, vouched)
 

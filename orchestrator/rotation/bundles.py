@@ -14,6 +14,7 @@ from orchestrator.keys.bundle import Position, TrustBundle, TrustedKey, Use
 from orchestrator.keys.certificate import Certificate, parse_certificate
 from orchestrator.keys.delegation import Delegation, Denied
 from orchestrator.keys.material import SpkiDigest
+from orchestrator.rotation.belief import believed_until, vouched_lines
 from orchestrator.rotation.lifecycle import Step
 from orchestrator.rotation.recorded import Installed, Recorded, TrustLine
 from orchestrator.rotation.standing import View
@@ -76,7 +77,7 @@ def wanted_denials(view: View, lines: frozenset[TrustLine]) -> frozenset[Credent
     return frozenset(
         credential.id
         for credential in view.leaked
-        if not view.recorded.vouched_lines(credential).isdisjoint(lines)
+        if not vouched_lines(view.recorded, credential).isdisjoint(lines)
     )
 
 
@@ -153,7 +154,7 @@ class Press:
         credential = self._recorded.credentials[credential_id]
         if credential.public is None:
             raise ValueError(f"credential {credential_id} is to be denied before it is made")
-        return Denied(key=credential.public, expires=self._recorded.believed_until(credential))
+        return Denied(key=credential.public, expires=believed_until(self._recorded, credential))
 
     def _signers(self, lines: frozenset[TrustLine]) -> Iterable[TrustedKey]:
         servers: dict[CredentialId, list[str]] = {}

@@ -8,13 +8,14 @@ its server's own survey shows in use.
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from enum import StrEnum
 
 from orchestrator.inventory.model import HostName
 from orchestrator.keys.material import SpkiDigest
 from orchestrator.policy.desired import Desired, ScopeName
 from orchestrator.policy.expiry import due_at
+from orchestrator.rotation.belief import believed_servers
 from orchestrator.rotation.bundles import wanted_denials, wanted_lines
 from orchestrator.rotation.observed import HeldBundle, HeldCredential, HostSurvey
 from orchestrator.rotation.recorded import Credential, Recorded, TrustLine
@@ -219,7 +220,7 @@ def _agent(audit: _Audit, agent: HostName, bundle: HeldBundle | None) -> Iterato
     if bundle is None:
         if listens:
             yield Drift.MISSING, "it has no trust bundle"
-        yield from _orphaned(audit, listens, frozenset(), bundle)
+        yield from _orphaned(audit, listens, None)
         return
     record = audit.recorded.agents.get(agent)
     installed = record.installed if record is not None else None
@@ -249,10 +250,7 @@ def _agent(audit: _Audit, agent: HostName, bundle: HeldBundle | None) -> Iterato
     )
     if ended:
         yield Drift.EXPIRED, f"its trust in {', '.join(ended)} has ended"
-    valid = frozenset(
-        (e.server, e.key) for e in bundle.edges if e.expires is None or e.expires > audit.now.timestamp()
-    )
-    yield from _orphaned(audit, listens, valid, bundle)
+    yield from _orphaned(audit, listens, bundle)
 
 
 def _delegated(audit: _Audit, bundle: HeldBundle, lines: frozenset[TrustLine]) -> Iterator[tuple[Drift, str]]:
@@ -275,31 +273,22 @@ def _delegated(audit: _Audit, bundle: HeldBundle, lines: frozenset[TrustLine]) -
 
 
 def _orphaned(
-    audit: _Audit,
-    listens: set[HostName],
-    valid: frozenset[tuple[HostName, SpkiDigest]],
-    bundle: HeldBundle | None,
+    audit: _Audit, listens: set[HostName], bundle: HeldBundle | None
 ) -> Iterator[tuple[Drift, str]]:
-    for server in sorted(listens):
-        survey = audit.surveys.get(server)
-        if survey is None or survey.current is None:
-            continue
-        key = next((h.key for h in survey.credentials if h.name == survey.current and not h.disarmed), None)
-        if key is not None and (server, key) not in valid and not _vouched(audit, server, key, bundle):
-            yield Drift.ORPHANED, f"it does not trust the key {server} uses now ({key[:12]})"
-
-
-def _vouched(audit: _Audit, server: HostName, key: SpkiDigest, bundle: HeldBundle | None) -> bool:
-    """Whether a bundle lets an issuer vouch for the key, whose certificate has not ended."""
-    credential = audit.by_key.get(key)
-    if bundle is None or credential is None or key in bundle.denied or server not in credential.issuers:
-        return False
-    issuer = audit.recorded.issuer_of(credential, server)
-    return any(
-        (one.server, one.issuer) == (server, issuer)
-        and audit.now <= credential.ends + timedelta(seconds=one.grace)
-        for one in bundle.delegations
+    using: dict[HostName, SpkiDigest] = {}
+    for server in sorted(listens & audit.surveys.keys()):
+        survey = audit.surveys[server]
+        for held in survey.credentials:
+            if held.name == survey.current and held.key is not None and not held.disarmed:
+                using[server] = held.key
+    believed = (
+        believed_servers(bundle, using, audit.by_key, audit.recorded, audit.now)
+        if bundle is not None
+        else frozenset[HostName]()
     )
+    for server, key in using.items():
+        if server not in believed:
+            yield Drift.ORPHANED, f"it does not trust the key {server} uses now ({key[:12]})"
 
 
 def _short(credential: Credential) -> str:

@@ -140,19 +140,6 @@ class Recorded:
         issuer = self.issuer_of(known, server) if certified else self.own_issuers()[-1].key
         return TrustLine(server=server, issuer=issuer)
 
-    def believed_until(self, credential: Credential) -> datetime:
-        """When the last agent refuses a credential's certificate; playbooks may allow more grace by now."""
-        graces = [desired.certificate.grace for desired in self.playbooks.values()]
-        return credential.ends + max([credential.grace, *graces])
-
-    def vouched_lines(self, credential: Credential) -> frozenset[TrustLine]:
-        """The lines by which an agent would accept a credential for its certificates alone.
-
-        One that agents were to know by its key has certificates too.
-        """
-        issued = {server: self.issuer_of(credential, server) for server in credential.issuers}
-        return frozenset(TrustLine(server=s, issuer=key) for s, key in issued.items() if key != FOREIGN)
-
     def issuer_of(self, credential: Credential, server: HostName) -> SpkiDigest:
         """Who has certified a credential for a server; ``FOREIGN``: none of the fleet's own."""
         return credential.issuers[server] or self.own_issuers()[0].key

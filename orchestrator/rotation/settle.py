@@ -11,6 +11,7 @@ from datetime import datetime
 from types import MappingProxyType
 
 from orchestrator.inventory.model import HostName
+from orchestrator.rotation.belief import is_believable, is_vouched_for, vouched_lines
 from orchestrator.rotation.lifecycle import KeyState, check_move
 from orchestrator.rotation.recorded import Credential, Proof, Recorded, TrustLine
 from orchestrator.rotation.visits import CredentialId
@@ -111,11 +112,12 @@ def _trusted(recorded: Recorded, wanted: frozenset[CredentialId], at: datetime) 
     if not any(line.issuer for line in lines):
         return frozenset(trusted)
     for credential in recorded.credentials.values():
-        leaked = credential.compromised and recorded.believed_until(credential) > at
+        leaked = credential.compromised and is_believable(recorded, credential, at)
         if not leaked and not (credential.delegated and credential.id in wanted):
             continue
-        told = recorded.vouched_lines(credential) & lines
-        if told and (not leaked or any(b.believes(line, credential.id) for b in bundles for line in told)):
+        if lines.isdisjoint(vouched_lines(recorded, credential)):
+            continue
+        if not leaked or is_vouched_for(recorded, credential, bundles, at):
             trusted.add(credential.id)
     return frozenset(trusted)
 

@@ -12,6 +12,7 @@ from typing import Self, assert_never
 
 from orchestrator.inventory.model import HostName
 from orchestrator.policy.desired import Prove, RolloutSpec
+from orchestrator.rotation.belief import is_believable
 from orchestrator.rotation.lifecycle import STEPS, SUSPENDED, Step
 from orchestrator.rotation.recorded import Credential, Recorded, Rollout, Standing, TrustLine
 from orchestrator.rotation.settle import proof_of
@@ -124,7 +125,7 @@ class View:
                 for credential in self.recorded.credentials.values()
                 if credential.compromised
                 and credential.public is not None
-                and self.recorded.believed_until(credential) > self.now
+                and is_believable(self.recorded, credential, self.now)
             )
         return self._kept["leaked"]
 

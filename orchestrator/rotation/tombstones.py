@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal, Self
 
+from orchestrator.rotation.belief import believed_until, is_believable
 from orchestrator.rotation.lifecycle import KeyState
 from orchestrator.rotation.observed import Tombstone
 from orchestrator.rotation.recorded import Credential, Recorded
@@ -42,11 +43,11 @@ class Endings:
                 Tombstone(
                     key=credential.public.spki_digest,
                     how=_how(credential),
-                    until=_until(self.recorded.believed_until(credential)),
+                    until=_until(believed_until(self.recorded, credential)),
                 )
                 for credential in known
                 if credential.public is not None
-                and self.recorded.believed_until(credential) > self.now
+                and is_believable(self.recorded, credential, self.now)
                 and self._is_over(credential)
             )
         )

@@ -262,6 +262,23 @@ def test_a_leaked_key_is_denied_for_as_long_as_the_grace_of_today_allows(world: 
         assert not world.eye.vouches(agent, SERVERS[0], leaked)
 
 
+def test_a_key_of_the_past_can_leak_for_as_long_as_the_grace_of_today_allows(world: World) -> None:
+    world.apply(wanted())
+    old = world.recorded.credentials[next(iter(world.recorded.credentials))]
+    assert old.public is not None
+    key = old.public.spki_digest
+    world.apply(wanted(), new_key=True)
+    longer = replace(wanted(), certificate=replace(wanted().certificate, grace=20 * GRACE))
+    world.apply(with_agents(longer, AGENTS[:2]))
+    world.apply(longer)
+    pass_time(world, old.expires + GRACE - world.clock.now())
+    assert any(world.eye.vouches(AGENTS[0], server, key) for server in SERVERS)
+
+    end_key(world.ports, old.public.thumbprint, lost=False, reason="a tape", wait=timedelta(0))
+
+    assert not any(world.eye.vouches(agent, server, key) for agent in AGENTS for server in SERVERS)
+
+
 @pytest.mark.parametrize("after", [Policy.SHARED, Policy.PER_SERVER])
 def test_agents_that_deny_a_key_go_over_to_another_policy(world: World, after: Policy) -> None:
     world.apply(wanted())
