@@ -10,11 +10,13 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Protocol
 
+from orchestrator.inventory.model import HostName
 from orchestrator.keys.kinds import Signer
 from orchestrator.keys.material import SpkiDigest
 from orchestrator.keys.secret import Secret
 from orchestrator.policy.desired import IssuerSpec
 from orchestrator.rotation.events import Entry, Event
+from orchestrator.rotation.holdups import Wait
 from orchestrator.rotation.recorded import Recorded
 from orchestrator.rotation.reports import Outcome
 from orchestrator.rotation.visits import Visit
@@ -242,16 +244,16 @@ class Controller(Protocol):
 class ProgressSink(Protocol):
     """Who watches a run."""
 
-    def visiting(self, what: str, hosts: int) -> None:
-        """A batch of visits begins."""
+    def visiting(self, what: str, hosts: Collection[HostName]) -> None:
+        """A batch of visits begins, one to each of these hosts."""
         ...
 
     def visited(self, outcome: Outcome) -> None:
         """One visit of the batch ended."""
         ...
 
-    def waiting(self, why: str, until: datetime) -> None:
-        """The run waits for time to pass."""
+    def waiting(self, waits: Sequence[Wait], until: datetime) -> None:
+        """The run waits for time to pass, for the sake of these servers."""
         ...
 
 

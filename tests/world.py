@@ -4,7 +4,7 @@
 something durable changes (``tests/mortal.py``), and hosts can be wiped, rolled back and moved.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -35,6 +35,7 @@ from orchestrator.policy.desired import (
 )
 from orchestrator.ports import Ports
 from orchestrator.rotation.events import KeyEnded
+from orchestrator.rotation.holdups import Wait
 from orchestrator.rotation.lifecycle import KeyState
 from orchestrator.rotation.recorded import Recorded
 from orchestrator.rotation.reports import Outcome
@@ -52,11 +53,11 @@ SERVERS = tuple(HostName(f"server-{n}") for n in range(1, 4))
 class Silent:
     """Nobody watches."""
 
-    def visiting(self, what: str, hosts: int) -> None: ...
+    def visiting(self, what: str, hosts: Collection[HostName]) -> None: ...
 
     def visited(self, outcome: Outcome) -> None: ...
 
-    def waiting(self, why: str, until: datetime) -> None: ...
+    def waiting(self, waits: Sequence[Wait], until: datetime) -> None: ...
 
 
 def desired(

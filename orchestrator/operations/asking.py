@@ -98,7 +98,7 @@ def survey(
     fenced: dict[HostName, str] = {}
     wholes: dict[HostName, Whole] = {}
     skews: dict[HostName, timedelta] = {}
-    progress.visiting("survey", len(visits))
+    progress.visiting("survey", [visit.endpoint.host for visit in visits])
     for outcome in fleet.run(visits):
         progress.visited(outcome)
         match outcome:

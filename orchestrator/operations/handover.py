@@ -152,7 +152,7 @@ class _Run:
                     visits=self._visits,
                     stopped=stopped,
                 )
-            self._ports.progress.waiting(_waiting_for(decision.waits), next_at)
+            self._ports.progress.waiting(decision.waits, next_at)
             self._wait_until(min(next_at, decision.prolong_at or next_at))
 
     def leave(self) -> None:
@@ -289,7 +289,7 @@ class _Run:
         )
         visits = [self._visit(errand, fence) for errand in errands.values()]
         outcomes: list[rp.Outcome] = []
-        self._ports.progress.visiting(decision.phase, len(visits))
+        self._ports.progress.visiting(decision.phase, errands.keys())
         try:
             for outcome in self._ports.fleet.run(visits):
                 believed = judge(self.recorded, errands[outcome.host].orders, outcome)

@@ -94,7 +94,7 @@ def _signatures(
     visits = [vs.Visit(endpoint=e, orders=(vs.Sign(challenge=challenges[e.host]),)) for e in endpoints]
     claims: dict[HostName, vs.Claim] = {}
     unsigned: dict[HostName, tuple[bool, str]] = {}
-    progress.visiting("sign", len(visits))
+    progress.visiting("sign", challenges.keys())
     for outcome in fleet.run(visits):
         progress.visited(outcome)
         server = outcome.host
@@ -137,7 +137,7 @@ def _verdicts(
         for agent, claims in batch.items()
     ]
     edges: list[Edge] = []
-    progress.visiting("check", len(visits))
+    progress.visiting("check", batch.keys())
     for outcome in fleet.run(visits):
         progress.visited(outcome)
         agent, claims = outcome.host, batch[outcome.host]

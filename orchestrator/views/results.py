@@ -12,7 +12,11 @@ from orchestrator.rotation.lookup import name_of
 from orchestrator.views.screen import Answer, Grid, grid
 from orchestrator.views.text import count, instant, named, stamp
 
-_FOR = {Step.WAVE: "the soak of the wave before", Step.SOAK: "the soak", Step.WAIT: "messages in flight"}
+WAITED_FOR = {
+    Step.WAVE: "the soak of the wave before",
+    Step.SOAK: "the soak",
+    Step.WAIT: "messages in flight",
+}
 
 
 def result_data(result: Result | None) -> dict[str, Any]:
@@ -40,7 +44,9 @@ def standstill(result: Result) -> list[str | Grid]:
         ]
         body.append(grid(("blocked by", "reason", "since", "keeps waiting"), rows))
     if result.waits:
-        waits = [(wait.server, _FOR.get(wait.step, wait.step), instant(wait.until)) for wait in result.waits]
+        waits = [
+            (wait.server, WAITED_FOR.get(wait.step, wait.step), instant(wait.until)) for wait in result.waits
+        ]
         body.append(grid(("server", "waits for", "until"), waits))
     return body
 
