@@ -31,6 +31,7 @@ from orchestrator.remote.first_use import AcceptedKey, FirstUse
 from orchestrator.remote.handshake import NotReachedError
 from orchestrator.remote.questions import Answers, Ask, AskInVisit, Question, Wanted, nobody
 from orchestrator.remote.wire import ANSWER_LIMIT_BYTES, BOOTSTRAP, decode, encode, time_needed
+from orchestrator.rotation.capabilities import WRITE_ADVICE
 from orchestrator.rotation.reports import Failed, Outcome, Refused, Unreachable
 from orchestrator.rotation.visits import Visit
 
@@ -271,10 +272,7 @@ def _advised(outcome: Refused, endpoint: Endpoint) -> Refused:
     """The outcome, with what to do where the login user may not write."""
     if endpoint.become is not None or not _NOT_ALLOWED.fullmatch(outcome.reason):
         return outcome
-    advice = (
-        "set ansible_become: true to write as root, or keyrelay_base to a folder that the login user owns"
-    )
-    return replace(outcome, reason=f"{outcome.reason}; {advice}")
+    return replace(outcome, reason=f"{outcome.reason}; {WRITE_ADVICE}")
 
 
 def _explained(outcome: Failed, answer: Answer, marker: str, *, forced: str = "") -> Failed:

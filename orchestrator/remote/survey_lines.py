@@ -182,6 +182,7 @@ def read_survey(said: Sequence[str], *, base: str, whole: bool = False) -> tuple
         head=fence[2] if fence is not None else "",
         ended=ended,
         hook_due="due" in notes.single,
+        unwritable=plain(notes.single.get("unwritable", ""), limit=1000),
     )
     return survey, _whole(notes) if whole else None
 

@@ -1,4 +1,4 @@
-"""What a host's ``openssl`` can do, told by its version line, and the plans that ask more of it.
+"""What a host can do, and the plans that ask more of it: its ``openssl``, and the permissions of the login.
 
 A host makes keys, signs and verifies with ``openssl``. Ed25519 has no digest of its own to be signed, and
 only ``pkeyutl -rawin`` of OpenSSL 3.0 hands it a whole message; for the others 1.1.1 is enough, by
@@ -7,7 +7,7 @@ has shown that the host's program works with it.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from orchestrator.errors import RefusedError
 from orchestrator.inventory.model import HostName
@@ -23,6 +23,9 @@ _SINCE = {
     Algorithm.ECDSA_P256: (1, 1, 1),
     Algorithm.RSA_3072: (1, 1, 1),
 }
+WRITE_ADVICE = (
+    "set ansible_become: true to write as root, or keyrelay_base to a folder that the login user owns"
+)
 _NAMED = 5
 _SHOWN_CHARACTERS = 60
 
@@ -67,6 +70,22 @@ def refuse_unable_hosts(desired: Desired, surveys: Mapping[HostName, HostSurvey]
         f"{subject} sign or verify with {wanted}, which needs {_needed(wanted)}: {', '.join(told)}",
         hint=_hint(wanted, frozenset(Algorithm).intersection(*able.values())),
     )
+
+
+def unwritable_hosts(
+    desired: Desired, surveys: Mapping[HostName, HostSurvey], changed: Collection[HostName]
+) -> str:
+    """A warning of the hosts to be changed on which the login may not write; empty: there are none."""
+    places = {host: surveys[host].unwritable for host in sorted(changed) if host in surveys}
+    hosts = [host for host, place in places.items() if place]
+    if not hosts:
+        return ""
+    told = [f"{host} ({surveys[host].user} in {places[host]})" for host in hosts[:_NAMED]]
+    if len(hosts) > _NAMED:
+        told.append(f"and {len(hosts) - _NAMED} more")
+    logged_in = any(host in desired.endpoints and desired.endpoints[host].become is None for host in hosts)
+    advice = f"; {WRITE_ADVICE}" if logged_in else ""
+    return f"the login may not write on {', '.join(told)}{advice}"
 
 
 def _hint(wanted: Algorithm, common: frozenset[Algorithm]) -> str:

@@ -129,6 +129,8 @@ def _host(audit: _Audit, host: HostName, failures: Mapping[HostName, str]) -> It
         (Drift.BAD_PERMISSIONS, f"{problem.path}: found {problem.found}, wanted {problem.wanted}")
         for problem in survey.problems
     )
+    if survey.unwritable and all(problem.path != survey.unwritable for problem in survey.problems):
+        told.append((Drift.BAD_PERMISSIONS, f"{survey.unwritable}: {survey.user} may not write there"))
     for drift, detail in dict.fromkeys(told):
         yield Finding(host=host, drift=drift, detail=detail)
 

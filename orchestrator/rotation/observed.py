@@ -181,6 +181,7 @@ class HostSurvey:
         head: the digest that belongs to ``fence``; empty: the host remembers none.
         ended: the keys that have ended, as far as the host has seen, sorted.
         hook_due: whether a hook has yet to run well since ``current``, or its certificate, was replaced.
+        unwritable: the folder in which the login may not write, though visits have to; empty: none.
         server_stores, agent_stores: what it has put elsewhere as one; None: nothing.
     """
 
@@ -194,5 +195,6 @@ class HostSurvey:
     head: str = ""
     ended: tuple[Tombstone, ...] = ()
     hook_due: bool = False
+    unwritable: str = ""
     server_stores: HeldStores | None = None
     agent_stores: HeldStores | None = None

@@ -17,7 +17,7 @@ from orchestrator.keys.material import Random
 from orchestrator.policy.desired import Desired, Origin, ScopeName
 from orchestrator.rotation.ahead import to_take_up
 from orchestrator.rotation.bundles import Press, wanted_denials, wanted_lines
-from orchestrator.rotation.capabilities import refuse_unable_hosts
+from orchestrator.rotation.capabilities import refuse_unable_hosts, unwritable_hosts
 from orchestrator.rotation.events import Entry, NewCredential, RolloutStarted
 from orchestrator.rotation.evolve import evolve
 from orchestrator.rotation.history import too_tight
@@ -169,7 +169,15 @@ def make_plan(
         changes=changes,
         reasons=told,
         renews_only=_asks_the_same(desired, recorded),
-        warnings=tuple(filter(None, (too_tight(desired, recorded),))),
+        warnings=tuple(
+            filter(
+                None,
+                (
+                    too_tight(desired, recorded),
+                    unwritable_hosts(desired, surveys, {change.host for change in changes}),
+                ),
+            )
+        ),
         strandings=_strandings(recorded, now, targets, new, surveys),
     )
 

@@ -23,7 +23,17 @@ from orchestrator.rotation.reports import Changed
 from orchestrator.rotation.visits import Activate, CredentialId, Fence, Stage, Visit
 from tests.conftest import DOAS_RULES, OURS, SUDO_PASSWORD, MakeLab
 from tests.fleet_worlds import challenge, key
-from tests.integration.ways import Person, endpoints, fleet, survey, surveys, unreachable, user_there, why
+from tests.integration.ways import (
+    Person,
+    endpoints,
+    fleet,
+    found_there,
+    survey,
+    surveys,
+    unreachable,
+    user_there,
+    why,
+)
 
 SERVER = "server-01"
 RULED = "keyrelay-ops-ruled"
@@ -105,6 +115,9 @@ def test_a_user_who_may_not_write_is_told_what_it_takes(make_lab: MakeLab, sudoe
     where = replace(endpoints(lab)[SERVER], become=None, base="/etc/keyrelay-is-not-here")
 
     with fleet() as ssh:
+        assert found_there(survey(ssh, where)).unwritable == "/etc/"
+        assert found_there(survey(ssh, replace(where, base="/tmp/keyrelay-is-not-here"))).unwritable == ""
+        assert found_there(survey(ssh, replace(where, base="/nowhere/keyrelay"))).unwritable == ""
         (outcome,) = ssh.run([stage_and_activate(where)])
 
     assert why(outcome).startswith(

@@ -16,6 +16,7 @@ from orchestrator.lab import Lab
 from orchestrator.remote.dial import Patience
 from orchestrator.remote.fleet import SshFleet
 from orchestrator.remote.questions import Question
+from orchestrator.rotation.observed import HostSurvey
 from orchestrator.rotation.reports import Failed, Outcome, Refused, Surveyed, Unchanged, Unreachable
 from orchestrator.rotation.visits import Survey, Visit
 from tests.fleet_worlds import SystemClock, entropy
@@ -78,12 +79,17 @@ def survey(fleet: SshFleet, where: Endpoint) -> Outcome:
     return outcome
 
 
-def user_there(outcome: Outcome) -> str:
-    """Who ran the program on the host."""
+def found_there(outcome: Outcome) -> HostSurvey:
+    """What a survey found."""
     assert isinstance(outcome, Unchanged), outcome
     (report,) = outcome.reports
     assert isinstance(report, Surveyed)
-    return report.survey.user
+    return report.survey
+
+
+def user_there(outcome: Outcome) -> str:
+    """Who ran the program on the host."""
+    return found_there(outcome).user
 
 
 def reached(outcome: Outcome) -> bool:

@@ -71,10 +71,14 @@ order_survey() {
     if [ -e "$base" ] || [ -L "$base" ]; then
       found='no access' wanted='access'
       say_place "$base"
+      say "unwritable $base"
+    elif [ -d "${base%/*}/" ] && [ ! -w "${base%/*}/" ]; then
+      say "unwritable ${base%/*}/"
     fi
     done_with unchanged
     return
   fi
+  [ -w . ] || say "unwritable $base"
   say_problems . fence ended server server/current server/hook-pending server/credentials server/disarmed \
     server/credentials/* server/credentials/*/* server/disarmed/* server/disarmed/*/* \
     agent agent/current agent/bundles agent/bundles/* agent/bundles/*/*

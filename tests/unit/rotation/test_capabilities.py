@@ -7,10 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator.errors import RefusedError
+from orchestrator.inventory.endpoints import Become
 from orchestrator.inventory.model import HostName
 from orchestrator.keys.material import Algorithm
 from orchestrator.policy.desired import Desired
-from orchestrator.rotation.capabilities import algorithms_of, refuse_unable_hosts
+from orchestrator.rotation.capabilities import algorithms_of, refuse_unable_hosts, unwritable_hosts
 from orchestrator.rotation.observed import HostSurvey
 from tests.fake_state import HostState, survey
 from tests.world import AGENTS, SERVERS, desired
@@ -127,3 +128,23 @@ def test_a_host_of_another_playbook_is_not_asked_for_anything() -> None:
     wanted = desired()
     others = {host: where for host, where in wanted.endpoints.items() if host != AGENTS[2]}
     refuse_unable_hosts(replace(wanted, endpoints=others), surveys(agent_3=LIBRE))
+
+
+def test_hosts_on_which_the_login_may_not_write_are_named_before_they_are_visited() -> None:
+    found = surveys()
+    everyone = (*SERVERS, *AGENTS)
+    assert unwritable_hosts(desired(), found, everyone) == ""
+    for host in everyone:
+        found[host] = replace(found[host], user="ops", unwritable="/etc/")
+    assert unwritable_hosts(desired(), found, ()) == ""
+    one = unwritable_hosts(desired(), found, {SERVERS[0]})
+    assert one.startswith(f"the login may not write on {SERVERS[0]} (ops in /etc/); set ansible_become: true")
+    assert f"and {len(everyone) - 5} more" in unwritable_hosts(desired(), found, everyone)
+
+
+def test_who_becomes_another_user_already_is_not_told_to() -> None:
+    wanted = desired()
+    become = Become(user="ops")
+    endpoints = {host: replace(endpoint, become=become) for host, endpoint in wanted.endpoints.items()}
+    found = {host: replace(one, unwritable="/etc/") for host, one in surveys().items()}
+    assert "ansible_become" not in unwritable_hosts(replace(wanted, endpoints=endpoints), found, SERVERS)
