@@ -17,7 +17,7 @@ from orchestrator.cli.exits import Code, leave
 from orchestrator.cli.keyrings import home_keys
 from orchestrator.cli.machine import system_entropy
 from orchestrator.cli.options import AsJson, PassphraseFile, duration
-from orchestrator.cli.restores import BackupPassphrase, MaybeInventories, Playbooks, Reach, Waive
+from orchestrator.cli.restores import BackupPassphrase, Believe, MaybeInventories, Playbooks, Reach, Waive
 from orchestrator.errors import UsageError
 from orchestrator.keys.authority import ROOT_KEY
 from orchestrator.keys.secret import Secret
@@ -71,6 +71,7 @@ def make(
     inventory: MaybeInventories = None,
     playbook: Playbooks = None,
     waive: Waive = None,
+    believe: Believe = None,
     backup_passphrase_file: BackupPassphrase = None,
     root_passphrase_file: Annotated[
         Path | None, typer.Option(metavar="FILE", help="With --check: open the root key too.")
@@ -83,7 +84,7 @@ def make(
     if check:
         if file is None:
             raise UsageError("which backup is to be checked?", hint="name its file")
-        reach = Reach(inventory=inventory, playbook=playbook, waive=waive)
+        reach = Reach(inventory=inventory, playbook=playbook, waive=waive, believe=believe)
         files = (backup_passphrase_file, root_passphrase_file, passphrase_file)
         _check(here, file, reach, files, as_json=as_json)
         return
@@ -215,7 +216,7 @@ def _check(
         effects = _effects(replace(here, chosen_home=home.path), here, recorded, reach, opened)
     answer = check_answer(manifest.id, manifest.taken, entries=entries, keys=len(opened), effects=effects)
     here.screen.answer(answer, as_json=as_json)
-    leave(Code.DUE if effects is not None and effects.stranded else Code.DONE)
+    leave(Code.DUE if effects is not None and (effects.stranded or effects.accused) else Code.DONE)
 
 
 def _effects(
@@ -229,7 +230,7 @@ def _effects(
         with here.ledger() as ledger:
             return compare(recorded, ledger.read(), Request(kept=kept), random=system_entropy)
     reached = reach.hosts(recorded)
-    request = Request(waive=reach.waived, endpoints=reached.endpoints, kept=kept)
+    request = Request(waive=reach.waived, believe=reach.believed, endpoints=reached.endpoints, kept=kept)
     with there.progress() as bars, here.fleet(bars, reached.passwords) as fleet:
         answers = survey(fleet, asked_hosts(recorded, request).values(), bars, whole=True)
     return foresee(recorded, answers, request, random=system_entropy)

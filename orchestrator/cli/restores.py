@@ -26,7 +26,7 @@ from orchestrator.records.backup import kept_keys, unpack
 from orchestrator.records.database import Database
 from orchestrator.records.home import Home
 from orchestrator.records.ledger import SqlLedger
-from orchestrator.rotation.endings import ended_in
+from orchestrator.rotation.hearsay import ended_in
 from orchestrator.rotation.recorded import Recorded
 from orchestrator.rotation.sight import Ending
 from orchestrator.rotation.visits import CredentialId
@@ -55,6 +55,17 @@ Waive = Annotated[
     typer.Option(metavar="HOST", help="Do not wait for this host; what that costs is told."),
 ]
 
+Believe = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="HOST", help="Believe its word that a key has leaked, or that this home is far behind."
+    ),
+]
+Disbelieve = Annotated[
+    list[str] | None,
+    typer.Option(metavar="HOST", help="Its word that a key has leaked counts as one that it was removed."),
+]
+
 
 def restore(
     context: typer.Context,
@@ -68,6 +79,11 @@ def restore(
     inventory: MaybeInventories = None,
     playbook: Playbooks = None,
     waive: Waive = None,
+    believe: Believe = None,
+    disbelieve: Disbelieve = None,
+    keep_issuer: Annotated[
+        bool, typer.Option("--keep-issuer", help="Its issuer was replaced since, and had not leaked.")
+    ] = False,
     yes: Yes = False,
     backup_passphrase_file: BackupPassphrase = None,
     passphrase_file: PassphraseFile = None,
@@ -80,7 +96,9 @@ def restore(
     if not yes:
         refuse_unasked(here.screen, "restore", hint="see what would happen on a terminal, or say --yes")
     asked = Asked(
-        reach=Reach(inventory=inventory, playbook=playbook, waive=waive),
+        reach=Reach(inventory=inventory, playbook=playbook, waive=waive, believe=believe),
+        doubted=_hosts(disbelieve),
+        sure_of_issuer=keep_issuer,
         ended=_ended(later_home),
         agreed=yes,
         passphrase=None if this_home else vault_passphrase(passphrase_file),
@@ -117,6 +135,8 @@ class Asked:
     """What was asked for on the command line."""
 
     reach: "Reach"
+    doubted: tuple[HostName, ...]
+    sure_of_issuer: bool
     ended: Mapping[SpkiDigest, Ending]
     agreed: bool
     passphrase: Secret | None
@@ -129,10 +149,21 @@ def _restored(
     with here.ledger() as ledger:
         reached = asked.reach.hosts(ledger.read())
     request = Request(
-        waive=asked.reach.waived, endpoints=reached.endpoints, backup=backup, kept=kept, ended=asked.ended
+        waive=asked.reach.waived,
+        believe=asked.reach.believed,
+        disbelieve=asked.doubted,
+        sure_of_issuer=asked.sure_of_issuer,
+        endpoints=reached.endpoints,
+        backup=backup,
+        kept=kept,
+        ended=asked.ended,
     )
     with here.ports(asked.passphrase_file, reached.passwords, passphrase=asked.passphrase) as (ports, bars):
         return restore_home(ports, request, agree=_agreement(here.screen, bars, agreed=asked.agreed))
+
+
+def _hosts(names: Sequence[str] | None) -> tuple[HostName, ...]:
+    return tuple(HostName(name) for name in names or ())
 
 
 def _ended(home: Path | None) -> Mapping[SpkiDigest, Ending]:
@@ -145,16 +176,22 @@ def _ended(home: Path | None) -> Mapping[SpkiDigest, Ending]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reach:
-    """Which hosts are asked, how, and which are not waited for."""
+    """Which hosts are asked, how, which are not waited for, and which are believed."""
 
     inventory: Sequence[Path] | None
     playbook: Sequence[Path] | None
     waive: Sequence[str] | None
+    believe: Sequence[str] | None
 
     @property
     def waived(self) -> tuple[HostName, ...]:
         """The hosts that are not waited for."""
-        return tuple(HostName(name) for name in self.waive or ())
+        return _hosts(self.waive)
+
+    @property
+    def believed(self) -> tuple[HostName, ...]:
+        """The hosts whose word is believed."""
+        return _hosts(self.believe)
 
     def hosts(self, recorded: Recorded) -> "Reached":
         """The hosts that a ledger knows, as the inventory reaches them, and every host of the playbooks."""

@@ -23,7 +23,12 @@ from orchestrator.rotation.events import EndpointsChanged, Event
 from orchestrator.rotation.home_events import ClockSetRight, ControllerStopped
 from orchestrator.rotation.meeting import meet
 from orchestrator.rotation.plan import Plan, make_plan
-from orchestrator.rotation.recognition import STOPPED, reason_to_stop, refuse_moved_hosts
+from orchestrator.rotation.recognition import (
+    STOPPED,
+    reason_to_stop,
+    refuse_moved_hosts,
+    refuse_superseded,
+)
 from orchestrator.rotation.recorded import Recorded
 from orchestrator.rotation.sight import Sight
 from orchestrator.rotation.visits import Fence
@@ -103,7 +108,7 @@ def ask_to_change(recorded: Recorded, desired: Desired, ports: Ports) -> tuple[R
         ConflictError: another controller hands over.
         StoppedError: not all hosts were asked, for the run is to end.
         RefusedError: a host follows another ledger, and from now on this home writes nothing any more; or the
-            clock here is wrong.
+            clock here is wrong; or agents would be given an issuer again that may have leaked.
     """
     require_free(recorded, ports)
     endpoints = _endpoints(desired, recorded)
@@ -118,7 +123,9 @@ def ask_to_change(recorded: Recorded, desired: Desired, ports: Ports) -> tuple[R
         again = {host: endpoints[host] for host in sorted(uncertain)}
         fences = dict.fromkeys(again, fence)
         answers = answers.but(_asked(recorded, again, fences, ports, whole=bool(unmet)))
-    return _met(recorded, answers, unmet & answers.surveys.keys(), ports), answers
+    recorded = _met(recorded, answers, unmet & answers.surveys.keys(), ports)
+    refuse_superseded(recorded)
+    return recorded, answers
 
 
 def _asked(

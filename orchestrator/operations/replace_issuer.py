@@ -21,6 +21,7 @@ from orchestrator.ports import Ports
 from orchestrator.rotation.events import Event, KeyEnded
 from orchestrator.rotation.home_events import IssuerAdded, IssuerKeyDestroyed, IssuerKeyIntended
 from orchestrator.rotation.lifecycle import KeyState
+from orchestrator.rotation.recognition import refuse_superseded
 from orchestrator.rotation.recorded import IssuerRecord, Recorded
 
 
@@ -56,7 +57,8 @@ def rotate_issuer(ports: Ports, *, leaked: str = "", wait: timedelta) -> Rotated
 
     Raises:
         UsageError: the fleet is not founded yet.
-        RefusedError: the issuer before is still being replaced.
+        RefusedError: the issuer before is still being replaced; or it may have leaked, since agents of this
+            restored home know a later one, and nobody has said so.
         VaultError: the root's key does not open, or the new one cannot be kept.
         ConflictError: another controller writes.
     """
@@ -65,6 +67,8 @@ def rotate_issuer(ports: Ports, *, leaked: str = "", wait: timedelta) -> Rotated
         raise UsageError("there is no fleet yet", hint="Run: keyrelay init")
     require_free(recorded, ports)
     _refuse_unfinished(recorded)
+    if not leaked:
+        refuse_superseded(recorded)
     before = recorded.own_issuers()[-1]
     root = Authority(certificate=parse_certificate(recorded.root), signer=ports.keys.open(ROOT_KEY))
     recorded, name = _intended(recorded, ports)

@@ -8,15 +8,16 @@ Nothing else is changed on hosts: the next apply gives every agent a bundle of t
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 
-from orchestrator.errors import RefusedError
+from orchestrator.errors import RefusedError, UsageError
 from orchestrator.inventory.model import Endpoint, HostName
 from orchestrator.keys.material import Random, SpkiDigest
 from orchestrator.operations.asking import Answers, survey
 from orchestrator.ports import Ports
+from orchestrator.rotation.hearsay import Accusation, accusations, refuse_accusations
 from orchestrator.rotation.home_events import HomeRestored, HostsMet
 from orchestrator.rotation.meeting import meet
 from orchestrator.rotation.recorded import Recorded
-from orchestrator.rotation.restoring import Stranded, open_generation, stranded, superseded, without
+from orchestrator.rotation.restoring import Stranded, far_ahead, open_generation, stranded, without
 from orchestrator.rotation.sight import Ending, Sight
 from orchestrator.rotation.supposed import supposed_sight
 from orchestrator.rotation.visits import CredentialId, Fence
@@ -30,15 +31,20 @@ class Effects:
         opening: the generation, the epoch, and the hosts that nobody waits for.
         meeting: what the ledger takes over from the hosts.
         stranded: edges that hold now, and will not until a handover mends them.
-        superseded: agents with an issuer that the home does not know: its own was replaced since the backup.
+        accused: the keys that have leaked by the word of hosts alone, though others rely on them.
         asked: how many hosts answered.
     """
 
     opening: HomeRestored
     meeting: HostsMet
     stranded: tuple[Stranded, ...]
-    superseded: tuple[HostName, ...]
+    accused: tuple[Accusation, ...]
     asked: int
+
+    @property
+    def superseded(self) -> tuple[HostName, ...]:
+        """Agents with an issuer that the home does not know, and nobody has said that its own is good."""
+        return () if self.opening.sure_of_issuer else self.meeting.superseded
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +53,9 @@ class Request:
 
     Attributes:
         waive: hosts that are not waited for.
+        believe: hosts whose word is believed that a key has leaked, or that the home is far behind.
+        disbelieve: hosts whose word that a key has leaked is not; it counts as removed.
+        sure_of_issuer: whether the home's issuer has not leaked, even if it was replaced since.
         endpoints: how the inventory reaches hosts; the ledger's word for those it does not name.
         backup: the id of the backup that the home was made of; empty: it was there.
         kept: the credentials whose private keys came with it.
@@ -54,6 +63,9 @@ class Request:
     """
 
     waive: Collection[HostName] = ()
+    believe: Collection[HostName] = ()
+    disbelieve: Collection[HostName] = ()
+    sure_of_issuer: bool = False
     endpoints: Mapping[HostName, Endpoint] = field(default_factory=dict)
     backup: str = ""
     kept: Collection[CredentialId] | None = None
@@ -76,14 +88,24 @@ def compared_with(recorded: Recorded, later: Recorded, request: Request, *, rand
 
 
 def _effects(recorded: Recorded, sight: Sight, request: Request, random: Random) -> Effects:
-    opening = open_generation(recorded, sight, waived=request.waive, backup=request.backup, kept=request.kept)
+    opening = open_generation(
+        recorded,
+        sight,
+        waived=request.waive,
+        believed=request.believe,
+        backup=request.backup,
+        kept=request.kept,
+    )
     seen = without(sight, request.waive)
-    meeting = meet(replace(recorded, unmet=opening.unmet), seen, random=random)
+    accused = accusations(recorded, seen)
+    _refuse_unknown(request, {one.host for one in accused} | set(far_ahead(recorded, sight)))
+    true = [one for one in accused if one.host in request.believe]
+    meeting = meet(replace(recorded, unmet=opening.unmet), seen, random=random, believed=true)
     return Effects(
-        opening=opening,
+        opening=replace(opening, sure_of_issuer=request.sure_of_issuer),
         meeting=meeting,
         stranded=stranded(recorded, seen, meeting),
-        superseded=superseded(recorded, seen),
+        accused=accused,
         asked=len(seen.surveys),
     )
 
@@ -100,13 +122,16 @@ def restore(ports: Ports, request: Request, *, agree: Callable[[Effects], bool])
         None: it was not agreed to, and nothing was changed.
 
     Raises:
-        RefusedError: hosts did not answer, and were not waived; or one has met a later generation meanwhile.
+        RefusedError: hosts did not answer, and were not waived; one has met a later generation meanwhile; or
+            some say that a key has leaked that others rely on, and are neither believed nor disbelieved.
+        UsageError: a host is named that says nothing of the kind.
         ConflictError: another controller writes this ledger.
     """
     recorded = ports.ledger.read()
     endpoints = asked_hosts(recorded, request)
     answers = survey(ports.fleet, endpoints.values(), ports.progress, whole=True)
     effects = foresee(recorded, answers, request, random=ports.entropy)
+    refuse_accusations(effects.accused, believed=request.believe, doubted=request.disbelieve)
     if not agree(effects):
         return None
     now = ports.clock.now()
@@ -123,13 +148,13 @@ def restore(ports: Ports, request: Request, *, agree: Callable[[Effects], bool])
             hint="Run the command again; what other hosts were told does no harm.",
         )
     sight = without(_sight(recorded, again, request), request.waive)
-    meeting = meet(recorded, sight, random=ports.entropy)
+    true = [one for one in effects.accused if one.host in request.believe]
+    meeting = meet(recorded, sight, random=ports.entropy, believed=true)
     ports.ledger.append([meeting, again.event()], onto=recorded, at=ports.clock.now())
     return replace(
         effects,
         meeting=meeting,
         stranded=stranded(recorded, sight, meeting),
-        superseded=superseded(recorded, sight),
     )
 
 
@@ -142,6 +167,17 @@ def asked_hosts(recorded: Recorded, request: Request) -> dict[HostName, Endpoint
     }
     desired = {host: e for one in recorded.playbooks.values() for host, e in one.endpoints.items()}
     return dict(sorted({**desired, **known, **request.endpoints}.items()))
+
+
+def _refuse_unknown(request: Request, speaking: Collection[HostName]) -> None:
+    named = {*request.believe, *request.disbelieve}
+    if unknown := sorted(named - set(speaking)):
+        raise UsageError(
+            f"{unknown[0]} says nothing that a person has to believe or not",
+            hint="Leave its --believe or --disbelieve out.",
+        )
+    if both := sorted({*request.believe} & {*request.disbelieve}):
+        raise UsageError(f"{both[0]} is either believed or not", hint="Say one of the two.")
 
 
 def _sight(recorded: Recorded, answers: Answers, request: Request) -> Sight:

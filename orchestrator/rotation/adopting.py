@@ -6,7 +6,7 @@ always been known, so that bundles go on naming it. One that nobody stands behin
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
 
 from orchestrator.errors import KeyMaterialError
@@ -15,7 +15,7 @@ from orchestrator.keys.certificate import Certificate, parse_certificate, parse_
 from orchestrator.keys.material import PublicKey, Random, SpkiDigest
 from orchestrator.keys.path import verify_chain
 from orchestrator.policy.desired import Desired, KeySpec, Origin, PlaybookName, ScopeName
-from orchestrator.rotation.endings import ended_keys
+from orchestrator.rotation.hearsay import Accusation, weighed
 from orchestrator.rotation.home_events import FoundCredential
 from orchestrator.rotation.observed import HeldCredential
 from orchestrator.rotation.recorded import Credential, Recorded
@@ -36,7 +36,9 @@ class Adoption:
         believed: each server with a key that some agent trusts it with.
     """
 
-    def __init__(self, recorded: Recorded, sight: Sight, *, random: Random) -> None:
+    def __init__(
+        self, recorded: Recorded, sight: Sight, *, random: Random, accused: Collection[Accusation]
+    ) -> None:
         self._recorded = recorded
         self._sight = sight
         self._publics = {digest: key for whole in sight.wholes.values() for digest, key in whole.keys.items()}
@@ -44,7 +46,7 @@ class Adoption:
         self.believed = {(server, key) for _, server, key in self.trusted}
         self._own = {issuer.key for issuer in recorded.own_issuers()}
         self._vouched = {(s, key) for _, s, key, issuer in sight.vouched() if issuer in self._own}
-        self.ended = dict(ended_keys(recorded, sight))
+        self.ended = weighed(recorded, sight, accused)
         self._ids: dict[SpkiDigest, CredentialId] = {
             credential.public.spki_digest: credential.id
             for credential in recorded.credentials.values()

@@ -150,7 +150,8 @@ def _apply(recorded: Recorded, event: ev.Event, at: datetime) -> Recorded:
         case he.IssuerKeyIntended():
             return replace(recorded, issuers=(*recorded.issuers, IssuerRecord(record=event.record)))
         case he.IssuerAdded():
-            return _certifying(recorded, event.record, event.certificate, since=at)
+            added = _certifying(recorded, event.record, event.certificate, since=at)
+            return replace(added, sure_of_issuer=True, superseded=())
         case he.IssuerKeyDestroyed():
             return _issuer(recorded, event.record, kept=False)
         case he.ClockSetRight():

@@ -203,6 +203,7 @@ class HomeRestored:
         unmet: hosts that nobody waited for, each with what that costs; they are met when they are seen again.
         backup: the id of the backup that the home was made of; empty: it was there.
         kept: the credentials whose private keys came with it; None: those that the ledger names.
+        sure_of_issuer: whether the person said that its issuer has not leaked, even if it was replaced since.
     """
 
     generation: int
@@ -210,6 +211,7 @@ class HomeRestored:
     unmet: Mapping[HostName, str]
     backup: str = ""
     kept: tuple[CredentialId, ...] | None = None
+    sure_of_issuer: bool = False
     kind: Literal["home-restored"] = "home-restored"
 
 
@@ -249,6 +251,7 @@ class HostsMet:
         targets: servers that are to have something else than the ledger says: what they use, or nothing yet.
         servers, agents: hosts that joined since; the servers with the playbook they seem to be of.
         endpoints: how the hosts were reached.
+        superseded: agents with an issuer that it does not know.
     """
 
     hosts: tuple[HostName, ...]
@@ -260,6 +263,7 @@ class HostsMet:
     agents: tuple[HostName, ...]
     endpoints: Mapping[HostName, Endpoint]
     over: Mapping[CredentialId, str] = field(default_factory=dict)
+    superseded: tuple[HostName, ...] = ()
     kind: Literal["hosts-met"] = "hosts-met"
 
 

@@ -3,18 +3,19 @@
 A restored ledger knows nothing of what was done after its backup. Hosts do: servers have their keys and
 certificates, agents have the public keys that they trust, and both remember the keys that were taken from
 them (``tombstones.py``). A key in use is *adopted*: its credential is written as if it had always been known,
-so that bundles go on naming it. A key that any host remembers as leaked or lost is written as compromised.
-One that hosts only remember as removed is *over*: it is never used anew, and where it is in use all the same,
-another one takes its place by an ordinary handover. Whatever a server may have signed with lately is kept
-until no such message can be valid any more (S7).
+so that bundles go on naming it. A key that leaked, by what is told (``hearsay.py``), becomes compromised.
+One that ended in another way is *over*: it is never used anew, and where it is in use all the same, another
+one takes its place by an ordinary handover. Whatever a server may have signed with lately is kept until no
+such message can be valid any more (S7).
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 
 from orchestrator.inventory.model import HostName
 from orchestrator.keys.material import Random, SpkiDigest
 from orchestrator.policy.desired import PlaybookName
 from orchestrator.rotation.adopting import Adoption
+from orchestrator.rotation.hearsay import Accusation, superseded
 from orchestrator.rotation.home_events import HostsMet
 from orchestrator.rotation.lifecycle import KeyState
 from orchestrator.rotation.recorded import Credential, Recorded
@@ -22,15 +23,19 @@ from orchestrator.rotation.sight import Ending, Sight
 from orchestrator.rotation.visits import CredentialId
 
 
-def meet(recorded: Recorded, sight: Sight, *, random: Random) -> HostsMet:
+def meet(
+    recorded: Recorded, sight: Sight, *, random: Random, believed: Collection[Accusation] = ()
+) -> HostsMet:
     """What a ledger takes over from hosts that it has not met since it was restored.
 
     Args:
         recorded: the ledger; the surveys not yet taken in.
         sight: what was seen.
         random: for the ids of keys that only agents know.
+        believed: the accusations that a person believes; a key that hosts accuse without is over.
     """
-    return _Meeting(recorded, sight, Adoption(recorded, sight, random=random)).event()
+    adopted = Adoption(recorded, sight, random=random, accused=believed)
+    return _Meeting(recorded, sight, adopted).event()
 
 
 class _Meeting:
@@ -67,6 +72,7 @@ class _Meeting:
                 if credential not in known
                 or (not known[credential].over and self._is_news(known[credential]))
             },
+            superseded=superseded(self._recorded, self._sight),
         )
 
     def _is_news(self, credential: Credential) -> bool:

@@ -12,6 +12,8 @@ from orchestrator.policy.desired import Desired
 from orchestrator.rotation.observed import HostSurvey
 from orchestrator.rotation.recorded import Recorded
 
+NAMED = 4
+
 STOPPED = "If this home is the one to go on with, open a generation for it: keyrelay restore --this-home"
 
 
@@ -36,6 +38,23 @@ def refuse_stopped(recorded: Recorded) -> None:
     """
     if recorded.stopped:
         raise RefusedError(f"this home has stopped for good: {recorded.stopped}", hint=STOPPED)
+
+
+def refuse_superseded(recorded: Recorded) -> None:
+    """Refuse to have agents trust an issuer again that was replaced since the backup, perhaps as leaked.
+
+    Raises:
+        RefusedError: names the agents.
+    """
+    if recorded.superseded:
+        told = ", ".join(recorded.superseded[:NAMED])
+        more = len(recorded.superseded) - NAMED
+        raise RefusedError(
+            "this home was restored from before its issuer was replaced, and agents would be given that one"
+            f" again: {told}{f' and {more} more' if more > 0 else ''} trust another, which it does not know",
+            hint="Unless you know that its key has not leaked: keyrelay ca rotate --leaked REASON. "
+            "If you do: keyrelay restore --this-home --keep-issuer",
+        )
 
 
 def reason_to_stop(

@@ -97,6 +97,8 @@ class Recorded:
         backups: those whose files may be there.
         keeping: None: nobody has said where backups are to be written before rollouts.
         unmet: hosts that were not asked when the home was restored, with what that costs, until they are.
+        sure_of_issuer: False: it was restored, and nobody has said that its issuer has not leaked since.
+        superseded: agents that were met with an issuer that it does not know, as long as it is not sure.
         crl: None: no list of revoked certificates was ever signed.
         revoked: what the newest list has, by serial.
     """
@@ -122,6 +124,8 @@ class Recorded:
     lease: Lease | None = None
     stopped: str = ""
     unmet: Mapping[HostName, str] = field(default_factory=dict)
+    sure_of_issuer: bool = True
+    superseded: tuple[HostName, ...] = ()
     crl: SignedCrl | None = None
     revoked: Mapping[str, Revoked] = field(default_factory=dict)
 

@@ -56,6 +56,8 @@ def restored(recorded: Recorded, event: HomeRestored, at: datetime) -> Recorded:
         lease=None,
         stopped="its restore was cut short before the hosts were asked behind the new fence",
         unmet=MappingProxyType({**recorded.unmet, **event.unmet}),
+        sure_of_issuer=event.sure_of_issuer,
+        superseded=(),
         agents=MappingProxyType(agents),
         credentials=MappingProxyType(credentials),
         rollouts=MappingProxyType(rollouts),
@@ -92,6 +94,7 @@ def met(recorded: Recorded, event: HostsMet, at: datetime) -> Recorded:
     for server, target in event.targets.items():
         servers[server] = replace(servers[server], target=target, set_back=None)
     agents = {**dict.fromkeys(event.agents, AgentRecord()), **recorded.agents}
+    superseded = () if recorded.sure_of_issuer else {*recorded.superseded, *event.superseded}
     return replace(
         recorded,
         credentials=MappingProxyType(credentials),
@@ -100,6 +103,7 @@ def met(recorded: Recorded, event: HostsMet, at: datetime) -> Recorded:
         stopped="",
         endpoints=MappingProxyType({**recorded.endpoints, **event.endpoints}),
         unmet=MappingProxyType({h: why for h, why in recorded.unmet.items() if h not in event.hosts}),
+        superseded=tuple(sorted(superseded)),
     )
 
 

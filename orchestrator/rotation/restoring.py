@@ -16,8 +16,11 @@ from orchestrator.rotation.recorded import Recorded
 from orchestrator.rotation.sight import Sight
 from orchestrator.rotation.visits import CredentialId
 
+FEW_AHEAD = 8
+"""A home can have been restored as often since a backup; a host that claims more is not believed unasked."""
+
 MOST_AHEAD = 2**20
-"""A host that claims a generation or an epoch further ahead than this is not believed."""
+"""A host that claims a generation or an epoch further ahead than this is not believed at all."""
 
 NAMED = 5
 
@@ -36,6 +39,7 @@ def open_generation(
     sight: Sight,
     *,
     waived: Collection[HostName],
+    believed: Collection[HostName] = (),
     backup: str = "",
     kept: Collection[CredentialId] | None = None,
 ) -> HomeRestored:
@@ -45,6 +49,7 @@ def open_generation(
         recorded: its ledger.
         sight: what was seen of the fleet; hosts that are waived count as not seen.
         waived: hosts that a person has said not to wait for.
+        believed: hosts that a person believes, though they claim more than is likely.
         backup: the backup's id.
         kept: the credentials whose private keys the home has, where it was made of a backup.
 
@@ -52,7 +57,7 @@ def open_generation(
         UsageError: a waived host is not one that is waited for.
         RefusedError: hosts did not answer, or are not believed; names them, and what waiving each would cost.
     """
-    blocking = dict(blocking_hosts(recorded, sight))
+    blocking = dict(blocking_hosts(recorded, sight, believed))
     unknown = sorted(set(waived) - blocking.keys())
     if unknown:
         raise UsageError(
@@ -78,18 +83,32 @@ def open_generation(
     )
 
 
-def blocking_hosts(recorded: Recorded, sight: Sight) -> Iterator[tuple[HostName, str]]:
+def blocking_hosts(
+    recorded: Recorded, sight: Sight, believed: Collection[HostName] = ()
+) -> Iterator[tuple[HostName, str]]:
     """The hosts that keep a home from being restored, each with why."""
     yield from sight.failures.items()
-    for host, survey in sight.surveys.items():
-        generation = survey.fence[0] if survey.fence is not None else 0
-        epoch = survey.bundle.position.epoch if survey.bundle is not None else 0
-        if generation > recorded.generation + MOST_AHEAD or epoch > recorded.position.epoch + MOST_AHEAD:
-            yield host, f"it claims generation {generation} and epoch {epoch}, which no home has come to"
+    for host, (ahead, claim) in far_ahead(recorded, sight).items():
+        if ahead > MOST_AHEAD:
+            yield host, f"{claim}, which no home has come to"
+        elif host not in believed:
+            yield host, f"{claim}, {ahead} ahead of this home; if that may be, say --believe {host}"
     asked = sight.surveys.keys() | sight.failures.keys()
     for agent, server, _ in sight.trusted():
         if server not in asked:
             yield server, f"{agent} listens to it, and neither the ledger nor the inventory says where it is"
+
+
+def far_ahead(recorded: Recorded, sight: Sight) -> Mapping[HostName, tuple[int, str]]:
+    """The hosts that claim many more generations or epochs than a home has, with how many, and the claim."""
+    found: dict[HostName, tuple[int, str]] = {}
+    for host, survey in sight.surveys.items():
+        generation = survey.fence[0] if survey.fence is not None else 0
+        epoch = survey.bundle.position.epoch if survey.bundle is not None else 0
+        ahead = max(generation - recorded.generation, epoch - recorded.position.epoch)
+        if ahead > FEW_AHEAD:
+            found[host] = (ahead, f"it claims generation {generation} and epoch {epoch}")
+    return found
 
 
 def without(sight: Sight, waived: Collection[HostName]) -> Sight:
@@ -111,20 +130,6 @@ def waiver_cost(recorded: Recorded, host: HostName) -> str:
     if host in recorded.servers or host not in recorded.agents:
         costs.append("its agents stop believing it if it has a key that was made since the backup")
     return ", and ".join(costs)
-
-
-def superseded(recorded: Recorded, sight: Sight) -> tuple[HostName, ...]:
-    """The agents with an issuer that the ledger does not know: its own was replaced since the backup.
-
-    Why, nobody tells. If its key had leaked, agents must not be given it again.
-    """
-    own = {issuer.key for issuer in recorded.own_issuers()}
-    return tuple(
-        agent
-        for agent, survey in sorted(sight.surveys.items())
-        if survey.bundle is not None
-        and not own.issuperset((*survey.bundle.issuers, *(line.issuer for line in survey.bundle.delegations)))
-    )
 
 
 def stranded(recorded: Recorded, sight: Sight, met: HostsMet) -> tuple[Stranded, ...]:

@@ -19,10 +19,12 @@ class Ending:
     Attributes:
         leaked: whether it is to be treated as leaked; otherwise it is only never to be used anew.
         why: who says so, and what.
+        by: the host that says so; None: a later ledger does.
     """
 
     leaked: bool
     why: str
+    by: HostName | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,7 +4,7 @@ from types import MappingProxyType
 
 from orchestrator.inventory.model import HostName
 from orchestrator.keys.certificate import parse_certificate
-from orchestrator.rotation.endings import ended_in
+from orchestrator.rotation.hearsay import ended_in
 from orchestrator.rotation.observed import (
     HeldBundle,
     HeldCredential,

@@ -23,6 +23,10 @@ def before_restoring(effects: Effects) -> tuple[str | Grid, ...]:
     ]
     if opening.unmet:
         body.append(grid(("not waited for", "and what that costs"), sorted(opening.unmet.items())))
+    if effects.accused:
+        rows = [(one.thumbprint[:10], named(one.servers), one.why) for one in effects.accused]
+        body += ["others rely on these keys, which have leaked by the word of hosts alone:"]
+        body += [grid(("key", "of", "because"), rows)]
     body.extend(_told_of_issuer(effects))
     if not agents:
         body.append("restoring this strands no agent")
@@ -39,8 +43,9 @@ def _told_of_issuer(effects: Effects) -> tuple[str, ...]:
         return ()
     return (
         f"this home's issuer was replaced since: {named(effects.superseded)} trust one that it does not know",
-        "the next apply would have agents trust this home's issuer again",
-        "if its key has leaked, run first: keyrelay ca rotate --leaked REASON",
+        "nothing is applied, so that no agent is given this home's issuer again, before you say of its key:",
+        "that it may have leaked: keyrelay ca rotate --leaked REASON",
+        "that it has not: keyrelay restore --this-home --keep-issuer",
     )
 
 
@@ -66,6 +71,10 @@ def effects_data(effects: Effects) -> Mapping[str, Any]:
         "waived": dict(effects.opening.unmet),
         "taken_over": [found.public.thumbprint for found in effects.meeting.found],
         "ended": dict(effects.meeting.ended) | dict(effects.meeting.over),
+        "accused": [
+            {"host": one.host, "key": one.thumbprint, "servers": list(one.servers), "why": one.why}
+            for one in effects.accused
+        ],
         "superseded": list(effects.superseded),
         "stranded": [{"agent": one.agent, "server": one.server, "why": one.why} for one in effects.stranded],
     }

@@ -8,16 +8,19 @@ from datetime import timedelta
 import pytest
 
 from orchestrator.errors import RefusedError
+from orchestrator.inventory.model import HostName
+from orchestrator.operations.asking import survey
 from orchestrator.operations.compromise import end_key
-from orchestrator.operations.restore import Effects, Request, restore
+from orchestrator.operations.restore import Effects, Request, asked_hosts, foresee, restore
 from orchestrator.policy.desired import Desired, Origin, Policy
-from orchestrator.rotation.endings import ended_in
+from orchestrator.rotation.hearsay import ended_in
 from orchestrator.rotation.reports import Outcome
 from orchestrator.rotation.visits import Survey, Visit
 from tests.endings import assert_settled
+from tests.fakes import SeededEntropy
 from tests.homes import HomeCopy, copied, go_on_with, live
 from tests.mortal import KilledError
-from tests.world import AGENTS, SERVERS, WatchedFleet, World, desired
+from tests.world import AGENTS, SERVERS, Silent, WatchedFleet, World, desired
 
 SMALL = desired(servers=SERVERS[:2], agents=AGENTS[:2])
 NOTHING_SAID = Request()
@@ -138,7 +141,7 @@ def check_all_pairs(story: Callable[[World], None], wanted: Desired) -> None:
             world, chapters = lived(story, copies_at=taken, dies_at=lost)
             assert chapters.copy is not None
             older = live(world)
-            restored(world, chapters.copy, what_only_the_ledger_knows(world))
+            restored(world, chapters.copy, what_only_the_ledger_knows(world), believing=True)
             assert_settled(world, wanted)
             trusted = {key for a in AGENTS[:2] for s in SERVERS[:2] for key in world.trusted(a, s)}
             assert not world.eye.leaked & trusted
@@ -154,12 +157,31 @@ def what_only_the_ledger_knows(world: World) -> Request:
     return NOTHING_SAID if world.eye.leaked <= heard else Request(ended=ended_in(world.recorded))
 
 
-def restored(world: World, home: HomeCopy, request: Request = NOTHING_SAID) -> Effects:
-    """The world with another home, which has been restored; the eye looks again when that is done."""
+def restored(
+    world: World, home: HomeCopy, request: Request = NOTHING_SAID, *, believing: bool = False
+) -> Effects:
+    """The world with another home, which has been restored; the eye looks again when that is done.
+
+    Args:
+        world: the fleet.
+        home: what is restored.
+        request: what the person asks for.
+        believing: whether the person believes every host that says that a key has leaked.
+    """
     world.eye.takes_in_surveys()
     go_on_with(world, home, watched=False)
+    if believing:
+        request = replace(request, believe=accusers(world, request))
     effects = restore(world.ports, request, agree=lambda _: True)
     assert effects is not None
     go_on_with(world, home)
     world.eye.look("after the restore")
     return effects
+
+
+def accusers(world: World, request: Request) -> tuple[HostName, ...]:
+    """The hosts that say of a key that it has leaked, while others rely on it."""
+    recorded = world.recorded
+    answers = survey(world.fleet, asked_hosts(recorded, request).values(), Silent(), whole=True)
+    effects = foresee(recorded, answers, request, random=SeededEntropy("a look ahead"))
+    return tuple(sorted({one.host for one in effects.accused}))

@@ -2,6 +2,9 @@
 
 from datetime import timedelta
 
+import pytest
+
+from orchestrator.errors import RefusedError
 from orchestrator.operations.replace_issuer import Rotated, rotate_issuer
 from orchestrator.operations.restore import Request, restore
 from orchestrator.policy.desired import Policy
@@ -59,3 +62,57 @@ def test_another_issuer_made_right_after_the_restore_keeps_the_leaked_one_away()
     assert bundles
     assert not [one for one in bundles if leaked in {key.public.spki_digest for key in one.keys}]
     assert not [one for one in bundles for line in one.delegations if line.issuer_key == leaked]
+
+
+def restored_from_before(world: World, request: Request) -> None:
+    """The home of before the issuer was replaced goes on."""
+    world.apply(DELEGATED)
+    copy = copied(world)
+    assert replaced(world).complete
+    world.eye.takes_in_surveys()
+    go_on_with(world, copy, watched=False)
+    assert restore(world.ports, request, agree=lambda _: True) is not None
+
+
+def test_nothing_is_applied_before_a_person_has_said_whether_the_issuer_may_have_leaked() -> None:
+    world = World()
+    restored_from_before(world, Request())
+    before = dict(world.fleet.hosts)
+    with pytest.raises(RefusedError, match="agent-1, agent-2 trust another, which it does not know"):
+        world.apply(DELEGATED)
+    with pytest.raises(RefusedError, match="before its issuer was replaced"):
+        rotate_issuer(world.ports, wait=ENOUGH)
+    assert {host: state.bundle for host, state in before.items()} == {
+        host: state.bundle for host, state in world.fleet.hosts.items()
+    }
+    replaced(world)
+    assert_settled(world, DELEGATED)
+
+
+def test_at_a_persons_word_the_home_goes_on_with_its_own_issuer() -> None:
+    world = World()
+    restored_from_before(world, Request())
+    again = restore(world.ports, Request(sure_of_issuer=True), agree=lambda _: True)
+    assert again is not None
+    assert again.superseded == ()
+    assert_settled(world, DELEGATED)
+
+
+def test_agents_that_were_waived_and_know_a_later_issuer_stop_the_next_run() -> None:
+    world = World()
+    world.apply(DELEGATED)
+    copy = copied(world)
+    assert replaced(world).complete
+    for agent in AGENTS[:2]:
+        world.fleet.trouble(agent, unreachable="no route to host")
+    world.eye.takes_in_surveys()
+    go_on_with(world, copy, watched=False)
+    effects = restore(world.ports, Request(waive=AGENTS[:2]), agree=lambda _: True)
+    assert effects is not None
+    assert effects.superseded == ()
+    for agent in AGENTS[:2]:
+        world.fleet.heal(agent)
+    before = {agent: world.fleet.hosts[agent].bundle for agent in AGENTS[:2]}
+    with pytest.raises(RefusedError, match="agent-1, agent-2 trust another, which it does not know"):
+        world.apply(DELEGATED)
+    assert before == {agent: world.fleet.hosts[agent].bundle for agent in AGENTS[:2]}

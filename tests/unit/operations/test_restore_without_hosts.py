@@ -102,6 +102,16 @@ def test_a_host_that_claims_what_no_home_has_come_to_is_not_believed() -> None:
     assert effects.opening.generation == 2
 
 
+def test_a_host_that_claims_more_than_a_few_generations_is_believed_only_at_a_persons_word() -> None:
+    world, _ = overtaken()
+    state = world.fleet.hosts[AGENTS[0]]
+    world.fleet.hosts[AGENTS[0]] = replace(state, fence=Fence(generation=1000, counter=1))
+    with pytest.raises(RefusedError, match="agent-1: it claims generation 1000 and epoch 1, 999 ahead"):
+        go_on(world, Request())
+    effects = go_on(world, Request(believe=[AGENTS[0]]))
+    assert effects.opening.generation == 1001
+
+
 def test_generation_and_epoch_are_above_all_that_were_seen() -> None:
     world, _ = overtaken()
     state = world.fleet.hosts[AGENTS[0]]
