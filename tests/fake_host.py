@@ -25,7 +25,7 @@ from orchestrator.keys.material import generate, open_signer, sign
 from orchestrator.keys.secret import Secret
 from orchestrator.rotation import reports as rp
 from orchestrator.rotation import visits
-from orchestrator.rotation.observed import Tombstone
+from orchestrator.rotation.observed import MOST_TOMBSTONES, Tombstone
 from orchestrator.rotation.reports import Changed, Outcome, Refused, Report, Unchanged, Unreachable, Verdict
 from orchestrator.rotation.visits import (
     PROOFS_A_VISIT,
@@ -231,9 +231,11 @@ class _Desk:
         if old is not None and new.position == old.position and new.digest != old.digest:
             raise _RefusalError(f"another bundle is installed under the number {new.position}")
         changed = old is None or old.digest != new.digest
+        ended = self._buried(order.ends, trusted={key.public.spki_digest for key in new.keys if key.signs})
         if changed:
             self._become(bundle=new)
-        self._bury(order.ends, trusted={key.public.spki_digest for key in new.keys if key.signs})
+        if ended != self.state.ended:
+            self._become(ended=ended)
         return rp.Trusted(
             position=new.position,
             digest=new.digest,
@@ -295,7 +297,9 @@ class _Desk:
         before = self.state
         if before.current in order.credentials:
             raise _RefusalError(f"credential {before.current} is in use")
-        self._bury(order.ends)
+        ended = self._buried(order.ends)
+        if ended != self.state.ended:
+            self._become(ended=ended)
         gone = order.credentials
         changed = any(name in before.credentials or name in before.disarmed for name in gone)
         if changed:
@@ -304,13 +308,21 @@ class _Desk:
             )
         return rp.Erased(credentials=order.credentials, changed=changed)
 
-    def _bury(self, ends: Iterable[Tombstone], *, trusted: AbstractSet[str] = frozenset()) -> None:
-        known = {stone.key: stone for stone in (*self.state.ended, *ends)}
+    def _buried(
+        self, ends: Iterable[Tombstone], *, trusted: AbstractSet[str] = frozenset()
+    ) -> tuple[Tombstone, ...]:
+        """The tombstones after these were added; those of keys that leaked are forgotten last."""
         until = int(self.now.timestamp())
-        kept = (stone for stone in known.values() if stone.until > until and stone.key not in trusted)
-        ended = tuple(sorted(kept))
-        if ended != self.state.ended:
-            self._become(ended=ended)
+        told = [s for s in (*ends, *self.state.ended) if s.until > until and s.key not in trusted]
+        known: dict[str, Tombstone] = {}
+        for stone in sorted(told, key=lambda stone: stone.how != "compromised"):
+            known.setdefault(stone.key, stone)
+        if sum(stone.how == "compromised" for stone in known.values()) > MOST_TOMBSTONES:
+            raise _RefusalError(
+                "no room to remember that another key leaked:"
+                f" it remembers {MOST_TOMBSTONES}, and none has ended yet"
+            )
+        return tuple(sorted([*known.values()][:MOST_TOMBSTONES]))
 
     def _sign(self, order: visits.Sign) -> Report:
         current = self.state.current

@@ -22,6 +22,7 @@ from orchestrator.keys.certificate import parse_certificate
 from orchestrator.keys.material import PublicKey, SpkiDigest
 from orchestrator.remote.answer_lines import GarbledError, plain
 from orchestrator.rotation.observed import (
+    MOST_TOMBSTONES,
     HeldBundle,
     HeldCredential,
     HeldDelegation,
@@ -39,11 +40,10 @@ MOST_EDGES = 20_000
 MOST_KEYS = 20_000
 MOST_ISSUER_LINES = 2_000
 """An agent has one issuer, or two while the one is replaced; a certificate is some twenty lines."""
-MOST_TOMBSTONES = 2_000
 LARGEST_CREDENTIAL = 32_768
 """Characters of a certificate, its chain and a public key together; what is longer is none of them."""
-LARGEST_REST = 200_000
-"""Characters of all other lines."""
+LARGEST_REST = 400_000
+"""Characters of all other lines, half of them of tombstones."""
 
 _DELEGATION_FORM = "<server> <issuer's spki-sha256> <grace>"
 _KEY_BEGIN = "-----BEGIN PUBLIC KEY-----"

@@ -95,6 +95,10 @@ class Problem:
     wanted: str
 
 
+MOST_TOMBSTONES = 2_000
+"""A host remembers no more ended keys than these; keys that leaked are forgotten last."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
 class Tombstone:
     """A key that has ended, as a host remembers it, so that no older ledger brings it back (S9).

@@ -11,7 +11,7 @@ from typing import Literal, Self
 
 from orchestrator.rotation.belief import believed_until, is_believable
 from orchestrator.rotation.lifecycle import KeyState
-from orchestrator.rotation.observed import Tombstone
+from orchestrator.rotation.observed import MOST_TOMBSTONES, Tombstone
 from orchestrator.rotation.recorded import Credential, Recorded
 from orchestrator.rotation.visits import CredentialId
 
@@ -36,21 +36,24 @@ class Endings:
         return cls(recorded=recorded, now=now, in_service=frozenset(signing | wanted))
 
     def told(self, credentials: Iterable[CredentialId]) -> tuple[Tombstone, ...]:
-        """The tombstones of those of the credentials that have ended, sorted."""
+        """The tombstones of those of the credentials that have ended, sorted.
+
+        Of more than a host remembers these are the ones that leaked, and those that last longest.
+        """
         known = (self.recorded.credentials[credential] for credential in set(credentials))
-        return tuple(
-            sorted(
-                Tombstone(
-                    key=credential.public.spki_digest,
-                    how=_how(credential),
-                    until=_until(believed_until(self.recorded, credential)),
-                )
-                for credential in known
-                if credential.public is not None
-                and is_believable(self.recorded, credential, self.now)
-                and self._is_over(credential)
+        stones = (
+            Tombstone(
+                key=credential.public.spki_digest,
+                how=_how(credential),
+                until=_until(believed_until(self.recorded, credential)),
             )
+            for credential in known
+            if credential.public is not None
+            and is_believable(self.recorded, credential, self.now)
+            and self._is_over(credential)
         )
+        gravest = sorted(stones, key=lambda stone: (stone.how != "compromised", -stone.until, stone.key))
+        return tuple(sorted(gravest[:MOST_TOMBSTONES]))
 
     def _is_over(self, credential: Credential) -> bool:
         return credential.compromised or credential.id not in self.in_service

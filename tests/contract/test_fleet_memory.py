@@ -1,9 +1,13 @@
 """What the hosts of every ``Fleet`` remember: which ledger they followed, and which keys have ended."""
 
+from dataclasses import replace
+from typing import Literal
+
 import pytest
 
+from orchestrator.keys.material import SpkiDigest
 from orchestrator.rotation import reports, visits
-from orchestrator.rotation.observed import Tombstone
+from orchestrator.rotation.observed import MOST_TOMBSTONES, Tombstone
 from orchestrator.rotation.reports import Changed, Outcome, Refused, Unchanged
 from orchestrator.rotation.visits import Fence, Order, Visit
 from tests.fleet_worlds import AGENT, ONE, SERVER, TWO, World, bundle, key, stage
@@ -92,6 +96,49 @@ def test_hosts_remember_the_keys_that_ended_until_they_are_past(world: World) ->
     assert told(world).survey.ended == tuple(sorted((removed, compromised)))
     send(world, visits.Erase(credentials=(TWO,)), shown=fence(6))
     assert told(world).survey.ended == tuple(sorted((removed, compromised)))
+
+
+def stones(number: int, how: Literal["removed", "compromised"], *, begins: str) -> tuple[Tombstone, ...]:
+    """So many tombstones of keys whose digests begin so."""
+    return tuple(
+        Tombstone(key=SpkiDigest(f"{begins}{n:063x}"), how=how, until=LATE + n) for n in range(number)
+    )
+
+
+def test_where_there_is_no_room_keys_that_were_removed_are_forgotten_before_any_that_leaked(
+    world: World,
+) -> None:
+    removed, leaked = stones(MOST_TOMBSTONES, "removed", begins="a"), stones(3, "compromised", begins="b")
+    send(world, visits.Erase(credentials=(ONE,), ends=leaked), shown=fence(3))
+    send(world, visits.Erase(credentials=(ONE,), ends=removed), shown=fence(4))
+
+    remembered = told(world).survey.ended
+
+    assert len(remembered) == MOST_TOMBSTONES
+    assert set(leaked) < set(remembered)
+    assert set(remembered) < {*leaked, *removed}
+
+
+def test_a_leak_is_not_unsaid_by_the_word_that_the_key_was_removed(world: World) -> None:
+    (leaked,) = stones(1, "compromised", begins="b")
+    send(world, visits.Erase(credentials=(ONE,), ends=(leaked,)), shown=fence(3))
+    send(world, visits.Erase(credentials=(ONE,), ends=(replace(leaked, how="removed"),)), shown=fence(4))
+    assert told(world).survey.ended == (leaked,)
+
+
+def test_a_host_that_would_have_to_forget_a_leaked_key_refuses(world: World) -> None:
+    full = stones(MOST_TOMBSTONES, "compromised", begins="b")
+    one_more = stones(1, "compromised", begins="c")
+    send(world, visits.Erase(credentials=(ONE,), ends=full), shown=fence(3))
+
+    outcome = send(world, visits.Erase(credentials=(ONE,), ends=one_more), shown=fence(4))
+
+    assert isinstance(outcome, Refused)
+    assert (
+        outcome.reason
+        == "no room to remember that another key leaked: it remembers 2000, and none has ended yet"
+    )
+    assert set(told(world).survey.ended) == set(full)
 
 
 def test_an_agent_forgets_the_end_of_a_key_that_it_is_to_trust_again(world: World) -> None:

@@ -12,6 +12,7 @@ from orchestrator.keys.bundle import Position, TrustBundle, TrustedKey
 from orchestrator.keys.material import Algorithm, generate
 from orchestrator.remote.answers import ANSWER_LIMIT_BYTES, decode
 from orchestrator.remote.survey_lines import (
+    LARGEST_REST,
     MOST_CREDENTIALS,
     MOST_EDGES,
     MOST_ISSUER_LINES,
@@ -362,8 +363,8 @@ def test_of_one_path_the_first_problem_is_kept() -> None:
         ("denied x", MOST_EDGES, "denied keys"),
         ("issuer x", MOST_ISSUER_LINES, "lines of issuers"),
         ("public -----BEGIN PUBLIC KEY-----", MOST_KEYS, "keys"),
-        ("certificate x", 200_000 // 13, "characters"),
-        ("", 200_000, "characters"),
+        ("certificate x", LARGEST_REST // 13, "characters"),
+        ("", LARGEST_REST, "characters"),
     ],
 )
 def test_a_survey_larger_than_any_honest_one_is_garbled(line: str, most: int, what: str) -> None:
