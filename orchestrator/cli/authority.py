@@ -15,7 +15,7 @@ from orchestrator.cli.machine import system_entropy
 from orchestrator.cli.options import AsJson, PassphraseFile, RootPassphraseFile, Wait, Yes, duration
 from orchestrator.errors import UsageError
 from orchestrator.operations.authority import renew_issuer, renew_root
-from orchestrator.operations.crl import sign_crl
+from orchestrator.operations.crl import Lists, sign_lists, sign_root_list
 from orchestrator.operations.found import Lifetimes
 from orchestrator.operations.replace_issuer import rotate_issuer
 from orchestrator.records.published_file import publish
@@ -23,6 +23,10 @@ from orchestrator.rotation.authority import authorities
 from orchestrator.views.authority import crl_answer, renewed_answer, show_answer
 from orchestrator.views.beginnings import init_answer
 from orchestrator.views.replaced_issuer import before_rotation, rotated_answer
+
+RootKey = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="The root's sealed key, if it is not in the home.")
+]
 
 app = typer.Typer(name="ca", help="The fleet's root and issuer, and what they revoke.")
 
@@ -75,8 +79,9 @@ def show(context: typer.Context, *, as_json: AsJson = False) -> None:
     here = Context.of(context)
     with here.ledger() as ledger:
         recorded = ledger.read()
+    now = here.clock.now()
     answer = show_answer(
-        recorded, authorities(recorded), where=here.key_places(recorded.token), now=here.clock.now()
+        recorded, authorities(recorded, now=now), where=here.key_places(recorded.token), now=now
     )
     here.screen.answer(answer, as_json=as_json)
 
@@ -89,18 +94,26 @@ def crl(
         Path | None, typer.Option("-o", "--output", metavar="FILE", help="Where to publish it; else stdout.")
     ] = None,
     der: Annotated[bool, typer.Option("--der", help="Write DER, as RFC 5280 wants it for HTTP.")] = False,
-    valid: Annotated[str, typer.Option(metavar="TIME", help="For how long it is current.")] = "7d",
+    root: Annotated[bool, typer.Option("--root", help="The root's list, of issuers.")] = False,
+    valid: Annotated[
+        str, typer.Option(metavar="TIME", help="For how long it is current; 7d, or 365d with --root.")
+    ] = "",
     passphrase_file: PassphraseFile = None,
+    root_key: RootKey = None,
+    root_passphrase_file: RootPassphraseFile = None,
     as_json: AsJson = False,
 ) -> None:
-    """Sign a list of the certificates that must not be relied on any more."""
-    here, current = Context.of(context), duration(valid, "--valid")
-    with here.opened(passphrase_file) as opened:
-        signed = sign_crl(opened.ledger, opened.issuer(), clock=here.clock, valid=current)
-    if output is not None:
-        content = signed.crl.der if der else signed.crl.pem.encode("ascii")
-        publish(output, content, suffix=system_entropy(8).hex())
-    here.screen.answer(crl_answer(signed, output), as_json=as_json)
+    """Sign the lists of certificates that must not be relied on any more: each issuer's, or the root's."""
+    here, current = Context.of(context), duration(valid or ("365d" if root else "7d"), "--valid")
+    with here.opened(
+        passphrase_file, root_file=root_key, root_passphrase_file=root_passphrase_file
+    ) as opened:
+        lists = (
+            sign_root_list(opened.ledger, opened.keys, clock=here.clock, valid=current)
+            if root
+            else sign_lists(opened.ledger, opened.issuer, clock=here.clock, valid=current)
+        )
+    here.screen.answer(crl_answer(lists, _published(lists, output, der=der)), as_json=as_json)
 
 
 @app.command()
@@ -111,9 +124,7 @@ def renew(
     lifetime: Annotated[
         str, typer.Option(metavar="TIME", help="From now; 1825d for the issuer and 7300d for the root.")
     ] = "",
-    root_key: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="The root's sealed key, if it is not in the home.")
-    ] = None,
+    root_key: RootKey = None,
     passphrase_file: PassphraseFile = None,
     root_passphrase_file: RootPassphraseFile = None,
     as_json: AsJson = False,
@@ -140,9 +151,7 @@ def rotate(
     yes: Yes = False,
     wait: Wait = "10m",
     passphrase_file: PassphraseFile = None,
-    root_key: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="The root's sealed key, if it is not in the home.")
-    ] = None,
+    root_key: RootKey = None,
     root_passphrase_file: RootPassphraseFile = None,
     as_json: AsJson = False,
 ) -> None:
@@ -156,3 +165,20 @@ def rotate(
         rotated = rotate_issuer(ports, leaked=leaked, wait=waiting)
     here.screen.answer(rotated_answer(rotated), as_json=as_json)
     leave(Code.DONE if rotated.complete else Code.PARTLY)
+
+
+def _published(lists: Lists, output: Path | None, *, der: bool) -> tuple[Path, ...]:
+    """Writes the lists: PEM into one file, DER into one for each issuer, named after it but for the first."""
+    if output is None:
+        return ()
+    suffix = system_entropy(8).hex()
+    if not der:
+        publish(output, "".join(one.crl.pem for one in lists.signed).encode("ascii"), suffix=suffix)
+        return (output,)
+    first, *others = lists.signed
+    files = {output: first} | {
+        output.with_stem(f"{output.stem}-{one.by.public_key.spki_digest[:12]}"): one for one in others
+    }
+    for file, signed in files.items():
+        publish(file, signed.crl.der, suffix=suffix)
+    return tuple(files)

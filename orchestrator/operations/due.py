@@ -97,7 +97,7 @@ def due(ledger: Ledger, clock: Clock, *, within: timedelta = timedelta(0)) -> Ow
     tight = ((desired.playbook, too_tight(desired, recorded)) for desired in recorded.playbooks.values())
     return Owed(
         keys=tuple(found),
-        authorities=tuple(one for one in authorities(recorded) if one.due_at <= until),
+        authorities=tuple(one for one in authorities(recorded, now=now) if one.due_at <= until),
         warnings=tuple(f"{playbook}: {why}" for playbook, why in tight if why),
         backup=backup if backup is not None and backup <= until else None,
     )

@@ -81,7 +81,7 @@ def rotate_issuer(ports: Ports, *, leaked: str = "", wait: timedelta) -> Rotated
         lifetime=LIFETIMES.issuer,
         random=ports.entropy,
     )
-    events: list[Event] = [IssuerAdded(record=name, certificate=issuer.certificate.pem)]
+    events: list[Event] = [IssuerAdded(record=name, certificate=issuer.certificate.pem, leaked=leaked)]
     if leaked:
         events += _ends(recorded, before, leaked)
     recorded = ports.ledger.append(events, onto=recorded, at=now)

@@ -1,13 +1,16 @@
 """Until when the fleet's own authority lasts, and from when on it is to be renewed."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 from fractions import Fraction
 
 from orchestrator.keys.certificate import Certificate, parse_certificate
+from orchestrator.keys.revocation import SignedCrl
 from orchestrator.policy.expiry import part_of
 from orchestrator.rotation.recorded import Recorded
+from orchestrator.rotation.revocations import orphaned_issuers, signing_issuers
 
 RENEW_AT = Fraction(2, 3)
 """The part of its life after which an authority, or a list of revoked certificates, is due."""
@@ -22,7 +25,9 @@ class Role(StrEnum):
     ROOT = "root"
     ISSUER = "issuer"
     CRL = "crl"
-    """The newest list of revoked certificates."""
+    """The lists of what issuers revoked."""
+    ROOT_CRL = "root-crl"
+    """The list of issuers that the root revoked."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,11 +44,12 @@ class DueAuthority:
     ends_at: datetime
 
 
-def authorities(recorded: Recorded) -> tuple[DueAuthority, ...]:
-    """Issuer and root, and the list of revoked certificates if there ever was one.
+def authorities(recorded: Recorded, *, now: datetime) -> tuple[DueAuthority, ...]:
+    """Issuer and root, and the lists of revoked certificates if there ever was one.
 
     A certificate is due at two thirds of its life, or earlier: as soon as what it certifies next would
-    outlive it. The issuer certifies for the longest lifetime of any playbook, the root for an issuer's.
+    outlive it. The issuer certifies for the longest lifetime of any playbook, the root for an issuer's. The
+    root's list is due as soon as there is an issuer that no list tells of yet.
     """
     if not recorded.root:
         return ()
@@ -52,14 +58,33 @@ def authorities(recorded: Recorded) -> tuple[DueAuthority, ...]:
         (one.certificate.lifetime for one in recorded.playbooks.values() if one.issuer is None),
         default=USUAL_LIFETIME,
     )
-    found = [
+    return (
         _due(Role.ISSUER, issuer, longest),
         _due(Role.ROOT, root, issuer.not_after - issuer.not_before),
-    ]
-    if (crl := recorded.crl) is not None:
-        at = crl.signed + part_of(crl.next_update - crl.signed, RENEW_AT)
-        found.append(DueAuthority(role=Role.CRL, due_at=at, ends_at=crl.next_update))
-    return tuple(found)
+        *(_lists(recorded, root, now) if recorded.crls else ()),
+    )
+
+
+def _lists(recorded: Recorded, root: Certificate, now: datetime) -> Iterator[DueAuthority]:
+    """The issuers' lists, as soon as one of them is due, and the root's."""
+    issuers = signing_issuers(recorded, now=now)
+    yield min(
+        (_list(Role.CRL, recorded.crls.get(one.key), since=one.since or now) for one in issuers),
+        key=lambda one: one.due_at,
+    )
+    last, left = recorded.crls.get(root.public_key.spki_digest), orphaned_issuers(recorded, now=now)
+    if left:
+        since = min(one.revoked for one in left if one.revoked is not None)
+        yield DueAuthority(role=Role.ROOT_CRL, due_at=since, ends_at=last.next_update if last else since)
+    elif last is not None:
+        yield _list(Role.ROOT_CRL, last, since=now)
+
+
+def _list(role: Role, last: SignedCrl | None, *, since: datetime) -> DueAuthority:
+    if last is None:
+        return DueAuthority(role=role, due_at=since, ends_at=since)
+    at = last.signed + part_of(last.next_update - last.signed, RENEW_AT)
+    return DueAuthority(role=role, due_at=at, ends_at=last.next_update)
 
 
 def _due(role: Role, certificate: Certificate, certifies_for: timedelta) -> DueAuthority:

@@ -128,12 +128,16 @@ class IssuerRecord:
         certificate: PEM; empty: it is being made.
         since: from when on it has certified.
         kept: whether its key may still be there.
+        leaked: why somebody else may have its key; empty: nobody has.
+        revoked: since when its own certificates are not to be relied on; None: they are.
     """
 
     record: str
     certificate: str = ""
     since: datetime | None = None
     kept: bool = True
+    leaked: str = ""
+    revoked: datetime | None = None
 
     @property
     def key(self) -> SpkiDigest:

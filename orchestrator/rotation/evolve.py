@@ -150,10 +150,10 @@ def _apply(recorded: Recorded, event: ev.Event, at: datetime) -> Recorded:
         case he.IssuerKeyIntended():
             return replace(recorded, issuers=(*recorded.issuers, IssuerRecord(record=event.record)))
         case he.IssuerAdded():
-            added = _certifying(recorded, event.record, event.certificate, since=at)
-            return replace(added, sure_of_issuer=True, superseded=())
+            return _issuer_added(recorded, event, at)
         case he.IssuerKeyDestroyed():
-            return _issuer(recorded, event.record, kept=False)
+            revoked = next((i.revoked for i in recorded.issuers if i.record == event.record), None)
+            return _issuer(recorded, event.record, kept=False, revoked=revoked or at)
         case he.ClockSetRight():
             return set_right(recorded, at)
         case ev.VisitsIntended():
@@ -207,12 +207,15 @@ def _export_destroyed(recorded: Recorded, event: ev.ExportDestroyed) -> Recorded
 
 
 def _crl_signed(recorded: Recorded, event: he.CrlSigned, at: datetime) -> Recorded:
-    if recorded.crl is not None and event.number <= recorded.crl.number:
-        raise ValueError(f"list {event.number} does not follow list {recorded.crl.number}")
+    by = event.by or recorded.own_issuers()[-1].key
+    last = max((crl.number for crl in recorded.crls.values()), default=0)
+    if event.number <= last:
+        raise ValueError(f"list {event.number} does not follow list {last}")
+    crl = SignedCrl(number=event.number, signed=at, next_update=event.next_update, digest=event.digest)
     revoked = {**recorded.revoked, **{one.serial: one for one in event.added}}
     return replace(
         recorded,
-        crl=SignedCrl(number=event.number, signed=at, next_update=event.next_update, digest=event.digest),
+        crls=_with(recorded.crls, by, crl),
         revoked=_without(MappingProxyType(revoked), set(event.dropped)),
     )
 
@@ -338,6 +341,14 @@ def _credential(recorded: Recorded, credential: CredentialId, **changes: object)
 def _certifying(recorded: Recorded, record: str, certificate: str, **changes: object) -> Recorded:
     """The issuer of this record certifies now, with this certificate."""
     return replace(_issuer(recorded, record, certificate=certificate, **changes), issuer=certificate)
+
+
+def _issuer_added(recorded: Recorded, event: he.IssuerAdded, at: datetime) -> Recorded:
+    before = recorded.own_issuers()
+    if event.leaked and before:
+        recorded = _issuer(recorded, before[-1].record, leaked=event.leaked, revoked=at)
+    added = _certifying(recorded, event.record, event.certificate, since=at)
+    return replace(added, sure_of_issuer=True, superseded=())
 
 
 def _issuer(recorded: Recorded, record: str, **changes: object) -> Recorded:

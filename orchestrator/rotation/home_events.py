@@ -15,7 +15,7 @@ from orchestrator.keys.material import PublicKey, SpkiDigest
 from orchestrator.keys.revocation import Revoked
 from orchestrator.keys.token import Token
 from orchestrator.policy.desired import KeySpec, PlaybookName, ScopeName
-from orchestrator.rotation.recorded import BackupId
+from orchestrator.rotation.recorded import NO_ISSUER, BackupId
 from orchestrator.rotation.visits import CredentialId
 
 
@@ -53,7 +53,7 @@ class IssuerRenewed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CrlSigned:
-    """The issuer has signed a list of what it revoked; it may be published from now on.
+    """An authority has signed a list of what it revoked; it may be published from now on.
 
     Attributes:
         number: higher than that of every list before.
@@ -61,6 +61,7 @@ class CrlSigned:
         digest: SHA-256 (hex) of the list in DER.
         added: revoked since the list before, or for another reason than there.
         dropped: serials that are left out, since an earlier list had them after their certificates' end.
+        by: the SPKI digest of who signed it; empty: the issuer that certified then.
     """
 
     number: int
@@ -68,6 +69,7 @@ class CrlSigned:
     digest: str
     added: tuple[Revoked, ...]
     dropped: tuple[str, ...]
+    by: SpkiDigest = NO_ISSUER
     kind: Literal["crl-signed"] = "crl-signed"
 
 
@@ -102,10 +104,12 @@ class IssuerAdded:
 
     Attributes:
         certificate: PEM.
+        leaked: why somebody else may have the key of the one before; empty: nobody has.
     """
 
     record: str
     certificate: str
+    leaked: str = ""
     kind: Literal["issuer-added"] = "issuer-added"
 
 

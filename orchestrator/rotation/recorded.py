@@ -99,8 +99,8 @@ class Recorded:
         unmet: hosts that were not asked when the home was restored, with what that costs, until they are.
         sure_of_issuer: False: it was restored, and nobody has said that its issuer has not leaked since.
         superseded: agents that were met with an issuer that it does not know, as long as it is not sure.
-        crl: None: no list of revoked certificates was ever signed.
-        revoked: what the newest list has, by serial.
+        crls: the newest list of revoked certificates of each authority, by its key.
+        revoked: what the newest lists have, by serial.
     """
 
     version: int = 0
@@ -126,7 +126,7 @@ class Recorded:
     unmet: Mapping[HostName, str] = field(default_factory=dict)
     sure_of_issuer: bool = True
     superseded: tuple[HostName, ...] = ()
-    crl: SignedCrl | None = None
+    crls: Mapping[SpkiDigest, SignedCrl] = field(default_factory=dict)
     revoked: Mapping[str, Revoked] = field(default_factory=dict)
 
     backups: Mapping[BackupId, Backup] = field(default_factory=dict)

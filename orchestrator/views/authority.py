@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.keys.certificate import Certificate, parse_certificate
+from orchestrator.keys.material import SpkiDigest
 from orchestrator.keys.revocation import Revoked
-from orchestrator.operations.crl import Signed
+from orchestrator.operations.crl import Lists
 from orchestrator.policy.desired import CommandSpec
 from orchestrator.rotation.authority import DueAuthority, Role
 from orchestrator.rotation.recorded import Recorded
@@ -43,12 +44,17 @@ def show_answer(
             grid(("", ""), _facts(certificate, due[part], where[part], now)),
             "",
         ]
-    crl, newest = recorded.crl, due.get(Role.CRL)
-    if crl is None or newest is None:
+    lists = dict(sorted(recorded.crls.items(), key=lambda one: one[1].number))
+    for key, crl in lists.items():
+        told = f"list {crl.number} of {instant(crl.signed)} by {_signer(recorded, key)}"
+        body.append(f"{told} has {count(len(_listed(recorded, key)), 'certificate')}")
+    body += [
+        f"{'lists of issuers' if role is Role.CRL else 'list of the root'}: {_when(due[role], now)}"
+        for role in (Role.CRL, Role.ROOT_CRL)
+        if role in due
+    ]
+    if not lists:
         body.append("no list of revoked certificates was signed yet")
-    else:
-        told = f"list {crl.number} of {instant(crl.signed)} has {count(len(recorded.revoked), 'certificate')}"
-        body.append(f"{told}; {_when(newest, now)}")
     body += [f"{name}: certified by {who}" for name, who in others.items()]
     data: dict[str, Any] = {
         str(part): {
@@ -59,39 +65,58 @@ def show_answer(
         }
         for part, certificate in certificates.items()
     }
-    data["crl"] = (
+    data["crls"] = [
         {
+            "by": _signer(recorded, key),
             "number": crl.number,
             "signed": stamp(crl.signed),
             "next_update": stamp(crl.next_update),
             "sha256": crl.digest,
-            "revoked": [_revoked(one) for one in recorded.revoked.values()],
+            "revoked": [_revoked(one) for one in _listed(recorded, key)],
         }
-        if crl is not None
-        else None
-    )
+        for key, crl in lists.items()
+    ]
     return Answer(data={**data, "other_issuers": others}, body=tuple(body))
 
 
-def crl_answer(signed: Signed, output: Path | None) -> Answer:
-    """A list that was signed: where it was written, or itself."""
-    summary = (
-        f"list {signed.number}: {count(len(signed.revoked), 'certificate')} revoked, {len(signed.added)} new;"
-        f" the next one is due by {instant(signed.next_update)}"
+def crl_answer(lists: Lists, files: Sequence[Path]) -> Answer:
+    """Lists that were signed: where they were written, or themselves.
+
+    Args:
+        lists: what was signed.
+        files: where; one for all of them or one for each, or none.
+    """
+    body: list[str | Grid] = []
+    for signed in lists.signed:
+        new = f"{count(len(signed.revoked), 'certificate')} revoked, {len(signed.added)} new"
+        until = f"the next one is due by {instant(signed.next_update)}"
+        body.append(f"list {signed.number} of {signed.by.subject}: {new}; {until}")
+        rows = [(one.serial, instant(one.at), one.reason, instant(one.ends)) for one in signed.revoked]
+        if rows:
+            body.append(grid(("serial", "revoked", "reason", "certificate ends"), rows))
+    body += [f"written: {file}" for file in files]
+    left = tuple(
+        f"issuer {one.key[:12]} signs no list any more, so the root has to revoke it: keyrelay ca crl --root"
+        for one in lists.orphaned
     )
-    rows = [(one.serial, instant(one.at), one.reason, instant(one.ends)) for one in signed.revoked]
-    table = (grid(("serial", "revoked", "reason", "certificate ends"), rows),) if rows else ()
+    pems = tuple(line for signed in lists.signed for line in signed.crl.pem.splitlines())
     return Answer(
         data={
-            "number": signed.number,
-            "next_update": stamp(signed.next_update),
-            "file": str(output) if output is not None else None,
-            "revoked": [_revoked(one) for one in signed.revoked],
-            "pem": signed.crl.pem,
+            "lists": [
+                {
+                    "by": signed.by.subject,
+                    "authority": signed.by.public_key.thumbprint,
+                    "number": signed.number,
+                    "next_update": stamp(signed.next_update),
+                    "revoked": [_revoked(one) for one in signed.revoked],
+                    "pem": signed.crl.pem,
+                }
+                for signed in lists.signed
+            ],
+            "files": [str(file) for file in files],
+            "orphaned_issuers": [one.key for one in lists.orphaned],
         },
-        body=(summary, *table, f"written: {output}")
-        if output is not None
-        else tuple(signed.crl.pem.splitlines()),
+        body=(*body, *left) if files else pems,
     )
 
 
@@ -101,6 +126,16 @@ def renewed_answer(renewed: Certificate) -> Answer:
         data={**_certificate(renewed), "pem": renewed.pem},
         body=(f"renewed {renewed.subject}: ends {instant(renewed.not_after)}, serial {renewed.serial:x}",),
     )
+
+
+def _signer(recorded: Recorded, key: SpkiDigest) -> str:
+    if key == parse_certificate(recorded.root).public_key.spki_digest:
+        return "the root"
+    return "the issuer" if key == recorded.own_issuers()[-1].key else f"issuer {key[:12]}"
+
+
+def _listed(recorded: Recorded, key: SpkiDigest) -> tuple[Revoked, ...]:
+    return tuple(one for one in recorded.revoked.values() if one.issuer == key)
 
 
 def _facts(certificate: Certificate, due: DueAuthority, where: str, now: datetime) -> list[tuple[str, str]]:

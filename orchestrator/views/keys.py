@@ -23,6 +23,7 @@ _AUTHORITIES = {
     Role.ROOT: "the fleet's root",
     Role.ISSUER: "the fleet's issuer",
     Role.CRL: "the list of revoked certificates",
+    Role.ROOT_CRL: "the root's list of revoked issuers",
 }
 
 

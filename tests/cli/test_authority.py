@@ -63,7 +63,9 @@ def test_a_leaked_key_is_on_the_published_list_and_openssl_refuses_its_certifica
     chain = ("-CAfile", "root.pem", "-untrusted", "issuer.pem")
     verify = ("verify", "-x509_strict", "-crl_check", "-CRLfile", "crl.pem", *chain)
 
-    keyrelay("ca", "crl", "-o", "crl.pem").ended(0).line("list 1: 0 certificates revoked")
+    keyrelay("ca", "crl", "-o", "crl.pem").ended(0).line(
+        "list 1 of CN=keyrelay issuer", "0 certificates revoked"
+    )
     assert openssl(folder, *verify, "leaked.pem").returncode == 0
 
     key = keyrelay.json("holdings", "server-01")["holdings"][0]["key"]
@@ -83,10 +85,53 @@ def test_a_leaked_key_is_on_the_published_list_and_openssl_refuses_its_certifica
     assert openssl(folder, "crl", "-in", "crl.der", "-inform", "DER", "-noout").returncode == 0
     assert keyrelay("ca", "crl").ended(0).out.startswith("-----BEGIN X509 CRL-----\n")
     keyrelay("ca", "crl", "-o", "nowhere/crl.pem").ended(2).line("nowhere/crl.pem: No such file")
-    shown = keyrelay.json("ca", "show")["crl"]
+    (shown,) = keyrelay.json("ca", "show")["crls"]
     assert shown["number"] == 5
     assert [one["reason"] for one in shown["revoked"]] == ["keyCompromise"]
     keyrelay("due", "--within", "5d").ended(4).line("the list of revoked certificates", "due in")
+
+
+def test_a_replaced_issuer_is_on_the_roots_list_and_openssl_refuses_what_it_certified(
+    make_fleet: MakeFleet,
+) -> None:
+    keyrelay, lab = make_fleet(servers=1, agents=1)
+    folder = keyrelay.folder
+    root = ("--root-passphrase-file", "root.passphrase")
+    keyrelay("apply", PLAYBOOK, *INVENTORY, "--yes").ended(0)
+    kept = {"before": (lab.directory / CERT).read_bytes()}
+    for part in ("root", "issuer"):
+        (folder / f"{part}.pem").write_text(keyrelay.json("ca", "show")[part]["pem"], encoding="ascii")
+    keyrelay("ca", "crl", "-o", "first.crl").ended(0)
+    keyrelay("ca", "crl", "--root", "-o", "root.crl", *root).ended(0).line("list 2 of CN=keyrelay root")
+
+    keyrelay("ca", "rotate", "--yes", "--wait", "120s", *root).ended(0)
+    kept["after"] = (lab.directory / CERT).read_bytes()
+    for name, pem in kept.items():
+        (folder / f"{name}.pem").write_bytes(pem)
+    issuer = keyrelay.json("ca", "show")["issuer"]["pem"]
+    (folder / "both.pem").write_text((folder / "issuer.pem").read_text(encoding="ascii") + issuer)
+    lists = ("-CRLfile", "first.crl", "-CRLfile", "second.crl", "-CRLfile", "root.crl")
+    verify = (
+        "verify",
+        "-x509_strict",
+        "-crl_check_all",
+        *lists,
+        "-CAfile",
+        "root.pem",
+        "-untrusted",
+        "both.pem",
+    )
+    keyrelay("due").ended(4).line("the root's list of revoked issuers", "due since")
+    keyrelay("ca", "crl", "-o", "second.crl").ended(0).line("the root has to revoke it")
+    assert openssl(folder, *verify, "after.pem").returncode == 0
+
+    keyrelay("ca", "crl", "--root", "-o", "root.crl", *root).ended(0).line("superseded")
+    assert openssl(folder, *verify, "after.pem").returncode == 0
+    refused = openssl(folder, *verify, "before.pem")
+    assert refused.returncode == 2
+    assert "certificate revoked" in refused.stderr
+    assert "the root has to revoke it" not in keyrelay("ca", "crl", "-o", "second.crl").ended(0).out
+    keyrelay("due").ended(0)
 
 
 def test_a_fleet_whose_authority_is_in_a_token_hands_over_renews_and_revokes(

@@ -24,7 +24,9 @@ YEAR = 365 * DAY
 
 def due_in(world: World) -> dict[Role, int]:
     """Whole days from the founding until each part is due."""
-    return {one.role: (one.due_at - NOON) // DAY for one in authorities(world.recorded)}
+    return {
+        one.role: (one.due_at - NOON) // DAY for one in authorities(world.recorded, now=world.clock.now())
+    }
 
 
 def renewed(world: World, years: int) -> None:

@@ -9,8 +9,12 @@ from cryptography import x509
 from orchestrator.errors import ConflictError
 from orchestrator.keys.certificate import parse_certificate
 from orchestrator.keys.revocation import Reason
+from orchestrator.operations.authority import renew_issuer
 from orchestrator.operations.compromise import end_key
-from orchestrator.operations.crl import Signed, sign_crl
+from orchestrator.operations.crl import Lists, Signed, sign_lists, sign_root_list
+from orchestrator.operations.due import due
+from orchestrator.operations.replace_issuer import rotate_issuer
+from orchestrator.rotation.authority import Role
 from orchestrator.rotation.events import Certified, Event, KeyEnded
 from orchestrator.rotation.home_events import LeaseReleased
 from orchestrator.rotation.lifecycle import KeyState
@@ -21,8 +25,19 @@ from tests.world import AGENTS, SERVERS, World, desired
 WEEK = timedelta(days=7)
 
 
+def sign_all(world: World, ledger: FakeLedger | None = None) -> Lists:
+    return sign_lists(ledger or world.ledger, world.issuer, clock=world.clock, valid=WEEK)
+
+
 def sign(world: World, ledger: FakeLedger | None = None) -> Signed:
-    return sign_crl(ledger or world.ledger, world.issuer(), clock=world.clock, valid=WEEK)
+    """The list of the one issuer there is."""
+    (signed,) = sign_all(world, ledger).signed
+    return signed
+
+
+def sign_root(world: World) -> Signed:
+    (signed,) = sign_root_list(world.ledger, world.keys, clock=world.clock, valid=52 * WEEK).signed
+    return signed
 
 
 def serials(world: World) -> list[tuple[str, str]]:
@@ -93,8 +108,8 @@ def test_numbers_grow_and_what_was_said_once_stays_said() -> None:
     assert (one.number, other.number) == (1, 2)
     assert (len(one.added), len(other.added)) == (1, 0)
     assert one.revoked == other.revoked
-    assert world.recorded.crl is not None
-    assert (world.recorded.crl.number, world.recorded.crl.next_update) == (2, other.next_update)
+    (last,) = world.recorded.crls.values()
+    assert (last.number, last.next_update) == (2, other.next_update)
     number = x509.load_der_x509_crl(other.crl.der).extensions.get_extension_for_class(x509.CRLNumber)
     assert number.value.crl_number == 2
 
@@ -145,3 +160,59 @@ def test_another_controllers_entry_in_between_costs_no_number_and_no_list() -> N
     assert sign(world, Hurried(world.ledger, 2)).number == 1
     with pytest.raises(ConflictError, match="no list was signed"):
         sign(world, Hurried(world.ledger, 99))
+
+
+def due_lists(world: World) -> set[Role]:
+    owed = due(world.ledger, world.clock).authorities
+    return {one.role for one in owed} & {Role.CRL, Role.ROOT_CRL}
+
+
+def test_each_issuer_whose_key_is_there_signs_a_list_of_what_it_has_certified_itself() -> None:
+    world = World()
+    wanted = desired(servers=SERVERS[:2], agents=AGENTS[:1])
+    world.apply(wanted)
+    (first,) = [sign(world)]
+    end(world, 0, lost=False)
+    leaked = {serial for server, serial in serials(world)[:2] if server == SERVERS[0]}
+    world.fleet.trouble(AGENTS[0], unreachable="off")
+    rotate_issuer(world.ports, wait=timedelta(0))
+    assert due_lists(world) == {Role.CRL}
+
+    present, earlier = sign_all(world).signed
+
+    assert present.by != first.by == earlier.by
+    assert (on(present), on(earlier)) == (set(), leaked)
+    assert (first.number, present.number, earlier.number) == (1, 2, 3)
+    assert due_lists(world) == set()
+    assert world.recorded.crls.keys() == {s.by.public_key.spki_digest for s in (present, earlier)}
+
+
+def test_an_issuer_whose_key_is_destroyed_is_revoked_by_the_root_under_all_its_certificates() -> None:
+    world = World()
+    world.apply(desired(servers=SERVERS[:1], agents=AGENTS[:1]))
+    sign(world)
+    before = [parse_certificate(world.recorded.issuer).serial]
+    renew_issuer(world.ledger, world.keys, clock=world.clock, entropy=world.entropy, lifetime=200 * WEEK)
+    before.append(parse_certificate(world.recorded.issuer).serial)
+    assert on(sign_root(world)) == set()
+    assert rotate_issuer(world.ports, wait=timedelta(hours=1)).complete
+    assert due_lists(world) == {Role.CRL, Role.ROOT_CRL}
+
+    lists = sign_all(world)
+    signed = sign_root(world)
+
+    assert len(lists.signed) == len(lists.orphaned) == 1
+    assert on(signed) == {f"{serial:x}" for serial in before}
+    assert set(reasons(signed).values()) == {Reason.SUPERSEDED}
+    assert sign_all(world).orphaned == ()
+    assert due_lists(world) == set()
+
+
+def test_an_issuer_whose_key_leaked_is_revoked_at_once() -> None:
+    world = World()
+    world.apply(desired(servers=SERVERS[:1], agents=AGENTS[:1]))
+    before = f"{parse_certificate(world.recorded.issuer).serial:x}"
+    world.fleet.trouble(AGENTS[0], unreachable="off")
+    world.eye.leaked |= world.keys_in_use()
+    rotate_issuer(world.ports, leaked="a stolen laptop", wait=timedelta(0))
+    assert reasons(sign_root(world)) == {before: Reason.KEY_COMPROMISE}
