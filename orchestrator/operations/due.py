@@ -13,6 +13,7 @@ from orchestrator.rotation.history import too_tight
 from orchestrator.rotation.holdups import Holdups
 from orchestrator.rotation.keeping import backup_due_at
 from orchestrator.rotation.lifecycle import KeyState
+from orchestrator.rotation.prolonging import kept
 from orchestrator.rotation.recorded import Credential, Recorded, ServerRecord, Standing
 from orchestrator.rotation.standing import View
 from orchestrator.rotation.visits import CredentialId
@@ -95,10 +96,15 @@ def due(ledger: Ledger, clock: Clock, *, within: timedelta = timedelta(0)) -> Ow
     found.sort(key=lambda key: (key.due_at.replace(microsecond=0), key.credential.scope, key.credential.id))
     backup = backup_due_at(recorded, now)
     tight = ((desired.playbook, too_tight(desired, recorded)) for desired in recorded.playbooks.values())
+    late = (
+        f"a key of {key.credential.scope} is {told}"
+        for key in found
+        if key.wants is not Wants.DROPPING and (told := kept(recorded, key.credential))
+    )
     return Owed(
         keys=tuple(found),
         authorities=tuple(one for one in authorities(recorded, now=now) if one.due_at <= until),
-        warnings=tuple(f"{playbook}: {why}" for playbook, why in tight if why),
+        warnings=(*(f"{playbook}: {why}" for playbook, why in tight if why), *dict.fromkeys(late)),
         backup=backup if backup is not None and backup <= until else None,
     )
 

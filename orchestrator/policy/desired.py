@@ -71,12 +71,14 @@ class CertificateSpec:
         renew_at: the part of the lifetime after which a successor is due; between 0 and 1.
         grace: how long agents still accept the key after the certificate's end (``exp`` in bundles).
         jitter: by how much a successor is due earlier at most; each key has its own share of it.
+        longest: from its making, how long a key is kept in use while its successor waits; None: for ever.
     """
 
     lifetime: timedelta
     renew_at: Fraction
     grace: timedelta
     jitter: timedelta = timedelta(0)
+    longest: timedelta | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

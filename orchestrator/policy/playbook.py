@@ -222,6 +222,12 @@ class Playbook(Section):
                 f"{_words(before)}, so some keys would be due at once; allowed: less than that",
                 at=("certificate", "jitter"),
             )
+        if certificate.longest is not None and certificate.longest < certificate.lifetime:
+            raise _contradiction(
+                f"certificate.longest is {_words(certificate.longest)}, less than the lifetime, "
+                f"{_words(certificate.lifetime)}; allowed: that or more",
+                at=("certificate", "longest"),
+            )
         windows = {
             "from renew_at to the certificate's end": room(certificate.spec()),
             "until the next successor is due": before - certificate.jitter,

@@ -74,11 +74,17 @@ class CertificateSection(Section):
 
     jitter: Annotated[timedelta, Duration(least=timedelta(), most=3650 * _DAY)] = timedelta()
     """By how much earlier a successor may be due; each key has its own share, so not all come due at once."""
+    longest: Annotated[timedelta | None, Duration(least=10 * _SECOND, most=36500 * _DAY)] = None
+    """From its making, how long a key may be kept in use while its successor waits; then agents refuse it."""
 
     def spec(self) -> CertificateSpec:
         """The same as plain values."""
         return CertificateSpec(
-            lifetime=self.lifetime, renew_at=self.renew_at, grace=self.grace, jitter=self.jitter
+            lifetime=self.lifetime,
+            renew_at=self.renew_at,
+            grace=self.grace,
+            jitter=self.jitter,
+            longest=self.longest,
         )
 
 

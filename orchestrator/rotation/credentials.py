@@ -55,6 +55,8 @@ class Credential:
         over: who remembers it as removed, though this ledger does not; it is never to be used anew.
         prolonged: until when it is kept in use, past ``not_after``, since its successor is kept waiting.
         prolonged_why: what its successor waits for.
+        prolonged_since: when it was first kept so; None: it never was.
+        prolongations: how often it was.
         uncertified: servers whose certificate has yet to be made anew for that end.
         awaits: whether it was made ahead, and no rollout has taken it up yet.
         imported: whether its key came from a file.
@@ -85,6 +87,8 @@ class Credential:
     over: str = ""
     prolonged: datetime | None = None
     prolonged_why: str = ""
+    prolonged_since: datetime | None = None
+    prolongations: int = 0
     uncertified: frozenset[HostName] = frozenset()
     superseded: Mapping[HostName, frozenset[str]] = field(default_factory=dict)
     delegated: bool = False

@@ -18,6 +18,7 @@ from orchestrator.policy.expiry import due_at
 from orchestrator.rotation.belief import believed_servers
 from orchestrator.rotation.bundles import wanted_denials, wanted_lines
 from orchestrator.rotation.observed import HeldBundle, HeldCredential, HostSurvey
+from orchestrator.rotation.prolonging import kept
 from orchestrator.rotation.recorded import Credential, Recorded, TrustLine
 from orchestrator.rotation.standing import View
 from orchestrator.rotation.visits import CredentialId
@@ -174,6 +175,8 @@ def _held(
         yield Drift.EXPIRING, f"{held.name} ({where}) has an earlier certificate: {end}"
     elif issued is not None and held.certificate_digest not in {None, issued}:
         yield Drift.MISMATCH, f"{held.name} ({where}): the certificate is not the one it was given"
+    if in_use and (told := kept(audit.recorded, credential)):
+        yield Drift.EXPIRING, f"its key is {told}"
     if credential.id != target:
         yield Drift.PREVIOUS, f"an earlier key, {_short(credential)}, is {where}"
     elif held.disarmed:

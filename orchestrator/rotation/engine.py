@@ -215,11 +215,11 @@ class _Round:
         if rollout is None or decision.moves:
             return decision
         servers = frozenset(self._steps)
-        ends = [last_call(self._recorded, key) for key in in_use(self._recorded, servers)]
+        calls = (last_call(self._recorded, key) for key in in_use(self._recorded, servers))
         return replace(
             decision,
             prolong=tuple(to_prolong(self._view, servers)),
-            prolong_at=min(ends, default=None),
+            prolong_at=min((at for at in calls if at is not None), default=None),
         )
 
     def _prolonging(self, server: HostName, step: Step) -> Errand | None:

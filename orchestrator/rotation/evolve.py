@@ -140,13 +140,7 @@ def _apply(recorded: Recorded, event: ev.Event, at: datetime) -> Recorded:
         case ev.Certified():
             return _certified(recorded, event)
         case ev.KeyProlonged():
-            return _credential(
-                recorded,
-                event.credential,
-                prolonged=event.until,
-                prolonged_why=event.reason,
-                uncertified=frozenset(recorded.credentials[event.credential].certificates),
-            )
+            return _prolonged(recorded, event, at)
         case he.IssuerKeyIntended():
             return replace(recorded, issuers=(*recorded.issuers, IssuerRecord(record=event.record)))
         case he.IssuerAdded():
@@ -193,6 +187,19 @@ def _apply(recorded: Recorded, event: ev.Event, at: datetime) -> Recorded:
             return _finish(recorded, event, at)
         case _:
             assert_never(event)
+
+
+def _prolonged(recorded: Recorded, event: ev.KeyProlonged, at: datetime) -> Recorded:
+    known = recorded.credentials[event.credential]
+    return _credential(
+        recorded,
+        event.credential,
+        prolonged=event.until,
+        prolonged_why=event.reason,
+        prolonged_since=known.prolonged_since or at,
+        prolongations=known.prolongations + 1,
+        uncertified=frozenset(known.certificates),
+    )
 
 
 def _exported(recorded: Recorded, event: ev.KeyExported, at: datetime) -> Recorded:

@@ -228,7 +228,8 @@ def holdings_answer(host: str, found: Sequence[Holding]) -> Answer:
 def _prolonged(credential: Credential) -> list[tuple[str, str]]:
     if credential.prolonged is None:
         return []
-    return [("kept until", f"{instant(credential.prolonged)}: {credential.prolonged_why}")]
+    times = f" ({count(credential.prolongations, 'time')} since {instant(credential.prolonged_since)})"
+    return [("kept until", f"{instant(credential.prolonged)}{times}: {credential.prolonged_why}")]
 
 
 def credential_data(credential: Credential) -> dict[str, Any]:
@@ -248,6 +249,8 @@ def credential_data(credential: Credential) -> dict[str, Any]:
         "not_after": stamp(credential.not_after),
         "prolonged_until": stamp(credential.prolonged),
         "prolonged_because": credential.prolonged_why,
+        "prolonged_since": stamp(credential.prolonged_since),
+        "prolongations": credential.prolongations,
         "servers": list(credential.servers),
         "in_vault": credential.in_vault,
         "exportable": credential.key.exportable,

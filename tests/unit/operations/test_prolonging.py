@@ -1,5 +1,6 @@
 """Waiting does no harm: no certificate in use ends, and no agent refuses it, while a rollout stands still."""
 
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -10,15 +11,18 @@ from hypothesis import strategies as st
 from orchestrator.errors import IssuerError
 from orchestrator.inventory.model import HostName
 from orchestrator.keys.certificate import parse_certificate
+from orchestrator.operations.audit import audit
+from orchestrator.operations.due import due
 from orchestrator.operations.rollouts import pause, resume
 from orchestrator.operations.watch import watch_once
 from orchestrator.policy.desired import Desired, Origin, Policy, RolloutSpec, Share
 from orchestrator.ports import CertificateOrder, Issued
+from orchestrator.rotation.drift import Finding
 from orchestrator.rotation.lifecycle import KeyState
 from orchestrator.rotation.recorded import Rollout
 from tests.endings import assert_settled
 from tests.fake_state import survey
-from tests.world import AGENTS, SERVERS, World, desired
+from tests.world import AGENTS, SERVERS, Silent, World, desired
 
 LIFETIME = timedelta(days=90)
 DUE = timedelta(days=60)
@@ -154,6 +158,56 @@ def test_what_is_prolonged_says_until_when_and_why() -> None:
     assert kept.prolonged == world.clock.now() + SPARE
     assert kept.prolonged_why == "it waits for agent-2: connection refused"
     assert kept.state is KeyState.ACTIVE
+
+
+def test_a_key_that_is_kept_again_and_again_is_told_of_ever_more_loudly() -> None:
+    world = World()
+    world.apply(ONE)
+    passes(world, DUE + SPARE / 2)
+    world.fleet.trouble(AGENTS[1], unreachable="off")
+    since = world.clock.now()
+    for times in range(1, 4):
+        watch_once(world.ports, ONE)
+        words = "once" if times == 1 else f"{times} times"
+        told = f"kept in use {words} since {since:%Y-%m-%d}, as it waits for agent-2: off"
+        (warning,) = due(world.ledger, world.clock).warnings
+        assert told in warning
+        assert ("nothing else ends that" in warning) == (times == 3)
+        assert any(told in finding.detail for finding in audited(world) if finding.host == SERVERS[0])
+        passes(world, SPARE / 2)
+    world.fleet.heal(AGENTS[1])
+    assert_settled(world, ONE)
+    assert not any("kept in use" in warning for warning in due(world.ledger, world.clock).warnings)
+
+
+@ORIGINS
+def test_a_key_is_kept_for_no_longer_than_the_playbook_allows(origin: Origin) -> None:
+    world, wanted = World(), bounded(one_server(origin), timedelta(days=120))
+    world.apply(wanted)
+    first, made = world.live_key(SERVERS[0]), world.clock.now()
+    passes(world, DUE)
+    world.fleet.trouble(AGENTS[1], unreachable="off")
+    for _ in range(10):
+        watch_once(world.ports, wanted)
+        passes(world, OFTEN)
+    (kept,) = (c for c in world.recorded.credentials.values() if c.prolonged)
+    assert kept.prolonged == kept.not_before + timedelta(days=120)
+    assert refused_from(world, AGENTS[0], SERVERS[0]) == kept.prolonged + GRACE < world.clock.now() + GRACE
+    (warning,) = due(world.ledger, world.clock).warnings
+    assert f"certificate.longest ends that on {made + timedelta(days=120):%Y-%m-%d}" in warning
+    world.fleet.heal(AGENTS[1])
+    assert_settled(world, wanted)
+    assert world.live_key(SERVERS[0]) != first
+
+
+def audited(world: World) -> tuple[Finding, ...]:
+    told = audit({}, ledger=world.ledger, fleet=world.fleet, clock=world.clock, progress=Silent())
+    return told.findings
+
+
+def bounded(wanted: Desired, longest: timedelta) -> Desired:
+    """The same playbook, which keeps no key in use for longer than so from its making."""
+    return replace(wanted, certificate=replace(wanted.certificate, longest=longest))
 
 
 def test_nothing_is_prolonged_while_there_is_time() -> None:

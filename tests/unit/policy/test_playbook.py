@@ -351,6 +351,13 @@ def test_a_wrong_field_is_refused_at_its_place_with_what_is_allowed(
     assert error.hint.startswith(hint)
 
 
+def test_a_key_may_be_kept_no_shorter_than_it_lasts() -> None:
+    (play,) = read(with_line("  certificate: {lifetime: 90d, longest: 180d}"))
+    assert play.certificate.spec().longest == timedelta(days=180)
+    error = error_of(with_line("  certificate: {lifetime: 90d, longest: 89d}"))
+    assert "certificate.longest is 89d, less than the lifetime, 90d; allowed: that or more" in error.message
+
+
 def test_jitter_never_makes_a_key_due_at_once() -> None:
     (play,) = read(with_line("  certificate: {lifetime: 90d, renew_at: 2/3, jitter: 59d}"))
     assert play.certificate.spec().jitter == timedelta(days=59)
