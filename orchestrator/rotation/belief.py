@@ -30,8 +30,12 @@ def is_believable(recorded: Recorded, credential: Credential, at: datetime) -> b
 
 def vouched_lines(recorded: Recorded, credential: Credential) -> frozenset[TrustLine]:
     """The lines by which an agent would accept a credential for its certificates alone."""
-    issued = {server: recorded.issuer_of(credential, server) for server in credential.issuers}
-    return frozenset(TrustLine(server=s, issuer=key) for s, key in issued.items() if key != FOREIGN)
+    issued = {
+        (server, issuer or recorded.own_issuers()[0].key)
+        for server, last in credential.issuers.items()
+        for issuer in (last, *credential.former_issuers.get(server, ()))
+    }
+    return frozenset(TrustLine(server=s, issuer=issuer) for s, issuer in issued if issuer != FOREIGN)
 
 
 def is_vouched_for(

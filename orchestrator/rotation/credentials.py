@@ -64,6 +64,7 @@ class Credential:
         superseded: SHA-256 (hex) of the certificates each server was given before the present one.
         delegated: whether agents believe it by its certificate, and do not know it.
         issuers: by server the SPKI digest of who certified it; empty: the founding issuer.
+        former_issuers: in the same way those who did before; what they certified may still be good.
     """
 
     id: CredentialId
@@ -93,6 +94,7 @@ class Credential:
     superseded: Mapping[HostName, frozenset[str]] = field(default_factory=dict)
     delegated: bool = False
     issuers: Mapping[HostName, SpkiDigest] = field(default_factory=dict)
+    former_issuers: Mapping[HostName, frozenset[SpkiDigest]] = field(default_factory=dict)
     awaits: bool = False
     imported: bool = False
     copies: Mapping[CopyId, Copy] = field(default_factory=dict)

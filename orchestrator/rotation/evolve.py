@@ -293,6 +293,9 @@ def _certified(recorded: Recorded, event: ev.Certified) -> Recorded:
     earlier = known.superseded.get(server, frozenset())
     if before is not None:
         earlier |= {before}
+    former = known.former_issuers.get(server, frozenset())
+    if known.issuers.get(server, event.issuer) != event.issuer:
+        former |= {known.issuers[server]}
     return _credential(
         recorded,
         event.credential,
@@ -301,6 +304,7 @@ def _certified(recorded: Recorded, event: ev.Certified) -> Recorded:
         issuers=_with(known.issuers, server, event.issuer),
         uncertified=known.uncertified - {server},
         superseded=_with(known.superseded, server, earlier) if earlier else known.superseded,
+        former_issuers=_with(known.former_issuers, server, former) if former else known.former_issuers,
     )
 
 

@@ -5,7 +5,10 @@ from datetime import timedelta
 
 from orchestrator.inventory.model import HostName
 from orchestrator.keys.bundle import Position
+from orchestrator.operations.replace_issuer import rotate_issuer
+from orchestrator.operations.watch import watch_once
 from orchestrator.policy.desired import PlaybookName
+from orchestrator.rotation.belief import vouched_lines
 from orchestrator.rotation.recorded import Installed, Intent, Recorded, TrustLine
 from orchestrator.rotation.visits import CredentialId
 from tests.fakes import NOON
@@ -70,3 +73,22 @@ def test_the_strictest_playbook_of_a_host_says_how_far_its_clock_may_be_off() ->
     assert world.recorded.allowed_skew(AGENTS[0]) == timedelta(seconds=2)
     assert world.recorded.allowed_skew(SERVERS[0]) == timedelta(seconds=30)
     assert world.recorded.allowed_skew(NOBODY) == timedelta.max
+
+
+def test_every_issuer_that_has_ever_certified_a_key_may_vouch_for_it() -> None:
+    """A key that agents know is certified anew by whoever certifies then; what it had stays good."""
+    world = World()
+    wanted = desired(servers=SERVERS[:1], agents=AGENTS[:1], lifetime=timedelta(days=90))
+    world.apply(wanted)
+    (key,) = world.recorded.credentials
+    world.fleet.trouble(AGENTS[0], unreachable="off")
+    rotate_issuer(world.ports, wait=timedelta(0))
+    world.clock.wait_until(world.clock.now() + timedelta(days=80))
+    watch_once(world.ports, wanted)
+    earlier, present = (issuer.key for issuer in world.recorded.own_issuers())
+    credential = world.recorded.credentials[key]
+    assert credential.prolonged
+    assert world.recorded.issuer_of(credential, SERVERS[0]) == present
+    assert vouched_lines(world.recorded, credential) == {
+        TrustLine(server=SERVERS[0], issuer=issuer) for issuer in (earlier, present)
+    }
