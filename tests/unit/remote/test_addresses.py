@@ -14,10 +14,11 @@ from orchestrator.remote.routes import Router
 def test_a_socket_whose_other_side_takes_nothing_breaks_after_some_time_outs(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(addresses, "_STALL_S", 0.03)
+    time_out_s = 1 / 128
+    monkeypatch.setattr(addresses, "_STALL_S", 3 * time_out_s)
     with socket.create_server(("127.0.0.1", 0)) as server, ImpatientSocket() as impatient:
         impatient.connect(server.getsockname())
-        impatient.settimeout(0.01)
+        impatient.settimeout(time_out_s)
         late = 0
 
         def fill() -> None:
@@ -25,6 +26,8 @@ def test_a_socket_whose_other_side_takes_nothing_breaks_after_some_time_outs(
             while True:
                 with suppress(TimeoutError):
                     impatient.send(bytes(1 << 16))
+                    # On a busy machine the kernel may take more after it seemed full.
+                    late = 0
                     continue
                 late += 1
 
