@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import cache
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -11,8 +12,9 @@ from orchestrator.lab import Lab
 from orchestrator.rotation import reports as rp
 from orchestrator.rotation import visits
 from orchestrator.rotation.reports import Outcome, Report
-from orchestrator.rotation.visits import READING, CredentialId, Fence, Hook, Order, Visit
+from orchestrator.rotation.visits import READING, Claim, CredentialId, Fence, Hook, Order, Visit
 from tests.fleet_worlds import (
+    AGENT,
     ONE,
     SERVER,
     TWO,
@@ -23,13 +25,17 @@ from tests.fleet_worlds import (
     bundle,
     challenge,
     claim,
+    delegating,
     key,
     revert,
     stage,
+    vouched,
+    vouching,
 )
 
 PAIRS = {ONE: (key(), key(Algorithm.ECDSA_P256)), TWO: (key(), key())}
 CLAIMS = tuple(claim(pair) for pairs in PAIRS.values() for pair in pairs)
+ISSUERS = (vouching(), vouching())
 HOOKS: Mapping[str, Hook | None] = {
     "none": None,
     "works": Hook(command="true"),
@@ -52,6 +58,30 @@ def _trust(sequence: int, which: int) -> visits.Trust:
     return visits.Trust(bundle=bundle(sequence, PAIRS[ONE][which], PAIRS[TWO][0]), claims=CLAIMS[:2])
 
 
+@cache
+def vouched_claims() -> tuple[Claim, ...]:
+    """Claims by certificates; made when they are first used, for they do not last."""
+    first, other = ISSUERS
+    pairs = PAIRS[ONE]
+    return (
+        vouched(pairs[0], first),
+        vouched(pairs[1], other),
+        vouched(pairs[0], other, told=first),
+        vouched(pairs[0], first, altered=True),
+        vouched(pairs[1], first, ended=True),
+        vouched(pairs[1], first, server=AGENT),
+    )
+
+
+def _delegate(sequence: int, which: int, *, denied: bool) -> visits.Trust:
+    named = PAIRS[ONE][:1] if denied else ()
+    return visits.Trust(bundle=delegating(sequence, ISSUERS[which], denied=named), claims=vouched_claims())
+
+
+def _check(*, by_certificate: bool) -> visits.Check:
+    return visits.Check(claims=vouched_claims() if by_certificate else CLAIMS)
+
+
 def orders(hook: Hook | None) -> st.SearchStrategy[Order]:
     return st.one_of(
         st.builds(_generate, ids),
@@ -62,7 +92,8 @@ def orders(hook: Hook | None) -> st.SearchStrategy[Order]:
         st.builds(visits.Disarm, credentials=some_ids, in_use=st.none() | ids),
         st.builds(visits.Erase, credentials=some_ids),
         st.builds(lambda: visits.Sign(challenge=challenge())),
-        st.just(visits.Check(claims=CLAIMS)),
+        st.builds(_delegate, st.integers(1, 3), st.integers(0, 1), denied=st.booleans()),
+        st.builds(_check, by_certificate=st.booleans()),
     )
 
 
