@@ -7,12 +7,16 @@ from pathlib import Path
 
 from orchestrator.inventory.endpoints import VariableError
 from orchestrator.inventory.model import HostName, Inventory
+from orchestrator.inventory.names import shown
 from orchestrator.inventory.yaml_files import load
 from orchestrator.keys.secret import Secret
 from orchestrator.policy.desired import Desired
-from orchestrator.policy.hooks import hook_variables, render_hook
+from orchestrator.policy.hooks import render_hook
+from orchestrator.policy.install import On
 from orchestrator.policy.playbook import Playbook, load_playbooks
+from orchestrator.policy.sandbox import host_variables
 from orchestrator.policy.scopes import cut, refuse_overlap
+from orchestrator.policy.templates import render_template
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,12 +66,34 @@ def passwords_of(plays: Iterable[Play]) -> dict[HostName, Secret]:
 
 def _play(file: Path, playbook: Playbook, inventory: Inventory) -> Play:
     desired = cut(playbook, inventory, digest=playbook.digest)
-    passwords = passwords_for(inventory, desired.endpoints)
+    desired = replace(
+        desired,
+        hooks=_hooks(playbook, inventory, desired),
+        stores=replace(desired.stores, texts=_texts(playbook, inventory, desired)),
+    )
+    return Play(file=file, desired=desired, passwords=passwords_for(inventory, desired.endpoints))
+
+
+def _hooks(playbook: Playbook, inventory: Inventory, desired: Desired) -> Mapping[HostName, str]:
     if playbook.hooks is None:
-        return Play(file=file, desired=desired, passwords=passwords)
+        return {}
     template, place = playbook.hooks.activated, playbook.place("hooks", "activated")
-    hooks = {
-        server: render_hook(template, hook_variables(inventory, server), place=place)
+    return {
+        server: render_hook(template, host_variables(inventory, server), place=place)
         for server in desired.servers()
     }
-    return Play(file=file, desired=replace(desired, hooks=hooks), passwords=passwords)
+
+
+def _texts(
+    playbook: Playbook, inventory: Inventory, desired: Desired
+) -> Mapping[HostName, Mapping[str, str]]:
+    """What each template becomes on the hosts that are to have it, by the file there."""
+    hosts = {On.SERVERS: desired.servers(), On.AGENTS: desired.agents(), On.ALL: tuple(desired.endpoints)}
+    texts: dict[HostName, dict[str, str]] = {}
+    for entry, number, template in playbook.templates():
+        place = playbook.place("install", number, "template")
+        for host in hosts[entry.hosts]:
+            variables = host_variables(inventory, host)
+            made = render_template(template, variables, name=shown(entry.template), place=place)
+            texts.setdefault(host, {})[entry.file] = made
+    return texts

@@ -13,6 +13,7 @@ from typing import Literal, NewType
 
 from orchestrator.inventory.model import Endpoint, HostName
 from orchestrator.keys.material import Algorithm
+from orchestrator.policy.stores import NO_STORES, Stores
 
 ScopeName = NewType("ScopeName", str)
 """``all``, ``group:<group>``, ``server:<host>`` or ``delegated:<host>``; unique within a playbook."""
@@ -242,6 +243,7 @@ class Desired:
         endpoints: of every host named above.
         hooks: the command that a server runs after a switch, rendered; it is recorded, so it holds no secret.
         issuer: who certifies; None: the fleet's own issuer.
+        stores: where else on its hosts the credential, or the anchors of trust, appear.
     """
 
     playbook: PlaybookName
@@ -256,6 +258,7 @@ class Desired:
     endpoints: Mapping[HostName, Endpoint]
     hooks: Mapping[HostName, str] = field(default_factory=dict)
     issuer: IssuerSpec | None = None
+    stores: Stores = NO_STORES
 
     def servers(self) -> tuple[HostName, ...]:
         """Every server, by scope."""

@@ -42,6 +42,11 @@ def refused(tail: str, *, hint: str = "") -> PydanticCustomError:
     return PydanticCustomError("refused", "{tail}", {"tail": tail, "hint": hint})
 
 
+def contradiction(message: str, *, at: tuple[str | int, ...], hint: str = "") -> PydanticCustomError:
+    """Fields that do not fit together; ``at`` is the path of the one to show, from the section on."""
+    return PydanticCustomError("contradiction", "{message}", {"message": message, "at": at, "hint": hint})
+
+
 def _plain(read: Callable[[Any], Any], write: Callable[[Any], Any]) -> CoreSchema:
     return no_info_plain_validator_function(read, serialization=plain_serializer_function_ser_schema(write))
 
@@ -82,6 +87,40 @@ class Text:
         shape = text.replace("\n", "").replace("\t", "") if self.lines else text
         framed = not self.lines and text != text.strip()
         if not text.strip() or framed or not shape.isprintable() or len(text) > self.most:
+            raise refused(f"; allowed: {self.allowed}")
+        return text
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Form:
+    """Text of one form.
+
+    Attributes:
+        form: a regular expression from ``^`` to ``$``, in what JavaScript and Python share.
+        most: characters.
+        what: what the text is, for "allowed: …".
+    """
+
+    form: str
+    most: int
+    what: str
+
+    @property
+    def allowed(self) -> str:
+        """For an error."""
+        return self.what
+
+    def __get_pydantic_core_schema__(self, _source: Any, _handler: GetCoreSchemaHandler) -> CoreSchema:
+        return _plain(self._read, str)
+
+    def __get_pydantic_json_schema__(
+        self, _schema: CoreSchema, _handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        return {"type": "string", "pattern": self.form, "maxLength": self.most}
+
+    def _read(self, value: Any) -> str:
+        text = _text(value, self.allowed)
+        if len(text) > self.most or text.endswith("\n") or not re.search(self.form, text, re.ASCII):
             raise refused(f"; allowed: {self.allowed}")
         return text
 

@@ -20,17 +20,17 @@ from pydantic import (
     WithJsonSchema,
     model_validator,
 )
-from pydantic_core import PydanticCustomError
 
 from orchestrator.documents import Document, read_document, read_file
-from orchestrator.errors import InputError, KeyMaterialError, Place
+from orchestrator.errors import InputError, Place
 from orchestrator.inventory.names import shown
-from orchestrator.keys.foreign import parse_roots
 from orchestrator.policy.desired import LONGEST_DELEGATED, IssuerSpec, Origin, PlaybookName, Policy
 from orchestrator.policy.durations import format_duration
 from orchestrator.policy.expiry import part_of, room
-from orchestrator.policy.fields import OneOf, Text, refused
+from orchestrator.policy.fields import OneOf, Text, contradiction, refused
 from orchestrator.policy.hooks import check_hook
+from orchestrator.policy.install import Install, TemplateEntry
+from orchestrator.policy.named_files import read_issuer_files, read_templates
 from orchestrator.policy.refusals import Problem, problems_of, refuse
 from orchestrator.policy.sections import (
     CertificateSection,
@@ -42,9 +42,9 @@ from orchestrator.policy.sections import (
     Section,
     Service,
 )
+from orchestrator.policy.stores import find_clash
 
 _SECOND = timedelta(seconds=1)
-_MOST_PEM_BYTES = 64 * 1024
 _PATTERN = Text(most=1000, what="a pattern of inventory hosts, such as servers or web*:!web9")
 _GROUP = Text(most=253, what="the name of an inventory group")
 
@@ -119,9 +119,12 @@ class Playbook(Section):
     """How the service that signs comes to use a new key; without it, hooks.activated has to make it."""
     rollout: RolloutSection = Field(default_factory=RolloutSection)
     hooks: Annotated[HooksSection | None, BeforeValidator(_given)] = None
+    install: Install = ()
+    """Where else on hosts the credential, or the anchors of trust, must appear."""
 
     _source: _Source | None = PrivateAttr(default=None)
     _issuer_files: Mapping[tuple[str, ...], str] = PrivateAttr(default_factory=dict)
+    _templates: Mapping[int, str] = PrivateAttr(default_factory=dict)
 
     @property
     def playbook_name(self) -> PlaybookName:
@@ -137,6 +140,12 @@ class Playbook(Section):
         """Who certifies; None: the fleet's own issuer."""
         return self.issuer.spec(self._issuer_files) if self.issuer is not None else None
 
+    def templates(self) -> Iterator[tuple[TemplateEntry, int, str]]:
+        """The entries of ``install`` with a template: each with its number, and the template's text."""
+        for number, entry in enumerate(self.install):
+            if isinstance(entry, TemplateEntry):
+                yield entry, number, self._templates[number]
+
     def place(self, *path: str | int) -> Place:
         """Where a field is written, or the nearest thing around it that is."""
         if self._source is None:
@@ -146,16 +155,16 @@ class Playbook(Section):
     @model_validator(mode="after")
     def _check_policy(self) -> Self:
         if self.policy is Policy.PER_GROUP and not self.group_by:
-            raise _contradiction(
+            raise contradiction(
                 "group_by is missing; policy per-group cuts servers by the inventory groups it names",
                 at=("policy",),
                 hint="add for example group_by: [site_a, site_b]",
             )
         twice = next((name for name in self.group_by if self.group_by.count(name) > 1), None)
         if twice is not None:
-            raise _contradiction(f"group_by names {shown(twice)} twice", at=("group_by",))
+            raise contradiction(f"group_by names {shown(twice)} twice", at=("group_by",))
         if self.policy is Policy.SHARED and self.key.origin is Origin.SERVER:
-            raise _contradiction(
+            raise contradiction(
                 "key.origin is server, but with policy shared all servers have one key; "
                 "a key that never leaves its server cannot be shared",
                 at=("key", "origin"),
@@ -166,7 +175,7 @@ class Playbook(Section):
     @model_validator(mode="after")
     def _check_issuer(self) -> Self:
         if self.issuer is not None and bool(self.issuer.command) is (self.issuer.acme is not None):
-            raise _contradiction(
+            raise contradiction(
                 "issuer has " + ("both of" if self.issuer.command else "none of") + " command and acme; "
                 "allowed: one of them",
                 at=("issuer",),
@@ -179,21 +188,21 @@ class Playbook(Section):
         if self.policy is not Policy.DELEGATED:
             return self
         if self.issuer is not None:
-            raise _contradiction(
+            raise contradiction(
                 "issuer names somebody else's authority; policy delegated allows none but the fleet's own, "
                 "since agents believe whatever it certifies",
                 at=("issuer",),
                 hint="leave issuer out, or use policy per-server",
             )
         if certificate.lifetime > LONGEST_DELEGATED:
-            raise _contradiction(
+            raise contradiction(
                 f"certificate.lifetime is {_words(certificate.lifetime)}; policy delegated allows at most "
                 f"{_words(LONGEST_DELEGATED)}, since agents believe any certificate until it ends",
                 at=("certificate",),
                 hint="for example certificate: {lifetime: 7d, renew_at: 1/2, grace: 1d}",
             )
         if certificate.grace >= certificate.lifetime:
-            raise _contradiction(
+            raise contradiction(
                 f"certificate.grace is {_words(certificate.grace)}; policy delegated allows less than the "
                 f"lifetime, {_words(certificate.lifetime)}",
                 at=("certificate",),
@@ -204,7 +213,7 @@ class Playbook(Section):
     @model_validator(mode="after")
     def _check_service(self) -> Self:
         if self.service is None and self.hooks is None:
-            raise _contradiction(
+            raise contradiction(
                 "nothing says how the service comes to use a new key; allowed: service: follows, or "
                 "hooks.activated with a command that reloads it",
                 at=(),
@@ -213,11 +222,23 @@ class Playbook(Section):
         return self
 
     @model_validator(mode="after")
+    def _check_install(self) -> Self:
+        clash = find_clash([entry.spec() for entry in self.install])
+        if clash is not None:
+            number, place = clash
+            raise contradiction(
+                f"install[{number}] writes to {place}, where another entry writes or reads its password; "
+                "allowed: a place for each",
+                at=("install", number),
+            )
+        return self
+
+    @model_validator(mode="after")
     def _check_times(self) -> Self:
         certificate, messages, rollout = self.certificate, self.messages, self.rollout.spec()
         before = part_of(certificate.lifetime, certificate.renew_at)
         if certificate.jitter >= before:
-            raise _contradiction(
+            raise contradiction(
                 f"certificate.jitter is {_words(certificate.jitter)}; a successor is due after "
                 f"{_words(before)}, so some keys would be due at once; allowed: less than that",
                 at=("certificate", "jitter"),
@@ -236,7 +257,7 @@ class Playbook(Section):
         waves = f"{rollout.most_waves} wave{'s' if rollout.most_waves > 1 else ''}"
         for meaning, window in windows.items():
             if needed >= window:
-                raise _contradiction(
+                raise contradiction(
                     f"a handover waits {_words(needed)} ({waves} x rollout.soak "
                     f"{_words(rollout.soak)} + messages.validity {_words(messages.validity)} + 2 x "
                     f"messages.clock_skew {_words(messages.clock_skew)}), "
@@ -274,7 +295,7 @@ def read_playbooks(content: bytes, *, file: str) -> tuple[Playbook, ...]:
             place=document.place(()),
             hint="begin each play with a dash: - name: …",
         )
-    digest = hashlib.sha256(content).hexdigest()
+    digest, folder = hashlib.sha256(content).hexdigest(), Path(file).parent
     plays: list[Playbook] = []
     problems: list[Problem] = []
     for position, value in enumerate(document.value):
@@ -285,7 +306,8 @@ def read_playbooks(content: bytes, *, file: str) -> tuple[Playbook, ...]:
             continue
         play._source = _Source(document=document, position=position, digest=digest)  # noqa: SLF001 - set once, here
         try:
-            play._issuer_files = _files_of(play, Path(file).parent)  # noqa: SLF001 - set once, here
+            play._issuer_files = read_issuer_files(play.issuer, folder, play.place)  # noqa: SLF001 - set once, here
+            play._templates = read_templates(play.install, folder, play.place)  # noqa: SLF001 - set once, here
         except InputError as error:
             problems.append(Problem.of(error))
         problems.extend(_problems_between(play, plays))
@@ -304,29 +326,6 @@ def _problems_between(play: Playbook, earlier: Sequence[Playbook]) -> Iterator[P
             check_hook(play.hooks.activated, place=play.place("hooks", "activated"))
         except InputError as error:
             yield Problem.of(error)
-
-
-def _files_of(play: Playbook, folder: Path) -> Mapping[tuple[str, ...], str]:
-    """What the files with certificates hold that a play's issuer names, by the fields that name them."""
-    found: dict[tuple[str, ...], str] = {}
-    for field, file in (play.issuer.files if play.issuer is not None else {}).items():
-        path = folder / file
-        try:
-            found[field] = read_file(path, limit_bytes=_MOST_PEM_BYTES).decode("ascii", "replace")
-            parse_roots(found[field])
-        except (InputError, KeyMaterialError) as error:
-            message = error.message.removeprefix(f"{path}: ")
-            raise InputError(
-                f"{'.'.join(('issuer', *field))} is {shown(file)}: {message}",
-                place=play.place("issuer", *field),
-                hint="name a file with the certificate of the authority that the chains end at",
-            ) from error
-    return found
-
-
-def _contradiction(message: str, *, at: tuple[str, ...], hint: str = "") -> PydanticCustomError:
-    """Two fields that do not fit together; ``at`` is the path of the one to show."""
-    return PydanticCustomError("contradiction", "{message}", {"message": message, "at": at, "hint": hint})
 
 
 def _words(duration: timedelta) -> str:

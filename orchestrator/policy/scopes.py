@@ -14,7 +14,9 @@ from orchestrator.inventory.names import GroupName, shown
 from orchestrator.inventory.patterns import select, select_servers_of
 from orchestrator.inventory.ssh_options import SshOptions
 from orchestrator.policy.desired import Desired, Origin, Policy, Scope, ScopeName, TrustSet
+from orchestrator.policy.install import stores_of
 from orchestrator.policy.playbook import Playbook
+from orchestrator.policy.stores import paths
 
 _NAMED_AT_MOST = 5
 
@@ -31,8 +33,8 @@ def cut(playbook: Playbook, inventory: Inventory, *, digest: str) -> Desired:
         InputError: a pattern names what does not exist or selects nobody; a server is in none or in several
             of the groups of ``group_by``; an agent's ``keyrelay_servers`` selects no server of the playbook;
             ``origin: server`` for servers that would share a key; a variable that says how a host is
-            reached is wrong; two hosts have the same address, port and base. Names the line that is to be
-            changed.
+            reached is wrong; two hosts have the same address, port and base; ``install`` names a path in a
+            base. Names the line that is to be changed.
     """
     servers = select_servers(playbook, inventory)
     scopes = cut_scopes(playbook, inventory, servers, playbook.policy)
@@ -42,6 +44,7 @@ def cut(playbook: Playbook, inventory: Inventory, *, digest: str) -> Desired:
     names = dict.fromkeys((*servers, *(agent for found in trust_sets for agent in found.agents)))
     endpoints = {name: inventory.endpoint(name) for name in names}
     _refuse_one_machine_twice(inventory, endpoints)
+    _refuse_stores_in_bases(playbook, endpoints)
     return Desired(
         playbook=playbook.playbook_name,
         digest=digest,
@@ -54,6 +57,7 @@ def cut(playbook: Playbook, inventory: Inventory, *, digest: str) -> Desired:
         trust_sets=trust_sets,
         endpoints=MappingProxyType(endpoints),
         issuer=playbook.issuer_spec(),
+        stores=stores_of(playbook.install),
     )
 
 
@@ -221,6 +225,21 @@ def _refuse_one_machine_twice(inventory: Inventory, endpoints: Mapping[HostName,
                 place=inventory.host(name).place,
                 hint="give one of them another ansible_host, ansible_port or keyrelay_base, or take it out",
             )
+
+
+def _refuse_stores_in_bases(playbook: Playbook, endpoints: Mapping[HostName, Endpoint]) -> None:
+    """What stands in keyrelay's own folder is keyrelay's own."""
+    bases = {endpoint.base: name for name, endpoint in endpoints.items()} if playbook.install else {}
+    for number, entry in enumerate(playbook.install):
+        for path in paths(entry.spec()):
+            for base, host in bases.items():
+                if path == base or path.startswith(f"{base}/") or base.startswith(f"{path}/"):
+                    raise InputError(
+                        f"install[{number}] names {path}, and keyrelay_base of host {host} is {base}; "
+                        "allowed: a path outside it",
+                        place=playbook.place("install", number),
+                        hint=f"what is in use stands in {base}/server/current anyway",
+                    )
 
 
 def _some(names: Sequence[HostName]) -> str:

@@ -7,7 +7,7 @@ is one comparison. ``docs/reference/host-protocol.md`` tells its grammar; hosts 
 
 import hashlib
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from typing import Literal, assert_never
@@ -22,8 +22,6 @@ class Holds(StrEnum):
     """The key in use and its certificate; on servers."""
     ANCHORS = "anchors"
     """The certificates that the servers' chains end at; on agents."""
-    TEXT = "text"
-    """What a template became for the host."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,7 +95,7 @@ class Nss:
 
     database: str
     name: str
-    holds: Literal[Holds.CREDENTIAL, Holds.ANCHORS]
+    holds: Holds
     password_file: str = ""
     adopt: bool = False
     kind: Literal["nss"] = "nss"
@@ -117,7 +115,7 @@ class Java:
     keystore: str
     password_file: str
     alias: str
-    holds: Literal[Holds.CREDENTIAL, Holds.ANCHORS]
+    holds: Holds
     access: Access
     kind: Literal["java"] = "java"
 
@@ -186,21 +184,58 @@ def places(store: Store) -> tuple[str, ...]:
             assert_never(store)
 
 
-def holds(store: Store) -> Holds:
-    """What is put into a store."""
+def password_file(store: Store) -> str:
+    """The file that it reads its password from, which stores may share; empty: none."""
+    return store.password_file if isinstance(store, (Pkcs12, Nss, Java)) else ""
+
+
+def paths(store: Store) -> tuple[str, ...]:
+    """Every path on the host that it names, those of folders too."""
+    match store:
+        case PemFiles() | PemAnchors() | Rendered() | Pkcs12():
+            named = places(store)
+        case Nss():
+            named = (store.database,)
+        case Java():
+            named = (store.keystore,)
+        case System():
+            named = ()
+        case _:
+            assert_never(store)
+    return (*named, *filter(None, (password_file(store),)))
+
+
+def holds(store: Store) -> Holds | None:
+    """What is put into a store; None: a text of the operator's."""
     match store:
         case PemFiles() | Pkcs12():
             return Holds.CREDENTIAL
         case PemAnchors() | System():
             return Holds.ANCHORS
         case Rendered():
-            return Holds.TEXT
+            return None
         case Nss() | Java():
             return store.holds
         case _:
             assert_never(store)
 
 
+def find_clash(stores: Sequence[Store]) -> tuple[int, str] | None:
+    """The first store, by its number, that would undo another, and the place of both; None: each has its own.
+
+    Entries of one keystore or database stand beside each other, and stores may share a file of a password.
+    """
+    shared = {path for store in stores for path in paths(store) if path not in places(store)}
+    seen: set[str] = set()
+    for number, store in enumerate(stores):
+        for place in places(store):
+            if place in seen or place in shared:
+                return number, place
+            seen.add(place)
+    return None
+
+
+_NEWLINE = "\n"
 _CERTIFICATE = re.compile(r"-----BEGIN CERTIFICATE-----\n[A-Za-z0-9+/=\n]+-----END CERTIFICATE-----\n")
 
 
@@ -234,13 +269,13 @@ def digest_of(manifest: str) -> str:
 
 
 def _entry(store: Store, certificates: str, texts: Mapping[str, str]) -> str:
-    what = holds(store)
-    content = {Holds.CREDENTIAL: "", Holds.ANCHORS: certificates}.get(what)
-    if content is None:
-        content = texts[places(store)[0]]
     kind = "pem" if isinstance(store, PemAnchors) else store.kind
-    lines = () if what is Holds.CREDENTIAL else (f"lines={content.count(chr(10))}",)
-    return f"{' '.join(('store', kind, what, *_words(store), *lines))}\n{content}"
+    what = holds(store)
+    begin = " ".join(("store", kind, what or "text", *_words(store)))
+    if what is Holds.CREDENTIAL:
+        return f"{begin}\n"
+    content = certificates if what is Holds.ANCHORS else texts[places(store)[0]]
+    return f"{begin} lines={content.count(_NEWLINE)}\n{content}"
 
 
 def _words(value: Store | Access) -> Iterator[str]:

@@ -13,7 +13,7 @@ _TYPES: Mapping[str, Callable[[Any], bool]] = {
     "boolean": lambda value: isinstance(value, bool),
     "null": lambda value: value is None,
 }
-_NOTES = {"$schema", "$defs", "title", "description", "default", "then"}
+_NOTES = {"$schema", "$defs", "title", "description", "default", "then", "discriminator"}
 
 
 def accepts(schema: Any, value: Any, root: Any = None) -> bool:
@@ -63,6 +63,8 @@ def _holds(keyword: str, wanted: Any, value: Any, *, schema: Any, root: Any) -> 
             return all(ok(wanted, one) for one in items or ())
         case "minItems":
             return items is None or len(items) >= wanted
+        case "maxItems":
+            return items is None or len(items) <= wanted
         case "required":
             return fields is None or all(name in fields for name in wanted)
         case "properties":

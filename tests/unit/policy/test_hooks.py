@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from orchestrator.errors import InputError, Place
 from orchestrator.inventory.model import HostName
-from orchestrator.policy.hooks import MAX_CHARACTERS, check_hook, hook_variables, render_hook
+from orchestrator.policy.hooks import MAX_CHARACTERS, check_hook, render_hook
+from orchestrator.policy.sandbox import host_variables
 from tests.unit.policy.worlds import inventory_of
 
 PLACE = Place(file="playbook.yml", line=7, column=22)
@@ -188,7 +189,7 @@ def test_a_hook_may_name_the_hosts_variables_its_name_and_its_base() -> None:
     inventory = inventory_of({"servers": ["s1", "s2"]}, {"s1": {"unit": "web", "keyrelay_base": "/opt/k"}})
     template = "reload {{ inventory_hostname }} {{ keyrelay_base }} {{ unit | default('none') }}"
     commands = [
-        render_hook(template, hook_variables(inventory, HostName(name)), place=PLACE) for name in ("s1", "s2")
+        render_hook(template, host_variables(inventory, HostName(name)), place=PLACE) for name in ("s1", "s2")
     ]
     assert commands == ["reload 's1' '/opt/k' 'web'", "reload 's2' '/etc/keyrelay' 'none'"]
 
@@ -196,6 +197,6 @@ def test_a_hook_may_name_the_hosts_variables_its_name_and_its_base() -> None:
 @pytest.mark.parametrize("name", ["ansible_become_password", "ansible_become_pass", "ansible_ssh_pass"])
 def test_passwords_are_no_variables_of_a_hook(name: str) -> None:
     inventory = inventory_of({"servers": ["s1"]}, {"s1": {name: "hunter2", "unit": "web"}})
-    assert name not in hook_variables(inventory, HostName("s1"))
+    assert name not in host_variables(inventory, HostName("s1"))
     with pytest.raises(InputError, match=name):
-        render_hook(f"reload {{{{ {name} }}}}", hook_variables(inventory, HostName("s1")), place=PLACE)
+        render_hook(f"reload {{{{ {name} }}}}", host_variables(inventory, HostName("s1")), place=PLACE)

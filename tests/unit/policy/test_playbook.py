@@ -149,7 +149,8 @@ A_PART = "allowed: a number of servers such as 1, or a percentage such as 25%, f
 NO_GROWTH = "is not beyond the wave before; allowed: waves that grow, none after 100%"
 NOT_TEXT = "which YAML did not read as text; allowed: "
 FIELDS = (
-    "name, servers, agents, policy, group_by, key, certificate, issuer, messages, service, rollout, hooks"
+    "name, servers, agents, policy, group_by, key, certificate, issuer, messages, service, rollout, hooks, "
+    "install"
 )
 
 
@@ -157,7 +158,7 @@ FIELDS = (
     ("line", "message", "hint"),
     [
         ("  polcy: shared", f"6:3: unknown field 'polcy'; allowed here: {FIELDS}", "did you mean policy?"),
-        ("  install: []", f"6:3: unknown field 'install'; allowed here: {FIELDS}", ""),
+        ("  instal: []", f"6:3: unknown field 'instal'; allowed here: {FIELDS}", "did you mean install?"),
         ("  1: 2", f"6:3: unknown field 1; allowed here: {FIELDS}", ""),
         (
             "  rollout: {wave: [1]}",

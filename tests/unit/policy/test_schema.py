@@ -33,6 +33,11 @@ def test_the_schema_accepts_a_shipped_playbook(path: Path) -> None:
         {"rollout": {"waves": [1, "25%"], "max_failures": 2, "prove": "direct"}},
         {"rollout": {"offline": "block"}},
         {"rollout": {"offline": "proceed-after 1d12h", "proof_age": "2h"}},
+        {"install": [{"store": "pem", "key": "/a/k", "fullchain": "/a/c", "mode": "0640"}]},
+        {"install": [{"store": "pem", "anchors": "/a/ca.pem"}, {"store": "system"}]},
+        {"install": [{"store": "pkcs12", "file": "/a/p", "password_file": "/a/w"}]},
+        {"install": [{"store": "nss", "database": "/etc/pki/app", "holds": "anchors"}]},
+        {"install": [{"store": "java", "keystore": "/a/k", "password_file": "/a/w", "alias": "web"}]},
     ],
 )
 def test_the_schema_accepts_what_the_models_accept(change: dict[str, Any]) -> None:
@@ -44,6 +49,16 @@ def test_the_schema_accepts_what_the_models_accept(change: dict[str, Any]) -> No
     "change",
     [
         {"install": []},
+        {"install": {"store": "system"}},
+        {"install": [{"store": "windows"}]},
+        {"install": [{"name": "a"}]},
+        {"install": [{"store": "pem"}]},
+        {"install": [{"store": "pem", "key": "/a", "anchors": "/b"}]},
+        {"install": [{"store": "pem", "key": "a"}]},
+        {"install": [{"store": "pem", "key": "/a/../b"}]},
+        {"install": [{"store": "pem", "key": "/a", "mode": "0660"}]},
+        {"install": [{"store": "pkcs12", "file": "/a"}]},
+        {"install": [{"store": "java", "keystore": "/a", "password_file": "/b", "alias": "Web"}]},
         {"issuer": {"command": [], "root": "r.pem"}},
         {"issuer": {"command": ["/our-ca"]}},
         {"issuer": {"root": "r.pem"}},
@@ -133,6 +148,19 @@ def test_the_reference_page_tells_every_field_and_every_default() -> None:
         for inner, told in fields_of(field, schema, name):
             (row,) = (line for line in page.splitlines() if line.startswith(f"| `{inner}` |"))
             assert f"| `{written(told['default'])}` |" in row if "default" in told else True
+
+
+def test_the_reference_page_tells_every_field_of_every_store_and_its_default() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "reference" / "playbook.md").read_text()
+    rows = [line for line in page.splitlines() if line.startswith("| ")]
+    sections = playbook_schema()["$defs"]
+    entries = [section["properties"] for name, section in sections.items() if name.endswith("Entry")]
+    assert len(entries) == 6
+    for fields in entries:
+        kind = fields["store"]["const"]
+        for name in fields.keys() - {"store", "owner", "group", "mode", "adopt"}:
+            (row,) = (line for line in rows if line.startswith(f"| `{kind}`: `{name}` |"))
+            assert f"| `{fields[name]['default']}` |" in row if "default" in fields[name] else True
 
 
 def fields_of(field: Any, schema: Any, name: str) -> Iterator[tuple[str, Any]]:
