@@ -10,7 +10,9 @@ from orchestrator.operations.audit import audit
 from orchestrator.operations.prove import prove
 from orchestrator.policy.desired import Desired
 from orchestrator.rotation.drift import Drift
+from orchestrator.rotation.installing import Manifests
 from orchestrator.rotation.lifecycle import KeyState
+from tests.fake_state import filled
 from tests.world import Silent, World
 
 ENOUGH = 4
@@ -44,10 +46,14 @@ def assert_settled(world: World, *wanted: Desired) -> None:
     targets = {record.target for record in recorded.servers.values()}
     server_made = {c.id for c in recorded.credentials.values() if not c.in_vault}
     assert set(world.vault.kept) == targets - server_made
+    manifests = Manifests.of(recorded)
     for server in recorded.servers:
         host = world.fleet.hosts[server]
         assert (set(host.credentials), dict(host.disarmed)) == ({recorded.servers[server].target}, {})
+        manifest, folder = manifests.server(server), host.credentials[str(recorded.servers[server].target)]
+        assert host.server_stores == filled(manifest, recorded.servers[server].target, folder)
     for agent, servers in recorded.listens().items():
+        assert world.fleet.hosts[agent].agent_stores == filled(manifests.agent(agent))
         told = {(s, k) for s in servers for k in world.trusted(agent, s)}
         assert told == {(server, world.live_key(server)) for server in servers}
     found = audit({}, ledger=world.ledger, fleet=world.fleet, clock=world.clock, progress=Silent())

@@ -16,6 +16,7 @@ from orchestrator.keys.delegation import Delegation, fault_of
 from orchestrator.keys.material import SpkiDigest
 from orchestrator.operations.apply import Applied
 from orchestrator.policy.desired import Desired
+from orchestrator.rotation.observed import HeldStore, HostSurvey
 from orchestrator.rotation.recorded import Recorded
 from orchestrator.rotation.reports import Changed, Outcome, Unchanged
 from orchestrator.rotation.visits import CredentialId, Survey, Trust, Visit
@@ -46,6 +47,11 @@ def _vouches(pem: str, bundle: TrustBundle, delegation: Delegation, now: datetim
         at=min(now, certificate.not_after),
     )
     return fault is None
+
+
+def _stores(told: HostSurvey) -> tuple[HeldStore, ...]:
+    roles = (told.server_stores, told.agent_stores)
+    return tuple(store for stores in roles if stores is not None for store in stores.places)
 
 
 @dataclass(slots=True)
@@ -181,6 +187,7 @@ class Eye:
 
     def look(self, when: str) -> None:
         self._follow_keys()
+        self._look_at_stores(when)
         self._look_at_switches(when)
         self._look_at_trust(when)
         self._look_at_positions(when)
@@ -274,6 +281,24 @@ class Eye:
                 raise ViolationError(
                     f"S3 {when}: {host} trusts {server} with {key[:8]} unknown to the ledger"
                 )
+
+    def _look_at_stores(self, when: str) -> None:
+        """S3, S4: a store holds no key that its server has not, and the ledger knows of every store."""
+        recorded = self.ledger.read()
+        for host, state in self.fleet.hosts.items():
+            if host in self.meddled:
+                continue
+            told = survey(state)
+            held = {one.key for one in told.credentials}
+            there = {key for store in _stores(told) for key in store.keys}
+            if not there <= held:
+                raise ViolationError(f"S4 {when}: a store of {host} holds a key that was erased there")
+            known = host in recorded.pending or (
+                (told.server_stores is None or host in recorded.server_stores)
+                and (told.agent_stores is None or host in recorded.agent_stores)
+            )
+            if not known:
+                raise ViolationError(f"S3 {when}: {host} has stores unknown to the ledger")
 
     def _told(self, host: HostName) -> set[tuple[str, str]]:
         bundle = self.fleet.hosts[host].bundle

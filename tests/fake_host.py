@@ -9,7 +9,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
-from typing import Any, assert_never
+from typing import Any, NoReturn, assert_never
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
@@ -23,6 +23,7 @@ from orchestrator.keys.certificate import parse_certificate
 from orchestrator.keys.delegation import fault_of
 from orchestrator.keys.material import generate, open_signer, sign
 from orchestrator.keys.secret import Secret
+from orchestrator.policy.stores import digest_of
 from orchestrator.rotation import reports as rp
 from orchestrator.rotation import visits
 from orchestrator.rotation.observed import MOST_TOMBSTONES, Tombstone
@@ -38,9 +39,10 @@ from orchestrator.rotation.visits import (
     Visit,
     Voucher,
 )
-from tests.fake_state import NO_FAULTS, Faults, Folder, HostState, survey, whole
+from tests.fake_state import NO_FAULTS, Faults, Filled, Folder, HostState, filled, survey, whole
 
 Random = Callable[[int], bytes]
+_Switch = visits.Activate | visits.Revert
 _LOST = "the connection was lost before the answer ended"
 
 
@@ -170,11 +172,17 @@ class _Desk:
             case visits.Trust():
                 return self._trust(order)
             case visits.Activate():
-                signature, changed = self._switch(order, goes_back=order.goes_back)
-                return rp.Activated(credential=order.credential, signature=signature, changed=changed)
+                signature, changed = self._switch(order)
+                stores = digest_of(order.stores)
+                return rp.Activated(
+                    credential=order.credential, signature=signature, changed=changed, stores=stores
+                )
             case visits.Revert():
-                signature, changed = self._switch(order, goes_back=True)
-                return rp.Reverted(credential=order.credential, signature=signature, changed=changed)
+                signature, changed = self._switch(order)
+                stores = digest_of(order.stores)
+                return rp.Reverted(
+                    credential=order.credential, signature=signature, changed=changed, stores=stores
+                )
             case visits.Disarm():
                 return self._disarm(order)
             case visits.Erase():
@@ -236,20 +244,38 @@ class _Desk:
             self._become(bundle=new)
         if ended != self.state.ended:
             self._become(ended=ended)
+        wanted = filled(order.stores)
+        if self.state.agent_stores != wanted:
+            changed = True
+            if (said := self._store_trouble(self.state.agent_stores, role="agent")) is not None:
+                raise _FailureError(said)
+            self._become(agent_stores=wanted)
         return rp.Trusted(
             position=new.position,
             digest=new.digest,
             verdicts=self._verdicts(new, order.claims),
             changed=changed,
+            stores=digest_of(order.stores),
         )
 
-    def _switch(self, order: visits.Activate | visits.Revert, *, goes_back: bool) -> tuple[str, bool]:
+    def _store_trouble(self, before: Filled | None, *, role: str) -> str | None:
+        """Why stores cannot be filled; what was there then is there still, and nothing is certain."""
+        if self.faults.store_fails is None and not self.faults.breaks_at_store:
+            return None
+        there = before or Filled(manifest="", credential=None, places={}, written={})
+        self._become(**{f"{role}_stores": replace(there, manifest="")})
+        if self.faults.breaks_at_store:
+            raise _LostError
+        return f"a store cannot be filled: {self.faults.store_fails}"
+
+    def _switch(self, order: _Switch) -> tuple[str, bool]:
         credential, challenge, hook = order.credential, order.challenge, order.hook
         found = self._armed(credential)
         if found is None or found.private_key is None or found.certificate_pem is None:
             raise _RefusalError(f"credential {credential} is not staged here")
         before = self.state.current
-        changed = before != credential or self.state.hook_pending
+        stores, wanted = self.state.server_stores, filled(order.stores, credential, found)
+        changed = before != credential or self.state.hook_pending or stores != wanted
         if changed:
             due, earlier = self.state.came_from or (None, None)
             way_back = self.state.credentials.get(earlier) if earlier is not None else None
@@ -258,21 +284,32 @@ class _Desk:
             self._become(current=credential, hook_pending=hook is not None or self.state.hook_pending)
             if hook is not None:
                 self._become(came_from=(credential, before))
+            if stores != wanted:
+                if (said := self._store_trouble(stores, role="server")) is not None:
+                    self._go_back(before, stores, order, said)
+                self._become(server_stores=wanted)
             if hook is not None:
-                self._run_hook(before, goes_back=goes_back)
+                self._run_hook(before, stores, order)
             self._become(hook_pending=False)
         return _signed(found.private_key, challenge), changed
 
-    def _run_hook(self, before: str | None, *, goes_back: bool) -> None:
+    def _run_hook(self, before: str | None, stores: Filled | None, order: _Switch) -> None:
         if self.faults.breaks_at_hook:
             raise _LostError
         if self.faults.hook_fails is None:
             return
-        said = f"the hook exited 1: {self.faults.hook_fails}"
+        # The hook for the credential before fails too, so it is still to be run.
+        self._go_back(before, stores, order, f"the hook exited 1: {self.faults.hook_fails}")
+
+    def _go_back(self, before: str | None, stores: Filled | None, order: _Switch, said: str) -> NoReturn:
+        """To the credential before, with which the stores of then are filled again."""
+        goes_back = order.goes_back if isinstance(order, visits.Activate) else True
         if self.state.current == before or not goes_back:
             raise _FailureError(f"{said}; still on {self.state.current}")
-        # The hook for the credential before fails too, so it is still to be run.
-        self._become(current=before)
+        if stores is not None:
+            folder = self.state.credentials.get(before) if before is not None else None
+            stores = filled(stores.manifest or order.stores, before, folder) if folder is not None else None
+        self._become(current=before, server_stores=stores)
         back = f"back on {before}" if before else "no credential is in use, as before"
         raise _FailureError(f"{said}; {back}, and there {said}")
 
@@ -284,14 +321,17 @@ class _Desk:
         if order.in_use is not None and order.in_use in order.credentials:
             raise _RefusalError(f"credential {order.in_use} is in use")
         moved = {name: folder for name, folder in before.credentials.items() if name in order.credentials}
-        changed = bool(moved) or current != before.current
+        stores = before.server_stores if order.in_use else None
+        changed = bool(moved) or current != before.current or stores != before.server_stores
         if changed:
             self._become(
                 current=current,
+                server_stores=stores,
                 credentials=_without(before.credentials, moved),
                 disarmed={**before.disarmed, **moved},
             )
-        return rp.Disarmed(credentials=order.credentials, changed=changed)
+        emptied = order.in_use is None
+        return rp.Disarmed(credentials=order.credentials, changed=changed, emptied=emptied)
 
     def _erase(self, order: visits.Erase) -> Report:
         before = self.state
@@ -301,10 +341,16 @@ class _Desk:
         if ended != self.state.ended:
             self._become(ended=ended)
         gone = order.credentials
+        stores = before.server_stores
+        if stores is not None and stores.credential in gone:
+            stores = None
         changed = any(name in before.credentials or name in before.disarmed for name in gone)
+        changed = changed or stores != before.server_stores
         if changed:
             self._become(
-                credentials=_without(before.credentials, gone), disarmed=_without(before.disarmed, gone)
+                server_stores=stores,
+                credentials=_without(before.credentials, gone),
+                disarmed=_without(before.disarmed, gone),
             )
         return rp.Erased(credentials=order.credentials, changed=changed)
 

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import lru_cache
 from types import MappingProxyType
@@ -14,13 +14,18 @@ from orchestrator.keys.bundle import TrustBundle
 from orchestrator.keys.certificate import parse_certificate
 from orchestrator.keys.material import SpkiDigest, load_private
 from orchestrator.keys.secret import Secret
+from orchestrator.policy.stores import digest_of
+from orchestrator.rotation.filling import der_digest
 from orchestrator.rotation.observed import (
     HeldBundle,
     HeldCredential,
     HeldDelegation,
     HeldEdge,
+    HeldStore,
+    HeldStores,
     HostSurvey,
     Problem,
+    StoreState,
     Tombstone,
     Whole,
 )
@@ -40,6 +45,23 @@ class Folder:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Filled:
+    """What is in the stores of one role.
+
+    Attributes:
+        manifest: the one in place; empty: it was not carried out in full.
+        credential: the one that a server's stores were filled with; None: an agent's.
+        places: what is in each of them now.
+        written: what was put there.
+    """
+
+    manifest: str
+    credential: str | None
+    places: Mapping[str, HeldStore]
+    written: Mapping[str, HeldStore]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class HostState:
     """What a host holds.
 
@@ -51,6 +73,7 @@ class HostState:
         openssl: the version line of its openssl; empty: there is none.
         problems: what a survey reports of owners and modes.
         ended: the keys that have ended, sorted.
+        server_stores, agent_stores: what it has elsewhere; None: nothing.
     """
 
     fence: Fence | None = None
@@ -64,6 +87,8 @@ class HostState:
     problems: tuple[Problem, ...] = ()
     openssl: str = "OpenSSL 3.0.0 (in memory)"
     ended: tuple[Tombstone, ...] = ()
+    server_stores: Filled | None = None
+    agent_stores: Filled | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,6 +102,8 @@ class Faults:
             visit arrives and nothing of it is done.
         breaks_at_hook: the connection breaks after the switch, before the hook has run.
         hook_fails: what the hook says before it exits 1.
+        store_fails: why no store can be filled.
+        breaks_at_store: the connection breaks while stores are filled.
         skew: how far the host's clock is ahead.
     """
 
@@ -85,6 +112,8 @@ class Faults:
     breaks_after: int | None = None
     breaks_at_hook: bool = False
     hook_fails: str | None = None
+    store_fails: str | None = None
+    breaks_at_store: bool = False
     skew: timedelta = timedelta(0)
 
 
@@ -109,7 +138,70 @@ def survey(state: HostState) -> HostSurvey:
         head=state.fence.head if state.fence else "",
         ended=state.ended,
         hook_due=state.hook_pending,
+        server_stores=_held_stores(state.server_stores),
+        agent_stores=_held_stores(state.agent_stores),
     )
+
+
+def filled(manifest: str, credential: str | None = None, folder: Folder | None = None) -> Filled | None:
+    """The stores of a manifest, with a credential's key and certificate in those that are for them."""
+    if not manifest:
+        return None
+    places: dict[str, HeldStore] = {}
+    lines = iter(manifest.splitlines()[1:])
+    for line in lines:
+        _, kind, holds, *words = line.split(" ")
+        named = dict(word.split("=", 1) for word in words)
+        content = "".join(f"{next(lines)}\n" for _ in range(int(named.get("lines", 0))))
+        for place in _places(kind, named):
+            held = HeldStore(kind=kind, place=place, state=StoreState.INTACT)
+            if holds == "credential" and folder is not None:
+                held = replace(held, keys=_keys_of(folder), certificates=_certificates_of(folder))
+            elif holds == "anchors":
+                blocks = content.split("-----END CERTIFICATE-----\n")[:-1]
+                pems = (f"{block}-----END CERTIFICATE-----\n" for block in blocks)
+                held = replace(held, certificates=tuple(sorted(map(der_digest, pems))))
+            places[place] = held
+    return Filled(manifest=manifest, credential=credential, places=places, written=places)
+
+
+def _places(kind: str, named: Mapping[str, str]) -> tuple[str, ...]:
+    match kind:
+        case "nss":
+            return (f"{named['database']} {named['name']}",)
+        case "java":
+            return (f"{named['keystore']} {named['alias']}",)
+        case "system":
+            return (f"/usr/local/share/ca-certificates/{named['name']}.crt",)
+        case _:
+            paths = ("key", "certificate", "chain", "fullchain", "anchors", "file")
+            return tuple(named[path] for path in paths if path in named)
+
+
+def _keys_of(folder: Folder) -> tuple[SpkiDigest, ...]:
+    key = _spki(folder.private_key) if folder.private_key is not None else None
+    return (key,) if key is not None else ()
+
+
+def _certificates_of(folder: Folder) -> tuple[str, ...]:
+    return (der_digest(folder.certificate_pem),) if folder.certificate_pem is not None else ()
+
+
+def _held_stores(filled: Filled | None) -> HeldStores | None:
+    if filled is None:
+        return None
+    return HeldStores(
+        digest=digest_of(filled.manifest),
+        credential=filled.credential,
+        places=tuple(sorted(_looked_at(filled, place) for place in filled.written)),
+    )
+
+
+def _looked_at(filled: Filled, place: str) -> HeldStore:
+    there, written = filled.places.get(place), filled.written[place]
+    if there is None:
+        return replace(written, state=StoreState.MISSING, keys=(), certificates=())
+    return there if there == written else replace(there, state=StoreState.CHANGED)
 
 
 def whole(state: HostState) -> Whole:

@@ -33,6 +33,7 @@ from orchestrator.policy.desired import (
     ScopeName,
     TrustSet,
 )
+from orchestrator.policy.stores import NO_STORES, Stores
 from orchestrator.ports import Ports
 from orchestrator.rotation.events import KeyEnded
 from orchestrator.rotation.holdups import Wait
@@ -72,6 +73,7 @@ def desired(
     soak: timedelta = timedelta(minutes=10),
     rollout: RolloutSpec | None = None,
     hooks: Mapping[HostName, str] | None = None,
+    stores: Stores = NO_STORES,
     name: str = "main",
 ) -> Desired:
     """What a playbook asks for; agents listen to all servers unless told otherwise."""
@@ -104,6 +106,7 @@ def desired(
         trust_sets=tuple(TrustSet(servers=s, agents=tuple(a)) for s, a in heard.items()),
         endpoints={h: endpoint(h) for h in (*servers, *agents)},
         hooks=hooks or {},
+        stores=stores,
     )
 
 

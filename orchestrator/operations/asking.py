@@ -166,4 +166,11 @@ def _facts(recorded: Recorded, host: HostName) -> tuple[object, ...]:
     failing = (
         (contact.failing_since, contact.reason) if contact is not None and contact.failing_since else None
     )
-    return (recorded.servers.get(host), recorded.agents.get(host), recorded.pending.get(host), failing)
+    stores = (recorded.server_stores.get(host), recorded.agent_stores.get(host))
+    return (
+        recorded.servers.get(host),
+        recorded.agents.get(host),
+        stores,
+        recorded.pending.get(host),
+        failing,
+    )

@@ -26,7 +26,7 @@ class Removed:
 
     Attributes:
         results: of the runs, by playbook.
-        clean: whether a last survey found no key and no trust on the host.
+        clean: whether a last survey found no key and no trust on the host, and nothing in its stores.
         given_up: why it was not asked; empty: it was.
     """
 
@@ -78,7 +78,8 @@ def remove(ports: Ports, name: str, *, wait: timedelta, give_up: bool) -> Remove
     )
     left = None if give_up else survey(ports.fleet, [endpoint], ports.progress).surveys.get(host)
     trusts = left is not None and left.bundle is not None and (left.bundle.edges or left.bundle.delegations)
-    clean = left is not None and not left.credentials and not trusts
+    filled = left is not None and (left.server_stores or left.agent_stores)
+    clean = left is not None and not left.credentials and not trusts and not filled
     return Removed(host=host, results=results, clean=clean, given_up=given_up)
 
 
@@ -112,6 +113,10 @@ def _without(desired: Desired, host: HostName) -> Desired:
         trust_sets=tuple(trust_set for trust_set in trust_sets if trust_set.agents),
         endpoints={name: endpoint for name, endpoint in desired.endpoints.items() if name != host},
         hooks={name: hook for name, hook in desired.hooks.items() if name != host},
+        stores=replace(
+            desired.stores,
+            texts={name: texts for name, texts in desired.stores.texts.items() if name != host},
+        ),
     )
 
 

@@ -244,7 +244,7 @@ class Playbook(Section):
                 at=("certificate", "jitter"),
             )
         if certificate.longest is not None and certificate.longest < certificate.lifetime:
-            raise _contradiction(
+            raise contradiction(
                 f"certificate.longest is {_words(certificate.longest)}, less than the lifetime, "
                 f"{_words(certificate.lifetime)}; allowed: that or more",
                 at=("certificate", "longest"),

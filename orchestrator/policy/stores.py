@@ -244,38 +244,42 @@ def certificates_of(pem: str) -> tuple[str, ...]:
     return tuple(sorted(set(_CERTIFICATE.findall(pem.replace("\r\n", "\n")))))
 
 
-def make_manifest(stores: Iterable[Store], *, anchors: str, texts: Mapping[str, str]) -> str:
-    """What one host has to do for ``stores``, whatever their order; empty without any.
+def entry_of(store: Store, *, anchors: str, texts: Mapping[str, str]) -> str:
+    """What one store is to hold, as its part of a manifest.
 
-    After its first line there is one for each, ``store KIND HOLDS NAME=VALUE…``, with no blank in a value;
-    content follows it as the number of lines that its last word, ``lines=NUMBER``, says.
+    A line ``store KIND HOLDS NAME=VALUE…`` with no blank in a value; content follows it as the number of
+    lines that its last word, ``lines=NUMBER``, says.
 
     Args:
-        stores: with no place in common.
+        store: the one.
         anchors: certificates in PEM.
         texts: what each ``Rendered`` file holds, by its path; ends with a newline.
 
     Raises:
-        KeyError: there is no text for a file.
+        KeyError: there is no text for its file.
     """
-    certificates = "".join(certificates_of(anchors))
-    entries = sorted(_entry(store, certificates, texts) for store in stores)
-    return "".join(("keyrelay stores 1\n", *entries)) if entries else ""
-
-
-def digest_of(manifest: str) -> str:
-    """What a manifest is known by: SHA-256 (hex) of its bytes; empty for the empty one."""
-    return hashlib.sha256(manifest.encode()).hexdigest() if manifest else ""
-
-
-def _entry(store: Store, certificates: str, texts: Mapping[str, str]) -> str:
     kind = "pem" if isinstance(store, PemAnchors) else store.kind
     what = holds(store)
     begin = " ".join(("store", kind, what or "text", *_words(store)))
     if what is Holds.CREDENTIAL:
         return f"{begin}\n"
-    content = certificates if what is Holds.ANCHORS else texts[places(store)[0]]
+    content = "".join(certificates_of(anchors)) if what is Holds.ANCHORS else texts[places(store)[0]]
     return f"{begin} lines={content.count(_NEWLINE)}\n{content}"
+
+
+def make_manifest(entries: Iterable[str]) -> str:
+    """What one host has to do for all its stores, whatever their order; empty without any.
+
+    Args:
+        entries: as ``entry_of`` gives them, with no place in common; those that are equal count as one.
+    """
+    told = sorted(set(entries))
+    return "".join(("keyrelay stores 1\n", *told)) if told else ""
+
+
+def digest_of(manifest: str) -> str:
+    """What a manifest is known by: SHA-256 (hex) of its bytes; empty for the empty one."""
+    return hashlib.sha256(manifest.encode()).hexdigest() if manifest else ""
 
 
 def _words(value: Store | Access) -> Iterator[str]:

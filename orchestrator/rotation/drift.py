@@ -9,7 +9,6 @@ its server's own survey shows in use.
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from enum import StrEnum
 
 from orchestrator.inventory.model import HostName
 from orchestrator.keys.material import SpkiDigest
@@ -17,46 +16,15 @@ from orchestrator.policy.desired import Desired, ScopeName
 from orchestrator.policy.expiry import due_at
 from orchestrator.rotation.belief import believed_servers
 from orchestrator.rotation.bundles import wanted_denials, wanted_lines
+from orchestrator.rotation.drift_classes import MEANINGS, Drift
 from orchestrator.rotation.observed import HeldBundle, HeldCredential, HostSurvey
 from orchestrator.rotation.prolonging import kept
 from orchestrator.rotation.recorded import Credential, Recorded, TrustLine
 from orchestrator.rotation.standing import View
+from orchestrator.rotation.store_drift import store_drift
 from orchestrator.rotation.visits import CredentialId
 
-
-class Drift(StrEnum):
-    """The classes; ``ok`` is the absence of all others."""
-
-    OK = "ok"
-    MISSING = "missing"
-    PREVIOUS = "previous"
-    UNKNOWN_KEY = "unknown-key"
-    EXTRA_TRUST = "extra-trust"
-    MISMATCH = "mismatch"
-    EXPIRED = "expired"
-    EXPIRING = "expiring"
-    WRONG_POLICY = "wrong-policy"
-    BAD_PERMISSIONS = "bad-permissions"
-    REGRESSED = "regressed"
-    UNREACHABLE = "unreachable"
-    ORPHANED = "orphaned-agent"
-
-
-MEANINGS: Mapping[Drift, str] = {
-    Drift.OK: "holds what it should, and nothing else",
-    Drift.MISSING: "lacks a key or a trust that it should have",
-    Drift.PREVIOUS: "still holds or uses an earlier key",
-    Drift.UNKNOWN_KEY: "holds a key that the ledger does not know",
-    Drift.EXTRA_TRUST: "trusts a key or a server that it should not",
-    Drift.MISMATCH: "its files do not fit each other, or are not those it was given",
-    Drift.EXPIRED: "its certificate has ended",
-    Drift.EXPIRING: "its key is due for renewal",
-    Drift.WRONG_POLICY: "its key is not what the policy asks for",
-    Drift.BAD_PERMISSIONS: "a file or folder has a wrong owner, mode or kind",
-    Drift.REGRESSED: "has an older bundle than it is known to have had",
-    Drift.UNREACHABLE: "could not be asked",
-    Drift.ORPHANED: "does not trust the key that its server uses",
-}
+__all__ = ["MEANINGS", "Drift", "Finding", "classify"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,6 +94,7 @@ def _host(audit: _Audit, host: HostName, failures: Mapping[HostName, str]) -> It
     elif survey.credentials and host not in audit.recorded.servers:
         told.append((Drift.WRONG_POLICY, "it is no server, and holds private keys"))
     told.extend(_agent(audit, host, survey.bundle))
+    told.extend(store_drift(audit.view, audit.by_key, host, survey))
     told.extend(
         (Drift.BAD_PERMISSIONS, f"{problem.path}: found {problem.found}, wanted {problem.wanted}")
         for problem in survey.problems

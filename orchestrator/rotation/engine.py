@@ -268,17 +268,20 @@ class _Round:
         """The visit that brings the agent a bundle with these lines, or lets it prove the one it has."""
         recorded = self._recorded
         record = recorded.agents[agent]
-        if not lines and record.installed is None and agent not in recorded.pending:
+        stocked = self._view.manifests.is_stocked(agent)
+        has_nothing = record.installed is None and agent not in recorded.pending
+        if not lines and has_nothing and agent not in recorded.agent_stores:
             return None
         denied = wanted_denials(self._view, lines)
         bundle, installed = self._press.bundle(lines, denied)
         have = recorded.settled_bundle(agent)
-        if have is None or not self._is_as_good(have, installed):
+        if have is None or not stocked or not self._is_as_good(have, installed):
             proved, claims = self._claims(lines)
             intent = Intent(host=agent, bundle=installed, proves=proved)
             had = {ln.credential for b in recorded.bundles(agent) for ln in b.lines if ln.credential}
             ends = self._endings.told(had - {line.credential for line in lines})
-            order = vs.Trust(bundle=bundle, claims=claims, ends=ends)
+            stores = self._view.manifests.agent(agent)
+            order = vs.Trust(bundle=bundle, claims=claims, ends=ends, stores=stores)
             return Errand(host=agent, orders=(order,), intent=intent)
         proved, claims = self._claims(self._to_prove(agent, lines))
         if not claims:

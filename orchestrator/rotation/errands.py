@@ -72,7 +72,7 @@ class ServerErrands:
                     orders=(_stage(server, target, challenge),),
                     intent=_bringing(server, target, challenge),
                 )
-            case Step.ACTIVATE if target is not None:
+            case Step.ACTIVATE | Step.INSTALL if target is not None:
                 challenge = self._challenge(server)
                 intent = Intent(host=server, activates=target.id, challenges={target.id: challenge})
                 return Errand(host=server, orders=(self._activate(server, target, challenge),), intent=intent)
@@ -121,6 +121,7 @@ class ServerErrands:
             algorithm=credential.key.algorithm,
             hook=Hook(command=command) if command is not None else None,
             goes_back=not self.view.is_urgent(server),
+            stores=self.view.manifests.server(server),
         )
 
     def _challenge(self, server: HostName) -> Challenge:

@@ -326,6 +326,7 @@ def _finish(recorded: Recorded, event: ev.RolloutEnded, at: datetime) -> Recorde
         if server.target is None
         and not server.placements
         and host not in recorded.pending
+        and host not in recorded.server_stores
         and all(at >= since + recorded.credentials[c].in_flight for c, since in server.cleared.items())
     }
     idle = {
@@ -333,6 +334,7 @@ def _finish(recorded: Recorded, event: ev.RolloutEnded, at: datetime) -> Recorde
         for host, agent in recorded.agents.items()
         if host not in listening
         and host not in recorded.pending
+        and host not in recorded.agent_stores
         and (agent.installed is None or not agent.installed.lines)
     }
     rollout = recorded.rollouts[event.rollout]

@@ -114,6 +114,21 @@ class Installed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Filled:
+    """What was put into a host's stores, in one of its roles.
+
+    Attributes:
+        manifest: the digest of the one in place (``policy.stores``); empty: it was not carried out in full.
+        credential: the one that a server's stores were filled with; empty: an agent's.
+        intact: whether all of it was there when it was last heard of.
+    """
+
+    manifest: str
+    credential: CredentialId = NO_CREDENTIAL
+    intact: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Proof:
     """An agent has verified, or is asked to verify, what a server signed.
 

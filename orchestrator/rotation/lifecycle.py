@@ -129,6 +129,7 @@ class Step(StrEnum):
     PUBLISH = "publish"
     WAVE = "wave"
     ACTIVATE = "activate"
+    INSTALL = "install"
     CONFIRM = "confirm"
     SOAK = "soak"
     DISARM = "disarm"
@@ -195,6 +196,12 @@ STEPS: Mapping[Step, Rule] = MappingProxyType(
             holds_when="the server signs with it",
             visits="server",
             invariants=("S5", "S6"),
+        ),
+        Step.INSTALL: Rule(
+            phase=Phase.ACTIVATE,
+            holds_when="the server's stores hold it, and nothing else of keyrelay's",
+            visits="server",
+            invariants=("S3", "S4"),
         ),
         Step.CONFIRM: Rule(
             phase=Phase.ACTIVATE,

@@ -13,11 +13,13 @@ from typing import assert_never
 
 from orchestrator.inventory.model import HostName
 from orchestrator.rotation import reports as rp
+from orchestrator.rotation.filling import agent_filled, server_filled
 from orchestrator.rotation.recorded import (
     SIGNING,
     AgentRecord,
     Contact,
     Evidence,
+    Filled,
     Installed,
     Intent,
     Placement,
@@ -108,13 +110,19 @@ def _reported(
             case rp.Activated() | rp.Reverted():
                 claim = _claim(recorded, intent, report.credential, report.signature) if in_time else None
                 recorded = _switch(recorded, host, report.credential, at, claim)
+                filled = Filled(manifest=report.stores, credential=report.credential)
+                recorded = server_filled(recorded, host, filled if report.stores else None)
             case rp.Disarmed():
                 recorded = _disarmed(recorded, host, report.credentials, at)
+                if report.emptied:
+                    recorded = server_filled(recorded, host, None)
             case rp.Erased():
                 recorded = _erased(recorded, host, report.credentials)
             case rp.Trusted() if intent.bundle is not None:
                 proven = _proven(intent, report.verdicts, at) if in_time else {}
                 recorded = install(recorded, host, intent.bundle, proven, at)
+                stocked = Filled(manifest=report.stores) if report.stores else None
+                recorded = agent_filled(recorded, host, stocked)
             case rp.Checked() if in_time:
                 recorded = _checked(recorded, intent, report, at)
             case rp.Surveyed() | rp.Signed() | rp.Trusted() | rp.Checked():
@@ -212,6 +220,9 @@ def _disarmed(
 def _erased(recorded: Recorded, server: HostName, credentials: tuple[CredentialId, ...]) -> Recorded:
     record = recorded.servers[server]
     left = {c: placement for c, placement in record.placements.items() if c not in credentials}
+    filled = recorded.server_stores.get(server)
+    if filled is not None and filled.credential in credentials:
+        recorded = server_filled(recorded, server, None)
     return recorded.with_server(server, replace(record, placements=MappingProxyType(left)))
 
 

@@ -21,6 +21,7 @@ from orchestrator.rotation.capabilities import refuse_unable_hosts, unwritable_h
 from orchestrator.rotation.events import Entry, NewCredential, RolloutStarted
 from orchestrator.rotation.evolve import evolve
 from orchestrator.rotation.history import too_tight
+from orchestrator.rotation.installing import refuse_clashes
 from orchestrator.rotation.lifecycle import Step
 from orchestrator.rotation.lookup import name_of
 from orchestrator.rotation.observed import HostSurvey
@@ -83,6 +84,8 @@ class Plan:
             self.desired.policy,
             repr((self.desired.key, self.desired.certificate, self.desired.messages, self.desired.rollout)),
             sorted(self.desired.hooks.items()),
+            repr((self.desired.stores.server, self.desired.stores.agent)),
+            [[host, sorted(texts.items())] for host, texts in sorted(self.desired.stores.texts.items())],
             [repr(endpoint) for _, endpoint in sorted(self.desired.endpoints.items())],
             [[scope.name, *scope.servers] for scope in self.desired.scopes],
             [[list(t.servers), list(t.agents)] for t in self.desired.trust_sets],
@@ -117,6 +120,7 @@ def make_plan(
     """
     refuse_newer_hosts(recorded, surveys)
     _refuse_foreign_servers(desired, recorded)
+    refuse_clashes(desired, recorded)
     if not _asks_the_same(desired, recorded):
         refuse_unable_hosts(desired, surveys)
     new: list[NewCredential] = []
@@ -272,6 +276,8 @@ def _server_changes(view: View, server: HostName) -> Iterable[str]:
     if record.target is None:
         if outgoing:
             yield f"stops signing and erases {_names(view, outgoing)}"
+        if server in view.recorded.server_stores:
+            yield "empties its stores"
         return
     target = view.recorded.credentials[record.target]
     placement = record.placements.get(target.id)
@@ -282,8 +288,15 @@ def _server_changes(view: View, server: HostName) -> Iterable[str]:
         yield "runs the hook that was cut short"
     if placement is None or placement.standing is not Standing.ACTIVE:
         yield "switches to it once its agents have proven it"
+    if not view.manifests.is_filled(server):
+        yield from _filling(view.manifests.places(server, as_server=True))
     if outgoing:
         yield f"puts away and erases {_names(view, outgoing)}"
+
+
+def _filling(places: Iterable[str]) -> Iterable[str]:
+    named = ", ".join(places)
+    yield f"fills {named}" if named else "empties its stores"
 
 
 def _final(
@@ -320,6 +333,8 @@ def _agent_change(
         what.append(f"drops {_lines(view, dropped)}")
     if have and (newly := denied - {c for bundle in recorded.bundles(agent) for c in bundle.denied}):
         what.append(f"denies {_names(view, newly)}")
+    if not view.manifests.is_stocked(agent):
+        what.extend(_filling(view.manifests.places(agent, as_server=False)))
     if not what and have:
         current = recorded.settled_bundle(agent)
         # What it denies for longer than needed goes with its next bundle, and is no reason for one.
@@ -332,6 +347,8 @@ def _agent_change(
     if not what:
         return None
     why = "its servers change keys" if agent in view.listens else "it listens to no server any more"
+    if not (added or dropped or denied) and not view.manifests.is_stocked(agent):
+        why = "its stores do not hold what they should"
     if added and not have:
         why = "it has no trust bundle"
     return Change(host=agent, role=Role.AGENT, what=tuple(what), why=why)

@@ -24,6 +24,7 @@ from orchestrator.rotation.holdings import (
     NO_ISSUER,
     SIGNING,
     Evidence,
+    Filled,
     Installed,
     Intent,
     Placement,
@@ -58,6 +59,7 @@ __all__ = [
     "CopyId",
     "Credential",
     "Evidence",
+    "Filled",
     "Installed",
     "Intent",
     "IssuerRecord",
@@ -101,6 +103,7 @@ class Recorded:
         superseded: agents that were met with an issuer that it does not know, as long as it is not sure.
         crls: the newest list of revoked certificates of each authority, by its key.
         revoked: what the newest lists have, by serial.
+        server_stores, agent_stores: what hosts have elsewhere as the one or the other; no entry: nothing.
     """
 
     version: int = 0
@@ -131,6 +134,8 @@ class Recorded:
 
     backups: Mapping[BackupId, Backup] = field(default_factory=dict)
     keeping: Keeping | None = None
+    server_stores: Mapping[HostName, Filled] = field(default_factory=dict)
+    agent_stores: Mapping[HostName, Filled] = field(default_factory=dict)
 
     def line(self, server: HostName, credential: CredentialId) -> TrustLine:
         """What an agent has to hold to accept what the server signs with a credential.
@@ -248,6 +253,9 @@ class Recorded:
         record = self.servers.get(server)
         intent = self.pending.get(server)
         held = frozenset(record.placements) if record is not None else frozenset[CredentialId]()
+        filled = self.server_stores.get(server)
+        if filled is not None and filled.credential in self.credentials:
+            held |= {filled.credential}
         return held | frozenset(intent.stages) if intent is not None else held
 
     def bundles(self, agent: HostName) -> Iterator[Installed]:

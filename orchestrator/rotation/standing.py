@@ -13,6 +13,7 @@ from typing import Self, assert_never
 from orchestrator.inventory.model import HostName
 from orchestrator.policy.desired import Prove, RolloutSpec
 from orchestrator.rotation.belief import is_believable
+from orchestrator.rotation.installing import Manifests
 from orchestrator.rotation.lifecycle import STEPS, SUSPENDED, Step
 from orchestrator.rotation.recorded import Credential, Recorded, Rollout, Standing, TrustLine
 from orchestrator.rotation.settle import proof_of
@@ -26,6 +27,7 @@ class View:
     Attributes:
         listeners: the agents that are to listen to a server.
         trusting: the agents that may hold a line of trust in a server.
+        manifests: what hosts are to have in their stores.
     """
 
     recorded: Recorded
@@ -33,6 +35,7 @@ class View:
     listens: Mapping[HostName, frozenset[HostName]]
     listeners: Mapping[HostName, tuple[HostName, ...]]
     trusting: Mapping[HostName, Mapping[TrustLine, tuple[HostName, ...]]]
+    manifests: Manifests
     _lines: dict[tuple[HostName, CredentialId], TrustLine] = field(default_factory=dict)
     _renews: dict[HostName, bool] = field(default_factory=dict)
     _kept: dict[str, tuple[Credential, ...]] = field(default_factory=dict)
@@ -58,6 +61,7 @@ class View:
                 server: {line: tuple(agents) for line, agents in by_line.items()}
                 for server, by_line in trusting.items()
             },
+            manifests=Manifests.of(recorded),
         )
 
     def target(self, server: HostName) -> CredentialId | None:
@@ -327,6 +331,8 @@ class View:
                 return active or not self.before_wave(server)
             case Step.ACTIVATE:
                 return active
+            case Step.INSTALL:
+                return target is None or self.manifests.is_filled(server)
             case Step.CONFIRM:
                 return not self.unconfirmed(server)
             case Step.SOAK:
@@ -348,6 +354,8 @@ class View:
         """Whether the server has, within reach of a revert, a credential that it is to lose."""
         placements = self.recorded.servers[server].placements
         outgoing = self.outgoing(server)
+        if self.target(server) is None and server in self.recorded.server_stores:
+            return True
         return any(
             c not in placements or placements[c].standing is not Standing.DISARMED
             for c in outgoing

@@ -11,6 +11,7 @@ from types import MappingProxyType
 
 from orchestrator.inventory.model import HostName
 from orchestrator.keys.material import SpkiDigest
+from orchestrator.rotation.filling import found
 from orchestrator.rotation.observed import HeldBundle, HeldCredential, HostSurvey
 from orchestrator.rotation.outcomes import install
 from orchestrator.rotation.recorded import (
@@ -38,7 +39,7 @@ def surveyed(recorded: Recorded, host: HostName, survey: HostSurvey, at: datetim
         recorded = _server(recorded, host, survey, at)
     if host in recorded.agents:
         recorded = _agent(recorded, host, survey.bundle, intent, at)
-    return recorded.without_pending(host)
+    return found(recorded, host, survey).without_pending(host)
 
 
 def _server(

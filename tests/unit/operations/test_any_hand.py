@@ -22,6 +22,7 @@ from orchestrator.operations.remove import remove
 from orchestrator.operations.rollouts import pause, resume, revert
 from orchestrator.operations.watch import watch_once
 from orchestrator.policy.desired import Desired, Origin, PlaybookName, Policy, RolloutSpec, Share
+from orchestrator.policy.stores import NO_STORES, Access, Holds, Nss, PemFiles, Pkcs12, Stores, System
 from orchestrator.rotation.recorded import Rollout
 from tests.endings import assert_settled
 from tests.fakes import NOON
@@ -36,7 +37,15 @@ AT_ONCE = RolloutSpec(soak=timedelta(0))
 ISSUER_LASTS = timedelta(days=800)
 """Nobody renews the fleet's issuer here."""
 EXAMPLES = int(os.environ.get("KEYRELAY_HANDS", "25"))
-LAST = desired(agents=AGENTS)
+ACCESS = Access(mode="600")
+STORES = Stores(
+    server=(
+        PemFiles(key="/etc/app/key", certificate="/etc/app/crt", access=ACCESS),
+        Pkcs12(file="/etc/app/p12", password_file="/etc/app/pass", alias="keyrelay", access=ACCESS),
+    ),
+    agent=(System(name="ours"), Nss(database="/etc/pki/app", name="ours", holds=Holds.ANCHORS)),
+)
+LAST = desired(agents=AGENTS, stores=STORES)
 
 hosts = st.sampled_from(HOSTS)
 waits = st.sampled_from([timedelta(0), timedelta(minutes=11), timedelta(hours=1)])
@@ -50,6 +59,8 @@ troubles = st.sampled_from(
         {"breaks_after": 2},
         {"breaks_at_hook": True},
         {"hook_fails": "no such unit"},
+        {"store_fails": "no space left"},
+        {"breaks_at_store": True},
         {"skew": timedelta(hours=1)},
     ]
 )
@@ -66,6 +77,7 @@ def fleets(draw: st.DrawFn) -> Desired:
         origin=draw(st.sampled_from(list(Origin))) if policy is Policy.PER_SERVER else Origin.CONTROLLER,
         rollout=draw(st.sampled_from([IN_WAVES, AT_ONCE])),
         hooks=dict.fromkeys(SERVERS, "reload"),
+        stores=draw(st.sampled_from([NO_STORES, STORES, Stores(server=STORES.server[:1])])),
     )
 
 

@@ -17,6 +17,7 @@ from orchestrator.policy.stores import (
     System,
     certificates_of,
     digest_of,
+    entry_of,
     make_manifest,
     places,
 )
@@ -40,7 +41,8 @@ EVERY_KIND: tuple[Store, ...] = (
 
 
 def manifest(*stores: Store) -> str:
-    return make_manifest(stores, anchors=ONE + TWO, texts={"/etc/app/app.conf": "one\n\nthree\n"})
+    texts = {"/etc/app/app.conf": "one\n\nthree\n"}
+    return make_manifest(entry_of(store, anchors=ONE + TWO, texts=texts) for store in stores)
 
 
 def test_a_manifest_has_a_line_for_each_store_and_what_is_to_be_in_it() -> None:
@@ -102,4 +104,8 @@ def test_every_file_of_the_credential_is_a_place_of_its_own() -> None:
 
 def test_a_template_without_a_text_for_the_host_is_a_fault_of_this_program() -> None:
     with pytest.raises(KeyError):
-        make_manifest([EVERY_KIND[-1]], anchors="", texts={})
+        entry_of(EVERY_KIND[-1], anchors="", texts={})
+
+
+def test_two_plays_that_ask_for_the_same_ask_for_it_once() -> None:
+    assert manifest(EVERY_KIND[4], EVERY_KIND[4]) == manifest(EVERY_KIND[4])
