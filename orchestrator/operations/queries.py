@@ -9,6 +9,7 @@ from enum import StrEnum
 from orchestrator.errors import UsageError
 from orchestrator.inventory.model import HostName
 from orchestrator.rotation.belief import vouched_lines
+from orchestrator.rotation.installing import Manifests
 from orchestrator.rotation.lifecycle import KeyState
 from orchestrator.rotation.lookup import credential_named
 from orchestrator.rotation.recorded import Backup, Credential, Evidence, Recorded, TrustLine
@@ -43,6 +44,7 @@ class Holding:
         standing: on servers where it lies; on agents for which servers it is trusted.
         since: None: not known, since nothing confirmed it yet.
         evidence: how we know.
+        stores: where else on a server the private key is.
     """
 
     credential: Credential
@@ -51,6 +53,7 @@ class Holding:
     standing: str
     since: datetime | None
     evidence: Evidence
+    stores: tuple[str, ...] = ()
 
 
 def holders(recorded: Recorded, key: str) -> tuple[Holding, ...]:
@@ -116,8 +119,11 @@ def _all(recorded: Recorded) -> Iterator[Holding]:
                 since=backup.taken,
                 evidence=Evidence.REPORTED if backup.digest else Evidence.INTENDED,
             )
+    manifests = Manifests.of(recorded)
     for server, record in recorded.servers.items():
+        filled = recorded.server_stores.get(server)
         for name, placement in record.placements.items():
+            elsewhere = filled is not None and filled.credential == name
             yield Holding(
                 credential=recorded.credentials[name],
                 host=server,
@@ -125,6 +131,7 @@ def _all(recorded: Recorded) -> Iterator[Holding]:
                 standing=placement.standing,
                 since=placement.since,
                 evidence=placement.evidence,
+                stores=manifests.holding(server) if elsewhere else (),
             )
         for name in recorded.may_hold(server) - record.placements.keys():
             yield Holding(

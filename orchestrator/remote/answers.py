@@ -161,7 +161,8 @@ def _report(order: Order, said: Sequence[str], *, changed: bool, base: str) -> R
         case Revert():
             return Reverted(credential=order.credential, signature=_signature(said), changed=changed)
         case Disarm():
-            return Disarmed(credentials=order.credentials, changed=changed)
+            emptied = order.in_use is None
+            return Disarmed(credentials=order.credentials, changed=changed, emptied=emptied)
         case Erase():
             return Erased(credentials=order.credentials, changed=changed)
         case Sign():

@@ -11,7 +11,17 @@ from typing import Self
 from orchestrator.errors import RefusedError
 from orchestrator.inventory.model import HostName
 from orchestrator.policy.desired import Desired, PlaybookName
-from orchestrator.policy.stores import Rendered, Store, digest_of, entry_of, find_clash, make_manifest, places
+from orchestrator.policy.stores import (
+    Holds,
+    Rendered,
+    Store,
+    digest_of,
+    entry_of,
+    find_clash,
+    holds,
+    make_manifest,
+    places,
+)
 from orchestrator.rotation.recorded import Recorded
 
 MOST_STORES = 16
@@ -115,6 +125,14 @@ class Manifests:
             for store in (play.as_server(host) if as_server else play.as_agent(host))
         )
         return tuple(sorted({places(store)[0] for store in stores}))
+
+    def holding(self, server: HostName) -> tuple[str, ...]:
+        """Where the server's stores hold the key that they were filled with last, sorted; none if unknown."""
+        filled = self.recorded.server_stores.get(server)
+        if filled is None or filled.manifest != digest_of(self.server(server)):
+            return ()
+        stores = self.plays[self.recorded.servers[server].playbook].as_server(server)
+        return tuple(sorted({place for s in stores if holds(s) is Holds.CREDENTIAL for place in places(s)}))
 
     def is_filled(self, server: HostName) -> bool:
         """Whether a server's stores hold its target, all of it, and nothing of ours is elsewhere."""

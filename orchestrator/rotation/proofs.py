@@ -7,6 +7,7 @@ with, and every verdict and digest that an agent reports, before any of it is re
 from datetime import timedelta
 
 from orchestrator.keys.material import PublicKey
+from orchestrator.policy.stores import digest_of
 from orchestrator.rotation import reports as rp
 from orchestrator.rotation import visits as vs
 from orchestrator.rotation.recorded import Recorded
@@ -57,13 +58,16 @@ def _fault(recorded: Recorded, order: vs.Order, report: rp.Report) -> str:
         case vs.Stage(), rp.Staged():
             return _unsigned(_public(recorded, order.credential), order.challenge, report.signature)
         case vs.Activate(), rp.Activated():
-            return _unsigned(_public(recorded, order.credential), order.challenge, report.signature)
+            unsigned = _unsigned(_public(recorded, order.credential), order.challenge, report.signature)
+            return unsigned or _unfilled(order.stores, report.stores)
         case vs.Revert(), rp.Reverted():
             return _unsigned(_public(recorded, order.credential), order.challenge, report.signature)
         case vs.Trust(), rp.Trusted():
             if (report.position, report.digest) != (order.bundle.position, order.bundle.digest):
                 return f"it uses bundle {report.position} ({report.digest[:12]}), not the one it was given"
-            return _unverified(order.claims, report.verdicts)
+            return _unverified(order.claims, report.verdicts) or _unfilled(order.stores, report.stores)
+        case vs.Disarm(in_use=None), rp.Disarmed(emptied=False):
+            return "it leaves, and did not say that its stores are empty"
         case vs.Check(), rp.Checked():
             return _unverified(order.claims, report.verdicts)
         case _:
@@ -88,6 +92,13 @@ def signs(public: PublicKey, challenge: Challenge, signature: str) -> bool:
     except ValueError:
         return False
     return public.verify(raw, challenge.text())
+
+
+def _unfilled(manifest: str, told: str) -> str:
+    wanted = digest_of(manifest)
+    if told == wanted:
+        return ""
+    return f"its stores are filled by manifest {told[:12] or 'none'}, not by {wanted[:12] or 'none'}"
 
 
 def _unverified(claims: tuple[Claim, ...], verdicts: tuple[rp.Verdict, ...]) -> str:

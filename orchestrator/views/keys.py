@@ -191,7 +191,7 @@ def key_answer(credential: Credential) -> Answer:
 
 def holders_answer(credential: Credential, found: Sequence[Holding]) -> Answer:
     """Every host that holds a key."""
-    rows = [(one.host, one.half, one.standing, instant(one.since), one.evidence) for one in found]
+    rows = [(one.host, one.half, _where(one), instant(one.since), one.evidence) for one in found]
     told = f"key {key_of(credential)} of {credential.scope} is {credential.state}"
     return Answer(
         data={"key": credential_data(credential), "holders": [_holding(one) for one in found]},
@@ -212,7 +212,7 @@ def holdings_answer(host: str, found: Sequence[Holding]) -> Answer:
             one.credential.scope,
             one.credential.state,
             one.half,
-            one.standing,
+            _where(one),
             instant(one.since),
             one.evidence,
         )
@@ -223,6 +223,10 @@ def holdings_answer(host: str, found: Sequence[Holding]) -> Answer:
         data={"host": host, "holdings": [_holding(one) for one in found]},
         body=(grid(columns, rows),) if rows else (f"{host} holds no key",),
     )
+
+
+def _where(holding: Holding) -> str:
+    return ", ".join((holding.standing, *holding.stores))
 
 
 def _prolonged(credential: Credential) -> list[tuple[str, str]]:
@@ -277,6 +281,7 @@ def _holding(holding: Holding) -> dict[str, Any]:
         "host": holding.host,
         "half": holding.half,
         "standing": holding.standing,
+        "stores": list(holding.stores),
         "since": stamp(holding.since),
         "evidence": holding.evidence,
     }

@@ -132,7 +132,7 @@ def test_reports_come_in_the_order_of_the_orders() -> None:
         Generated(credential=ONE, request_pem=REQUEST, changed=True),
         Staged(credential=ONE, signature="00ff", changed=True),
         Trusted(position=BUNDLE.position, digest=BUNDLE.digest, verdicts=(Verdict.VALID,), changed=True),
-        Disarmed(credentials=(ONE,), changed=False),
+        Disarmed(credentials=(ONE,), changed=False, emptied=True),
         Signed(credential=ONE, signature="00ff"),
         Checked(digest=BUNDLE.digest, verdicts=(Verdict.UNTRUSTED,)),
     )

@@ -8,7 +8,7 @@ import pytest
 
 from orchestrator.inventory.model import HostName
 from orchestrator.keys.bundle import Position
-from orchestrator.keys.material import SpkiDigest, generate, sign
+from orchestrator.keys.material import Algorithm, SpkiDigest, generate, sign
 from orchestrator.policy.desired import Origin
 from orchestrator.rotation import reports as rp
 from orchestrator.rotation import visits as vs
@@ -92,6 +92,28 @@ def test_a_server_is_believed_when_its_signature_verifies(
         assert judged is outcome
     else:
         assert judged == rp.Failed(host=SERVER, reason=UNSIGNED)
+
+
+@pytest.mark.parametrize(("asked", "told"), [("keyrelay stores 1\n", ""), ("", "f" * 64)])
+def test_a_server_whose_stores_were_filled_by_another_manifest_is_not_believed(
+    world: World, asked: str, told: str
+) -> None:
+    credential, algorithm = target(world.recorded), Algorithm.ED25519
+    order = vs.Activate(
+        credential=credential, challenge=challenge(world.recorded), algorithm=algorithm, stores=asked
+    )
+    report = rp.Activated(credential=credential, signature=signed(world), changed=True, stores=told)
+    judged = judge(world.recorded, (order,), changed(report))
+    assert isinstance(judged, rp.Failed)
+    assert judged.reason.startswith("its stores are filled by manifest ")
+
+
+def test_a_server_that_leaves_has_to_say_that_its_stores_are_empty(world: World) -> None:
+    order = vs.Disarm(credentials=(), in_use=None)
+    emptied = changed(rp.Disarmed(credentials=(), changed=True, emptied=True))
+    assert judge(world.recorded, (order,), emptied) is emptied
+    judged = judge(world.recorded, (order,), changed(rp.Disarmed(credentials=(), changed=True)))
+    assert isinstance(judged, rp.Failed)
 
 
 def test_a_signature_with_a_key_that_is_not_known_yet_proves_nothing() -> None:
