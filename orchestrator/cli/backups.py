@@ -207,12 +207,14 @@ def _check(
         with closing(Database.open(home.database_url)) as database:
             entries = SqlLedger(database).verify()
             recorded = SqlLedger(database).read()
-            vault = SqlVault.unlock(database, vault_passphrase(vault_file), random=system_entropy)
+            with passphrases.blamed(vault_file):
+                vault = SqlVault.unlock(database, vault_passphrase(vault_file), random=system_entropy)
             opened = vault.open_all()
         if root_file is not None:
             option = "--root-passphrase-file"
             root = passphrases.obtain(root_file, what="the root key", option=option)
-            home_keys(vault, home.root_key, lambda: root).open(ROOT_KEY)
+            with passphrases.blamed(root_file):
+                home_keys(vault, home.root_key, lambda: root).open(ROOT_KEY)
         effects = _effects(replace(here, chosen_home=home.path), here, recorded, reach, opened)
     answer = check_answer(manifest.id, manifest.taken, entries=entries, keys=len(opened), effects=effects)
     here.screen.answer(answer, as_json=as_json)

@@ -18,7 +18,6 @@ import typer
 from orchestrator.cli import passphrases
 from orchestrator.cli.keyrings import home_keys, token_keys
 from orchestrator.cli.machine import SystemClock, SystemController, system_entropy
-from orchestrator.errors import WrongPassphraseError
 from orchestrator.inventory.model import HostName
 from orchestrator.issuers.chosen import ChosenIssuer
 from orchestrator.issuers.embedded import EmbeddedIssuer
@@ -205,6 +204,7 @@ class Context:
         with ExitStack() as stack:
             database = stack.enter_context(closing(Database.open(home.database_url)))
             vault = _unlocked(database, passphrase or vault_passphrase(passphrase_file), passphrase_file)
+            stack.enter_context(passphrases.blamed(root_passphrase_file))
             ledger = SqlLedger(database)
             recorded = ledger.read()
             keys: Keyring = (
@@ -286,11 +286,8 @@ def vault_passphrase(file: Path | None) -> Secret:
 
 
 def _unlocked(database: Database, passphrase: Secret, file: Path | None) -> SqlVault:
-    try:
+    with passphrases.blamed(file):
         return SqlVault.unlock(database, passphrase, random=system_entropy)
-    except WrongPassphraseError as error:
-        whose = "type it again" if file is None else f"it was read from {file}: is that this fleet's?"
-        raise WrongPassphraseError(error.message, hint=whose) from error
 
 
 def new_context(chosen_home: Path | None, *, accept_new: bool, pin_file: Path | None) -> Context:

@@ -3,10 +3,12 @@
 import os
 import stat
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from getpass import getpass
 from pathlib import Path
 
-from orchestrator.errors import UsageError
+from orchestrator.errors import UsageError, WrongPassphraseError
 from orchestrator.keys.secret import Secret
 
 VARIABLE = "KEYRELAY_PASSPHRASE_FILE"
@@ -37,6 +39,18 @@ def obtain(file: Path | None, *, what: str, option: str, twice: bool = False) ->
     if twice and getpass("Once more: ") != first:
         raise UsageError("the two passphrases differ", hint="run the command again")
     return _checked(first.encode(), "the passphrase")
+
+
+@contextmanager
+def blamed(file: Path | None) -> Iterator[None]:
+    """Says of a passphrase that turns out to be wrong where it came from; None: from the terminal."""
+    try:
+        yield
+    except WrongPassphraseError as error:
+        if error.hint:
+            raise
+        whose = "type it again" if file is None else f"it was read from {file}: is that this fleet's?"
+        raise WrongPassphraseError(error.message, hint=whose) from error
 
 
 def obtain_both(vault_file: Path | None, root_file: Path | None) -> tuple[Secret, Secret]:
