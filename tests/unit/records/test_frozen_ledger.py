@@ -11,8 +11,9 @@ from typing import Any, get_args
 
 import pytest
 
+from orchestrator.policy.stores import NO_STORES
 from orchestrator.records import codec
-from orchestrator.rotation.events import Entry, Event
+from orchestrator.rotation.events import Entry, Event, RolloutStarted
 from orchestrator.rotation.evolve import fold
 from orchestrator.rotation.lifecycle import KeyState
 from orchestrator.rotation.recorded import Recorded
@@ -74,6 +75,20 @@ LATER = {
     ),
 }
 """Kinds that came after the file was written, each as it was first written down."""
+INSTALLED = (
+    '{"agent":[{"access":{"adopt":false,"group":"","mode":"644","owner":""},"anchors":"/a/ca","kind":"pem-anchors"},'
+    '{"adopt":true,"kind":"system","name":"ours"},'
+    '{"adopt":false,"database":"/n","holds":"anchors","kind":"nss","name":"ours","password_file":""},'
+    '{"access":{"adopt":false,"group":"","mode":"644","owner":""},"file":"/a/conf","kind":"template"}],'
+    '"server":[{"access":{"adopt":false,"group":"web","mode":"640","owner":"app"},"certificate":"/a/c","chain":"",'
+    '"fullchain":"","key":"/a/k","kind":"pem"},'
+    '{"access":{"adopt":false,"group":"","mode":"600","owner":""},"alias":"x","file":"/a/p12","kind":"pkcs12",'
+    '"password_file":"/a/pw"},'
+    '{"access":{"adopt":false,"group":"","mode":"600","owner":""},"alias":"x","holds":"credential",'
+    '"keystore":"/a/ks","kind":"java","password_file":"/a/pw"}],'
+    '"texts":{"agent-1":{"/a/conf":"one\\n"}}}'
+)
+"""What a play installs, with every kind of store, as it was first written down."""
 HEAD = "b806aaaa153f9aa1dc123a585e54f9efaed4a66745e00a579da1182db3916abd"
 
 
@@ -125,3 +140,21 @@ def test_it_adds_up_to_the_fleet_that_it_was() -> None:
     }
     assert {host for host in recorded.endpoints if recorded.given_up(host)} == {"server-3"}
     assert recorded.lease is None
+    assert (dict(recorded.server_stores), dict(recorded.agent_stores)) == ({}, {})
+    assert all(desired.stores == NO_STORES for desired in recorded.playbooks.values())
+
+
+def test_what_a_play_installs_is_read_as_it_was_written() -> None:
+    row = next(row for row in rows() if '"kind":"rollout-started"' in row["event"])
+    written = json.loads(row["event"])
+    written["desired"]["stores"] = json.loads(INSTALLED)
+    event = codec.decode(json.dumps(written))
+    assert isinstance(event, RolloutStarted)
+    assert [store.kind for store in event.desired.stores.server] == ["pem", "pkcs12", "java"]
+    assert [store.kind for store in event.desired.stores.agent] == [
+        "pem-anchors",
+        "system",
+        "nss",
+        "template",
+    ]
+    assert json.loads(codec.encode(event))["desired"]["stores"] == json.loads(INSTALLED)
