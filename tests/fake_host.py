@@ -47,7 +47,11 @@ _LOST = "the connection was lost before the answer ended"
 
 
 class _RefusalError(Exception):
-    """The order is refused."""
+    """The order is refused, or, where it has a report, the orders after it are."""
+
+    def __init__(self, reason: str, *reports: Report) -> None:
+        super().__init__(reason)
+        self.reports = reports
 
 
 class _FailureError(Exception):
@@ -83,7 +87,8 @@ def obey(
         try:
             reports.append(desk.do(order))
         except _RefusalError as error:
-            return desk.state, Refused(host=host, reason=str(error), reports=tuple(reports), skew=faults.skew)
+            told = (*reports, *error.reports)
+            return desk.state, Refused(host=host, reason=str(error), reports=told, skew=faults.skew)
         except _FailureError as error:
             return desk.state, ended(reason=str(error), reports=tuple(reports), skew=faults.skew, told=True)
         except _LostError:
@@ -281,15 +286,22 @@ class _Desk:
             way_back = self.state.credentials.get(earlier) if earlier is not None else None
             if before == credential == due and way_back is not None and way_back.private_key is not None:
                 before = earlier
-            self._become(current=credential, hook_pending=hook is not None or self.state.hook_pending)
-            if hook is not None:
+            due_now = hook is not None or order.prove is not None
+            self._become(current=credential, hook_pending=due_now or self.state.hook_pending)
+            if due_now:
                 self._become(came_from=(credential, before))
             if stores != wanted:
                 if (said := self._store_trouble(stores, role="server")) is not None:
-                    self._go_back(before, stores, order, said)
+                    self._go_back(before, stores, order, said, there=said)
                 self._become(server_stores=wanted)
             if hook is not None:
                 self._run_hook(before, stores, order)
+        if order.prove is not None and (wrong := self._misserved(credential, order.prove)):
+            if not changed:
+                raise _RefusalError(wrong)
+            there = self._misserved(before, order.prove)
+            self._go_back(before, stores, order, wrong, there=there)
+        if changed:
             self._become(hook_pending=False)
         return _signed(found.private_key, challenge), changed
 
@@ -298,11 +310,17 @@ class _Desk:
             raise _LostError
         if self.faults.hook_fails is None:
             return
+        said = f"the hook exited 1: {self.faults.hook_fails}"
         # The hook for the credential before fails too, so it is still to be run.
-        self._go_back(before, stores, order, f"the hook exited 1: {self.faults.hook_fails}")
+        self._go_back(before, stores, order, said, there=said)
 
-    def _go_back(self, before: str | None, stores: Filled | None, order: _Switch, said: str) -> NoReturn:
-        """To the credential before, with which the stores of then are filled again."""
+    def _go_back(
+        self, before: str | None, stores: Filled | None, order: _Switch, said: str, *, there: str
+    ) -> NoReturn:
+        """To the credential before, with which the stores of then are filled again.
+
+        ``there`` is what goes wrong on the way; empty: nothing.
+        """
         goes_back = order.goes_back if isinstance(order, visits.Activate) else True
         if self.state.current == before or not goes_back:
             raise _FailureError(f"{said}; still on {self.state.current}")
@@ -311,7 +329,21 @@ class _Desk:
             stores = filled(stores.manifest or order.stores, before, folder) if folder is not None else None
         self._become(current=before, server_stores=stores)
         back = f"back on {before}" if before else "no credential is in use, as before"
-        raise _FailureError(f"{said}; {back}, and there {said}")
+        if there:
+            raise _FailureError(f"{said}; {back}, and there {there}")
+        self._become(hook_pending=False)
+        raise _FailureError(f"{said}; {back}")
+
+    def _misserved(self, credential: str | None, prove: visits.Hook) -> str:
+        """Why the service's signature is not made with the key of a credential; empty when it is."""
+        serves = self.faults.serves
+        if serves is None or credential is None or serves == self.state.credentials[credential].private_key:
+            return ""
+        after = f"after {prove.timeout.total_seconds():.0f}s the service"
+        for name, folder in self.state.credentials.items():
+            if folder.private_key == serves:
+                return f"{after} still signs with the key of {name}"
+        return f"{after} does not sign with the key of {credential}"
 
     def _disarm(self, order: visits.Disarm) -> Report:
         before = self.state
@@ -375,8 +407,13 @@ class _Desk:
         folder = self.state.credentials.get(current) if current else None
         if current is None or folder is None or folder.private_key is None:
             raise _RefusalError("no credential is in use")
-        signature = _signed(folder.private_key, order.challenge)
-        return rp.Signed(credential=CredentialId(current), signature=signature)
+        serves = self.faults.serves if order.prove is not None else None
+        signature = _signed(serves or folder.private_key, order.challenge)
+        report = rp.Signed(credential=CredentialId(current), signature=signature)
+        if serves is not None and serves != folder.private_key:
+            wrong = f"the service does not sign with the key of {current}, which is in use"
+            raise _RefusalError(wrong, report)
+        return report
 
     def _bundle(self) -> TrustBundle:
         if self.state.bundle is None:

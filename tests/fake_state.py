@@ -104,6 +104,7 @@ class Faults:
         hook_fails: what the hook says before it exits 1.
         store_fails: why no store can be filled.
         breaks_at_store: the connection breaks while stores are filled.
+        serves: the key that the service loaded once and for all; None: it follows what is in use.
         skew: how far the host's clock is ahead.
     """
 
@@ -114,6 +115,7 @@ class Faults:
     hook_fails: str | None = None
     store_fails: str | None = None
     breaks_at_store: bool = False
+    serves: Secret | None = None
     skew: timedelta = timedelta(0)
 
 

@@ -18,6 +18,7 @@ from orchestrator.keys.authority import Authority, certify, make_issuer, make_re
 from orchestrator.keys.bundle import Position, TrustBundle, TrustedKey, Use
 from orchestrator.keys.delegation import Delegation, Denied
 from orchestrator.keys.material import Algorithm, KeyPair, PublicKey, generate, open_signer, sign
+from orchestrator.keys.secret import Secret
 from orchestrator.lab import Lab
 from orchestrator.ports import Fleet
 from orchestrator.remote.dial import Patience
@@ -53,6 +54,10 @@ class World(Protocol):
         """A hook that fails on this host."""
         ...
 
+    def service_with(self, host: HostName, private: Secret) -> Hook:
+        """Has the host's service sign, which loaded this key once and for all."""
+        ...
+
 
 class InMemory:
     def __init__(self) -> None:
@@ -68,6 +73,10 @@ class InMemory:
     def failing_hook(self, host: HostName) -> Hook:
         self.fake.trouble(host, hook_fails="not today")
         return Hook(command="echo not today; exit 1")
+
+    def service_with(self, host: HostName, private: Secret) -> Hook:
+        self.fake.trouble(host, serves=private)
+        return Hook(command="ask the service", timeout=timedelta(seconds=1))
 
 
 class SystemClock:
@@ -127,6 +136,12 @@ class OverSsh:
     def failing_hook(self, host: HostName) -> Hook:
         del host
         return Hook(command="echo not today; exit 1")
+
+    def service_with(self, host: HostName, private: Secret) -> Hook:
+        key = self.lab.host(host).base.with_name(f"service-{self.number}.pem")
+        key.write_bytes(private.reveal())
+        command = f"openssl pkeyutl -sign -rawin -inkey {key} -in /dev/stdin"
+        return Hook(command=command, timeout=timedelta(seconds=1))
 
 
 def entropy(size_bytes: int) -> bytes:

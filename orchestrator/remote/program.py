@@ -13,6 +13,7 @@ _PARTS = (
     "tombstones",
     "signatures",
     "vouching",
+    "commands",
     "credentials",
     "activation",
     "trust",

@@ -30,6 +30,7 @@ from orchestrator.rotation.visits import (
     Erase,
     Fence,
     Generate,
+    Hook,
     Order,
     Revert,
     Sign,
@@ -62,15 +63,22 @@ _SIGNATURE = re.compile(r"([0-9a-f]{2}){1,512}")
 def time_needed(visit: Visit) -> timedelta:
     """How long a visit may take on a host that works.
 
-    Its hooks' time limits twice, the search for each RSA key that is made there, a look at each certificate,
-    and some for the rest.
+    Its hooks' time limits twice, as those of the commands by which services sign; the search for each RSA key
+    that is made there, a look at each certificate, and some for the rest.
     """
-    hooks = [order.hook for order in visit.orders if isinstance(order, Activate | Revert) and order.hook]
+    hooks = [hook for order in visit.orders for hook in _commands(order)]
     keys = [order.algorithm for order in visit.orders if isinstance(order, Generate)]
     making = keys.count(Algorithm.RSA_3072) * _RSA_SEARCH
     claims = [claim for order in visit.orders if isinstance(order, Trust | Check) for claim in order.claims]
     looking = sum(claim.voucher is not None for claim in claims) * _LOOK_AT_CERTIFICATE
     return sum((2 * (hook.timeout + _KILL_AFTER) for hook in hooks), start=_PATIENCE + making + looking)
+
+
+def _commands(order: Order) -> Iterator[Hook]:
+    commands = (order.hook, order.prove) if isinstance(order, Activate | Revert) else ()
+    yield from (command for command in commands if command is not None)
+    if isinstance(order, Sign) and order.prove is not None:
+        yield order.prove
 
 
 def encode(visit: Visit, *, marker: str, lease: timedelta | None = None) -> Secret:
@@ -130,8 +138,9 @@ def _order(order: Order) -> Iterator[bytes]:
             yield from map(_line, order.credentials)
             yield from map(_tombstone, order.ends)
         case Sign():
-            yield _line("sign")
+            yield _line(f"sign {_announced(order.prove)}")
             yield from _challenge(order.challenge)
+            yield _text(order.prove)
         case Check():
             claims = _with_decoys(order.claims)
             yield _line(f"check {len(claims)}")
@@ -196,13 +205,23 @@ def _remembered(fences: tuple[Fence, ...] | None) -> str:
 
 
 def _switch(order: Activate | Revert, *, goes_back: bool) -> Iterator[bytes]:
-    hook = order.hook
-    text = b"" if hook is None else hook.command.encode() + b"\n"
-    limit = 0 if hook is None else math.ceil(hook.timeout.total_seconds())
     failing = "back" if goes_back else "stay"
-    yield _line(f"{order.kind} {order.credential} {'-' if hook is None else _count(text)} {limit} {failing}")
+    commands = f"{_announced(order.hook)} {_announced(order.prove)}"
+    yield _line(f"{order.kind} {order.credential} {commands} {failing}")
     yield from _challenge(order.challenge)
-    yield text
+    yield _text(order.hook)
+    yield _text(order.prove)
+
+
+def _announced(command: Hook | None) -> str:
+    """The size of a command and its time limit in seconds."""
+    if command is None:
+        return "- 0"
+    return f"{_count(_text(command))} {math.ceil(command.timeout.total_seconds())}"
+
+
+def _text(command: Hook | None) -> bytes:
+    return b"" if command is None else command.command.encode() + b"\n"
 
 
 def _challenge(challenge: Challenge) -> Iterator[bytes]:

@@ -184,7 +184,8 @@ class HostSurvey:
         problems: wrong owners, modes and kinds.
         head: the digest that belongs to ``fence``; empty: the host remembers none.
         ended: the keys that have ended, as far as the host has seen, sorted.
-        hook_due: whether a hook has yet to run well since ``current``, or its certificate, was replaced.
+        hook_due: whether a hook has yet to run well, or a service to prove itself, since ``current`` or its
+            certificate was replaced.
         unwritable: the folder in which the login may not write, though visits have to; empty: none.
         server_stores, agent_stores: what it has put elsewhere as one; None: nothing.
     """

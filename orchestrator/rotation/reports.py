@@ -80,7 +80,7 @@ class Trusted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Activated:
-    """The credential is in use; the signature (hex) was made through ``current``, after the hook.
+    """The credential is in use; the signature (hex) was made after the hook, by the service or here.
 
     Attributes:
         stores: the digest of the manifest that the server's stores are filled by; empty: it has none.
@@ -133,7 +133,7 @@ class Erased:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Signed:
-    """A signature (hex) made with the credential in use."""
+    """A signature (hex) made with the credential in use, or by a service that may not use it."""
 
     credential: CredentialId
     signature: str

@@ -152,11 +152,12 @@ class Trust:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hook:
-    """A command of the playbook, already rendered; runs under ``sh -c`` on the host.
+    """A command of the playbook, already rendered; runs under ``sh`` on the host.
 
     Attributes:
         command: shell text. The only text that a host is ever asked to run, and the operator's own.
-        timeout: after which the command is ended and counts as failed.
+        timeout: after which the command is ended and counts as failed. For one by which the service signs it
+            is also how long the service may take to come to use another key: it is asked again and again.
     """
 
     command: str
@@ -171,6 +172,8 @@ class Activate:
     the stores with that and runs the hook again for it; the outcome is then ``Failed`` and says so.
 
     Attributes:
+        prove: has the running service sign; the host verifies that it does with this credential. None: the
+            host signs with the file.
         goes_back: False where the credential used before must not be used again: the host then stays on the
             new one and fails.
         stores: the manifest of what a server's stores hold (``policy.stores``); what an earlier one had put
@@ -181,6 +184,7 @@ class Activate:
     challenge: Challenge
     algorithm: Algorithm
     hook: Hook | None = None
+    prove: Hook | None = None
     goes_back: bool = True
     stores: str = ""
     kind: Literal["activate"] = "activate"
@@ -198,6 +202,7 @@ class Revert:
     challenge: Challenge
     algorithm: Algorithm
     hook: Hook | None = None
+    prove: Hook | None = None
     stores: str = ""
     kind: Literal["revert"] = "revert"
 
@@ -231,9 +236,15 @@ class Erase:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sign:
-    """Sign a challenge with the credential in use; changes nothing."""
+    """Sign a challenge with the credential in use; changes nothing.
+
+    Attributes:
+        prove: has the running service sign. Where it does not with the credential in use, the host tells what
+            it answered and refuses the orders after this one. None: the host signs with the file.
+    """
 
     challenge: Challenge
+    prove: Hook | None = None
     kind: Literal["sign"] = "sign"
 
 

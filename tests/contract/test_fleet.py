@@ -235,6 +235,31 @@ def test_a_hook_that_fails_the_first_time_leaves_no_credential_in_use(world: Wor
     assert survey(world, SERVER).current is None
 
 
+def test_a_service_that_keeps_its_key_takes_the_host_back_and_is_told_by_a_fresh_signature(
+    world: World,
+) -> None:
+    old, new = key(), key(Algorithm.ECDSA_P256)
+    keeps = world.service_with(SERVER, old.private)
+    visit(world, SERVER, stage(old, ONE), activate(ONE), stage(new, TWO))
+    order = replace(activate(TWO, Algorithm.ECDSA_P256), prove=keeps)
+
+    outcome = visit(world, SERVER, order)
+
+    assert isinstance(outcome, Failed)
+    assert outcome.reason == f"after 1s the service still signs with the key of {ONE}; back on {ONE}"
+    found = survey(world, SERVER)
+    assert (found.current, found.hook_due) == (ONE, False)
+    visit(world, SERVER, activate(TWO, Algorithm.ECDSA_P256))
+    asked = visits.Sign(challenge=challenge(), prove=keeps)
+    signed = visit(world, SERVER, asked, visits.Disarm(credentials=(ONE,), in_use=TWO))
+    assert isinstance(signed, Refused)
+    assert signed.reason == f"the service does not sign with the key of {TWO}, which is in use"
+    (report,) = signed.reports
+    assert isinstance(report, reports.Signed)
+    assert report.credential == TWO
+    assert verified(old.public, report.signature, asked.challenge)
+
+
 def test_an_earlier_credential_is_reverted_to_until_it_is_disarmed(world: World) -> None:
     old, new = key(), key()
     visit(world, SERVER, stage(old, ONE), activate(ONE), stage(new, TWO), activate(TWO))

@@ -2,8 +2,10 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
+from datetime import timedelta
 from functools import cache
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -34,6 +36,7 @@ from tests.fleet_worlds import (
 )
 
 PAIRS = {ONE: (key(), key(Algorithm.ECDSA_P256)), TWO: (key(), key())}
+SECOND = timedelta(seconds=1)
 CLAIMS = tuple(claim(pair) for pairs in PAIRS.values() for pair in pairs)
 ISSUERS = (vouching(), vouching())
 HOOKS: Mapping[str, Hook | None] = {
@@ -41,6 +44,9 @@ HOOKS: Mapping[str, Hook | None] = {
     "works": Hook(command="true"),
     "fails": Hook(command="echo not today; exit 1"),
 }
+
+SERVES = PAIRS[ONE][0].private
+"""The key that a service loaded once and for all, where it is asked at all."""
 
 ids = st.sampled_from([ONE, TWO])
 some_ids = st.sets(ids).map(lambda found: tuple(sorted(found)))
@@ -82,6 +88,22 @@ def _check(*, by_certificate: bool) -> visits.Check:
     return visits.Check(claims=vouched_claims() if by_certificate else CLAIMS)
 
 
+@pytest.fixture(scope="module")
+def prove(tmp_path_factory: pytest.TempPathFactory) -> Hook:
+    key = tmp_path_factory.mktemp("service") / "key.pem"
+    key.write_bytes(SERVES.reveal())
+    return Hook(command=f"openssl pkeyutl -sign -rawin -inkey {key} -in /dev/stdin", timeout=SECOND)
+
+
+def by_the_service(order: Order, prove: Hook) -> Order:
+    """The order, for a server whose service has to show the key."""
+    match order:
+        case visits.Activate() | visits.Revert() | visits.Sign():
+            return replace(order, prove=prove)
+        case _:
+            return order
+
+
 def orders(hook: Hook | None) -> st.SearchStrategy[Order]:
     return st.one_of(
         st.builds(_generate, ids),
@@ -106,7 +128,7 @@ asked = st.sampled_from(sorted(HOOKS)).flatmap(
 
 def make(world: World, name: str, wanted: list[Order], counter: int) -> Outcome:
     if isinstance(world, InMemory):
-        world.fake.trouble(SERVER, hook_fails="not today" if name == "fails" else None)
+        world.fake.trouble(SERVER, hook_fails="not today" if name == "fails" else None, serves=SERVES)
     mutating = any(not isinstance(order, READING) for order in wanted)
     fence = Fence(generation=1, counter=counter) if mutating else None
     (outcome,) = world.fleet.run(
@@ -138,17 +160,19 @@ def _told(report: Report) -> object:
             return report
 
 
-@given(script=st.lists(asked, min_size=1, max_size=6))
+@given(script=st.lists(asked, min_size=1, max_size=6), serves=st.booleans())
 @settings(
-    max_examples=25,
+    max_examples=40,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 def test_visits_in_any_order_end_alike_in_memory_and_over_ssh(
-    shared_lab: Lab, script: list[tuple[str, list[Order], int]]
+    shared_lab: Lab, prove: Hook, script: list[tuple[str, list[Order], int]], *, serves: bool
 ) -> None:
     memory, real = InMemory(), OverSsh(shared_lab)
     with real.ssh:
-        for step in script:
+        for name, wanted, counter in script:
+            asked = [by_the_service(order, prove) for order in wanted] if serves else wanted
+            step = (name, asked, counter)
             assert told(make(memory, *step)) == told(make(real, *step))
         last: tuple[str, list[Order], int] = ("none", [], 1)
         assert told(make(memory, *last)) == told(make(real, *last))

@@ -1,51 +1,11 @@
-# Activation: the switch of server/current, its hook, and the way back.
-
-# run_hook: sets $hook_status; when that is not 0, $hook_said tells how it ended.
-run_hook() {
-  rm -f "$work/status"
-  session=''
-  command -v setsid >/dev/null && session=setsid
-  (
-    enroll
-    cd / && umask 022 && PATH=${PATH-}:/usr/local/sbin:/usr/sbin:/sbin && exec $session timeout -k 5 "$limit" \
-      sh -c 'sh "$1"; printf "%s\n" "$?" >"$2"' hook "$work/hook" "$work/status"
-  ) >"$work/output" 2>&1 3<&- 4>&- &
-  group=$!
-  wait "$group"
-  hook_status=''
-  { read -r hook_status <"$work/status"; } 2>/dev/null
-  if [ "$hook_status" ]; then
-    group=''
-    [ "$hook_status" != 0 ] || return 0
-    hook_said="exited $hook_status"
-  else
-    # busybox's timeout ends one process only; the session's number is that of its first process.
-    kill -s KILL -- "-$group" 2>/dev/null
-    group=''
-    hook_said="did not end within ${limit}s"
-  fi
-  text=$(dd if="$work/output" bs=2000 count=1 2>/dev/null)
-  IFS=$nl
-  set -f
-  set -- $text
-  set +f
-  IFS=$blanks
-  mark=': '
-  for row; do
-    hook_said=$hook_said$mark$row
-    mark=' / '
-  done
-  return 1
-}
+# Activation: the switch of server/current, what comes of it, and the way back.
 
 order_activate() {
-  id=$1 hook=$2 limit=$3 failing=$4
+  id=$1 hook=$2 limit=$3 prover=$4 patience=$5 failing=$6
   is_hex "$id" 32 || stop 'the visit is garbled'
-  fetch_challenge "$new.text"
-  if [ "$hook" != - ]; then
-    is_number "$limit" || stop 'the visit is garbled'
-    fetch "$hook" "$work/hook"
-  fi
+  fetch_challenge "$work/text"
+  fetch_command "$hook" "$limit" hook
+  fetch_command "$prover" "$patience" prove
   frames_end
   need_openssl
   [ ! -e "server/disarmed/$id" ] || stop "credential $id is disarmed here"
@@ -55,7 +15,7 @@ order_activate() {
   leads server credentials
   before=$to
   if [ "$before" = "$id" ] && [ ! -e server/hook-pending ]; then
-    sign_or_stop server/current/key.pem "$new.text"
+    sign_in_use || stop "$said"
     say "signature $signature"
     done_with unchanged
     return
@@ -68,27 +28,36 @@ order_activate() {
     before=$earlier
   fi
   settle
-  # Should this visit break off before the hook has run, the next one knows.
-  if [ "$hook" != - ]; then put server/hook-pending "$id ${before:--}" || cannot_write; fi
+  # Should this visit break off before the hook has run and the service has signed, the next one knows.
+  if [ "$hook$prover" != -- ]; then put server/hook-pending "$id ${before:--}" || cannot_write; fi
   [ "$to" = "$id" ] || point server "credentials/$id"
   durable server .
   leads server credentials
   [ "$to" = "$id" ] || stop "$base/server/current leads to $to after the switch to $id"
-  if [ "$hook" != - ] && ! run_hook; then go_back "the hook $hook_said"; fi
-  sign server/current/key.pem "$new.text" || {
-    cause
-    go_back "openssl cannot sign with the key of $id: $cause"
-  }
+  if [ "$hook" != - ] && ! run_hook; then go_back "the hook $said"; fi
+  sign_in_use || go_back "$said"
   hook_ran
   say "signature $signature"
   done_with changed
+}
+
+# sign_in_use: by the service where a command has it sign, else with the file; sets $signature, or $said.
+sign_in_use() {
+  if [ "$prover" != - ]; then
+    prove "$id"
+    return
+  fi
+  sign server/current/key.pem "$work/text" && return
+  cause
+  said="openssl cannot sign with the key of $id: $cause"
+  return 1
 }
 
 hook_ran() {
   [ ! -e server/hook-pending ] || rm -f server/hook-pending
 }
 
-# go_back REASON: to the credential used before, and the hook for that one.
+# go_back REASON: to the credential used before, and the hook and the service's proof for that one.
 go_back() {
   if [ "$before" = "$id" ] || [ "$failing" = stay ]; then stop "$1; still on $id"; fi
   if [ "$before" ]; then
@@ -99,6 +68,12 @@ go_back() {
     again='no credential is in use, as before'
   fi
   durable server
-  if [ "$hook" = - ] || run_hook; then hook_ran; else again="$again, and there the hook $hook_said"; fi
+  if [ "$hook" != - ] && ! run_hook; then
+    again="$again, and there the hook $said"
+  elif [ "$prover" != - ] && [ "$before" ] && ! prove "$before"; then
+    again="$again, and there $said"
+  else
+    hook_ran
+  fi
   stop "$1; $again"
 }

@@ -198,7 +198,9 @@ order_erase() {
 }
 
 order_sign() {
+  prover=$1
   fetch_challenge "$work/text"
+  fetch_command "$prover" "$2" prove
   frames_end
   [ "$here" ] || stop "$base does not exist, or cannot be entered"
   guard
@@ -206,8 +208,14 @@ order_sign() {
   leads server credentials
   id=$to
   [ "$id" ] || stop 'no credential is in use'
-  sign_or_stop "server/credentials/$id/key.pem" "$work/text"
+  if [ "$prover" = - ]; then
+    sign_or_stop "server/credentials/$id/key.pem" "$work/text"
+  else
+    ask "$2" || stop "the prove_command $said"
+  fi
   say "credential $id"
   say "signature $signature"
   done_with unchanged
+  # The answer is told all the same: the controller knows keys that are not here any more.
+  [ "$prover" = - ] || is_of "$id" || stop "the service does not sign with the key of $id, which is in use"
 }

@@ -9,7 +9,7 @@
 # `stop` means that nothing changed. After it, every step is a rename.
 set +efx -u
 unset -f cat cd chmod command date dd id kill ln mkdir mktemp mv od openssl printf read readlink rm rmdir \
-  setsid sh sha256sum stat sync timeout 2>/dev/null
+  setsid sh sha256sum sleep stat sync timeout 2>/dev/null
 unset CDPATH ENV
 LC_ALL=C
 export LC_ALL

@@ -65,12 +65,12 @@ main() {
     case $verb:$# in
       survey:0) order_survey '' ;;
       survey:1) order_survey "$1" ;;
-      sign:0) order_sign ;;
+      sign:2) order_sign "$@" ;;
       check:1) order_check "$@" ;;
       generate:3) order_generate "$@" ;;
       stage:7) order_stage "$@" ;;
       trust:13) order_trust "$@" ;;
-      activate:4 | revert:4) order_activate "$@" ;;
+      activate:6 | revert:6) order_activate "$@" ;;
       disarm:2) order_disarm "$@" ;;
       erase:2) order_erase "$@" ;;
       *) stop "the verb $verb is unknown here" ;;

@@ -5,15 +5,20 @@
 sign() {
   why=$(openssl pkeyutl -sign -rawin -inkey "$1" -in "$2" -out "$work/signature" 2>&1) ||
     why=$(openssl dgst -sha256 -sign "$1" -out "$work/signature" "$2" 2>&1) || return 1
+  in_hex || return 1
+  [ "$signature" ] && return
+  # openssl ends well though its output could not be written.
+  why=$(dd if=/dev/zero of="$work/signature" bs=65536 count=1 2>&1) && why='the signature is empty'
+  return 1
+}
+
+# in_hex: sets $signature to the bytes of "$work/signature".
+in_hex() {
   signature=$(od -An -v -tx1 "$work/signature") || return 1
   set -- $signature
   IFS=''
   signature=$*
   IFS=$blanks
-  [ "$signature" ] && return
-  # openssl ends well though its output could not be written.
-  why=$(dd if=/dev/zero of="$work/signature" bs=65536 count=1 2>&1) && why='the signature is empty'
-  return 1
 }
 
 sign_or_stop() {
@@ -23,7 +28,7 @@ sign_or_stop() {
   }
 }
 
-# verify NUMBER KEY: sets $verdict.
+# verify NUMBER KEY: sets $verdict; fails where openssl can tell neither way, and $why says why.
 verify() {
   if why=$(openssl pkeyutl -verify -rawin -pubin -inkey "$2" -sigfile "$work/signature$1" \
     -in "$work/text$1" 2>&1); then accepted=1; else accepted=''; fi
@@ -40,8 +45,7 @@ verify() {
     'Verified OK'*) [ "$accepted" ] && verdict=valid && return ;;
     *'Verification '[Ff]ailure* | *'Error '[Vv]erifying*) verdict=invalid && return ;;
   esac
-  cause
-  stop "openssl cannot verify with $2: $cause"
+  return 1
 }
 
 # fetch_claims COUNT: their texts, signatures and certificates into files, and `server key issuer` lines into
@@ -117,7 +121,10 @@ say_verdicts() {
       vouch "$claim" "$server" "$key" "$issuer"
       file=$work/public$claim
     fi
-    [ "$verdict" != trusted ] || verify "$claim" "$file"
+    [ "$verdict" != trusted ] || verify "$claim" "$file" || {
+      cause
+      stop "openssl cannot verify with $file: $cause"
+    }
     say "verdict $verdict"
   done
 }

@@ -145,23 +145,28 @@ def test_a_visit_tells_what_the_host_has_to_remember() -> None:
 
 def test_orders_follow_each_other_with_an_end_each() -> None:
     hook = Hook(command="systemctl reload\ntrue", timeout=timedelta(seconds=9))
+    prove = Hook(command="ask the service", timeout=timedelta(seconds=20))
     orders = (
         Generate(credential=ONE, algorithm=Algorithm.ECDSA_P256, names=("a.example", "b.example")),
         Activate(credential=ONE, challenge=CHALLENGE, algorithm=Algorithm.ED25519, hook=hook),
+        Activate(credential=ONE, challenge=CHALLENGE, algorithm=Algorithm.ED25519, hook=hook, prove=prove),
         Revert(credential=ONE, challenge=CHALLENGE, algorithm=Algorithm.ED25519),
         Disarm(credentials=(ONE,), in_use=None),
         Erase(credentials=(ONE,)),
         Sign(challenge=CHALLENGE),
+        Sign(challenge=CHALLENGE, prove=prove),
     )
     asked = ["fleet 1", "server-01", "ab" * 32]
     assert frames(*orders, lease=timedelta(seconds=60))[2:] == [
         "60 2 7 - *",
         *[f"generate {ONE} ecdsa-p256 2", "a.example", "b.example", "."],
-        *[f"activate {ONE} 2l 9 back", *asked, "systemctl reload", "true", "."],
-        *[f"revert {ONE} - 0 back", *asked, "."],
+        *[f"activate {ONE} 2l 9 - 0 back", *asked, "systemctl reload", "true", "."],
+        *[f"activate {ONE} 2l 9 1l 20 back", *asked, "systemctl reload", "true", "ask the service", "."],
+        *[f"revert {ONE} - 0 - 0 back", *asked, "."],
         *["disarm - 1", ONE, "."],
         *["erase 1 0", ONE, "."],
-        *["sign", *asked, "."],
+        *["sign - 0", *asked, "."],
+        *["sign 1l 20", *asked, "ask the service", "."],
         "end",
         "",
     ]
@@ -288,4 +293,6 @@ def test_a_visit_may_take_as_long_as_its_hooks_when_they_run_twice() -> None:
     making = [Generate(credential=ONE, algorithm=algorithm, names=("a",)) for algorithm in Algorithm]
     assert time_needed(visit(*making)) == timedelta(seconds=180)
     assert time_needed(visit(order)) == timedelta(seconds=270)
+    assert time_needed(visit(replace(order, prove=hook))) == timedelta(seconds=480)
+    assert time_needed(visit(Sign(challenge=CHALLENGE, prove=hook))) == timedelta(seconds=270)
     assert frames(order)[2] == "300 2 7 - *"
