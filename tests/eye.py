@@ -13,7 +13,7 @@ from orchestrator.inventory.model import HostName
 from orchestrator.keys.bundle import Position, TrustBundle
 from orchestrator.keys.certificate import parse_certificate
 from orchestrator.keys.delegation import Delegation, fault_of
-from orchestrator.keys.material import SpkiDigest
+from orchestrator.keys.material import SpkiDigest, load_private
 from orchestrator.operations.apply import Applied
 from orchestrator.policy.desired import Desired
 from orchestrator.rotation.observed import HeldStore, HostSurvey
@@ -136,8 +136,10 @@ class Eye:
         self.planted |= {(host, name) for name in (*state.credentials, *state.disarmed)}
 
     def live_key(self, server: HostName) -> str | None:
-        """The SPKI digest of the private key the server really uses."""
-        host = self.fleet.hosts[server]
+        """The SPKI digest of the key that the server really uses: its service's, where that keeps its own."""
+        host, serves = self.fleet.hosts[server], self.fleet.faults[server].serves
+        if serves is not None:
+            return load_private(serves).public.spki_digest
         return self._keys(server).get(host.current) if host.current is not None else None
 
     def _keys(self, host: HostName) -> dict[str, SpkiDigest]:
@@ -202,7 +204,7 @@ class Eye:
             live = self.live_key(host)
             if live is not None and (host, live) not in self.stolen:
                 used.add(live)
-            armed |= {(host, key) for key in self._keys(host).values() if key in used}
+            armed |= {(host, key) for key in {*self._keys(host).values(), live} if key in used}
             self._follow_certificates(host)
         self.cooling |= {key: self.clock.now() + self.in_flight[key] for key in self.armed - armed}
         for key in armed:

@@ -74,6 +74,7 @@ def desired(
     rollout: RolloutSpec | None = None,
     hooks: Mapping[HostName, str] | None = None,
     stores: Stores = NO_STORES,
+    prove_commands: Mapping[HostName, str] | None = None,
     name: str = "main",
 ) -> Desired:
     """What a playbook asks for; agents listen to all servers unless told otherwise."""
@@ -107,6 +108,7 @@ def desired(
         endpoints={h: endpoint(h) for h in (*servers, *agents)},
         hooks=hooks or {},
         stores=stores,
+        prove_commands=prove_commands or {},
     )
 
 

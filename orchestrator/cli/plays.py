@@ -13,7 +13,7 @@ from orchestrator.keys.secret import Secret
 from orchestrator.policy.desired import Desired
 from orchestrator.policy.hooks import render_hook
 from orchestrator.policy.install import On
-from orchestrator.policy.playbook import Playbook, load_playbooks
+from orchestrator.policy.playbook import HOOK, PROVE_COMMAND, Playbook, load_playbooks
 from orchestrator.policy.sandbox import host_variables
 from orchestrator.policy.scopes import cut, refuse_overlap
 from orchestrator.policy.templates import render_template
@@ -66,21 +66,26 @@ def passwords_of(plays: Iterable[Play]) -> dict[HostName, Secret]:
 
 def _play(file: Path, playbook: Playbook, inventory: Inventory) -> Play:
     desired = cut(playbook, inventory, digest=playbook.digest)
+    commands = _commands(playbook, inventory, desired)
     desired = replace(
         desired,
-        hooks=_hooks(playbook, inventory, desired),
+        hooks=commands.get(HOOK, {}),
+        prove_commands=commands.get(PROVE_COMMAND, {}),
         stores=replace(desired.stores, texts=_texts(playbook, inventory, desired)),
     )
     return Play(file=file, desired=desired, passwords=passwords_for(inventory, desired.endpoints))
 
 
-def _hooks(playbook: Playbook, inventory: Inventory, desired: Desired) -> Mapping[HostName, str]:
-    if playbook.hooks is None:
-        return {}
-    template, place = playbook.hooks.activated, playbook.place("hooks", "activated")
+def _commands(
+    playbook: Playbook, inventory: Inventory, desired: Desired
+) -> Mapping[str, Mapping[HostName, str]]:
+    """What each command becomes on the servers, by what it is."""
     return {
-        server: render_hook(template, host_variables(inventory, server), place=place)
-        for server in desired.servers()
+        what: {
+            server: render_hook(template, host_variables(inventory, server), place=place, what=what)
+            for server in desired.servers()
+        }
+        for what, (template, place) in playbook.commands().items()
     }
 
 

@@ -1,7 +1,9 @@
 """prove: every edge at once, directly: a fresh nonce signed on the server, verified on the agent.
 
-Each server signs once with what it uses now; each agent checks all its servers, a hundred signatures a
-visit. Nothing on a host changes, and nothing is written into the ledger.
+Each server signs once with what it uses now, by its running service where its playbook has a prove_command;
+a service that signs with another key than the one in use proves nothing, whoever believes it. Each agent
+checks all its servers, a hundred signatures a visit. Nothing on a host changes, and nothing is written into
+the ledger.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,7 +15,8 @@ from orchestrator.inventory.model import Endpoint, HostName
 from orchestrator.ports import Entropy, Fleet, Ledger, ProgressSink
 from orchestrator.rotation import reports as rp
 from orchestrator.rotation import visits as vs
-from orchestrator.rotation.proofs import signs
+from orchestrator.rotation.errands import prover
+from orchestrator.rotation.proofs import fault_of_signature, with_names
 from orchestrator.rotation.recorded import Credential, Recorded
 
 
@@ -91,7 +94,13 @@ def _signatures(
     challenges = {
         e.host: vs.Challenge(fleet=recorded.fleet, server=e.host, nonce=entropy(32).hex()) for e in endpoints
     }
-    visits = [vs.Visit(endpoint=e, orders=(vs.Sign(challenge=challenges[e.host]),)) for e in endpoints]
+    visits = [
+        vs.Visit(
+            endpoint=endpoint,
+            orders=(vs.Sign(challenge=challenges[endpoint.host], prove=prover(recorded, endpoint.host)),),
+        )
+        for endpoint in endpoints
+    ]
     claims: dict[HostName, vs.Claim] = {}
     unsigned: dict[HostName, tuple[bool, str]] = {}
     progress.visiting("sign", challenges.keys())
@@ -100,21 +109,22 @@ def _signatures(
         server = outcome.host
         if isinstance(outcome, rp.Unreachable | rp.Failed):
             unsigned[server] = (False, f"{server}: {outcome.reason}")
-        elif isinstance(outcome, rp.Refused):
-            unsigned[server] = (True, f"{server}: {outcome.reason}")
-        else:
-            report = next((r for r in outcome.reports if isinstance(r, rp.Signed)), None)
-            known = recorded.credentials.get(report.credential) if report is not None else None
-            public = known.public if known is not None else None
-            if report is None or public is None or not signs(public, challenges[server], report.signature):
-                unsigned[server] = (True, f"{server} signs with a key that the ledger does not know")
-            else:
-                claims[server] = vs.Claim(
-                    challenge=challenges[server],
-                    key=public.spki_digest,
-                    signature=report.signature,
-                    voucher=_voucher(known, server, recorded),
-                )
+            continue
+        report = next((r for r in outcome.reports if isinstance(r, rp.Signed)), None)
+        if report is None:
+            unsigned[server] = (True, f"{server}: {with_names(recorded, _reason(outcome))}")
+            continue
+        known = recorded.credentials.get(report.credential)
+        fault = fault_of_signature(recorded, report.credential, challenges[server], report.signature)
+        if known is None or known.public is None or fault:
+            unsigned[server] = (True, f"{server}: {fault}")
+            continue
+        claims[server] = vs.Claim(
+            challenge=challenges[server],
+            key=known.public.spki_digest,
+            signature=report.signature,
+            voucher=_voucher(known, server, recorded),
+        )
     return claims, unsigned
 
 

@@ -113,6 +113,7 @@ def _without(desired: Desired, host: HostName) -> Desired:
         trust_sets=tuple(trust_set for trust_set in trust_sets if trust_set.agents),
         endpoints={name: endpoint for name, endpoint in desired.endpoints.items() if name != host},
         hooks={name: hook for name, hook in desired.hooks.items() if name != host},
+        prove_commands={name: one for name, one in desired.prove_commands.items() if name != host},
         stores=replace(
             desired.stores,
             texts={name: texts for name, texts in desired.stores.texts.items() if name != host},

@@ -1,6 +1,6 @@
-r"""Hooks: the operator's own commands, with a host's variables put in, quoted for ``sh``.
+r"""Hooks and prove_commands: the operator's own commands, with a host's variables put in, quoted for ``sh``.
 
-A hook is the only text that a host is ever asked to run. Its template is rendered in ``sandbox.py``.
+They are the only text that a host is ever asked to run. Their templates are rendered in ``sandbox.py``.
 
 Every printed value stands in single quotes, whatever it is and whatever filters it went through, so that the
 shell reads it as no number of a redirection, assignment, keyword or glob. That only holds where the shell
@@ -52,32 +52,33 @@ class _Shell(Enum):
     DOLLAR = "after a $"
 
 
-def check_hook(template: str, *, place: Place) -> None:
-    """Refuse a template that could not be rendered safely for any host.
+def check_hook(template: str, *, place: Place, what: str = "hook") -> None:
+    """Refuse a template that could not be rendered safely for any host; ``what`` is what errors call it.
 
     Raises:
         InputError: what is wrong with it, and where it stands.
     """
-    _prepare(template, place)
+    _prepare(template, place, what)
 
 
-def render_hook(template: str, variables: Mapping[str, Any], *, place: Place) -> str:
+def render_hook(template: str, variables: Mapping[str, Any], *, place: Place, what: str = "hook") -> str:
     """The command that ``template`` becomes for one host.
 
     Args:
         template: from the playbook.
         variables: the host's, as ``sandbox.host_variables`` gives them.
         place: of the template in the playbook.
+        what: what errors call it.
 
     Raises:
         InputError: the template is refused; a value cannot be put in (``sandbox.render``); the command is
             empty or longer than ``MAX_CHARACTERS``.
     """
-    command = render(_prepare(template, place), variables, what="the hook", place=place).strip()
+    command = render(_prepare(template, place, what), variables, what=f"the {what}", place=place).strip()
     if not command or len(command) > MAX_CHARACTERS:
         host = variables.get("inventory_hostname", "")
         found = f"{len(command)} characters long" if command else "empty"
-        message = f"the hook for host {host} is {found}; allowed: 1 to {MAX_CHARACTERS} characters"
+        message = f"the {what} for host {host} is {found}; allowed: 1 to {MAX_CHARACTERS} characters"
         raise InputError(message, place=place, hint=_MOVE_IT if command else "")
     return command
 
@@ -87,8 +88,8 @@ def _word(value: Any) -> str:
     return "'" + text_of(value).replace("'", "'\"'\"'") + "'"
 
 
-def _prepare(template: str, place: Place) -> Prepared:
-    return prepared_or_refused(lambda: _prepared(template), what="the hook", place=place, hint=_MOVE_IT)
+def _prepare(template: str, place: Place, what: str) -> Prepared:
+    return prepared_or_refused(lambda: _prepared(template), what=f"the {what}", place=place, hint=_MOVE_IT)
 
 
 @lru_cache(maxsize=16)

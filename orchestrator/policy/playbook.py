@@ -27,8 +27,8 @@ from orchestrator.inventory.names import shown
 from orchestrator.policy.desired import LONGEST_DELEGATED, IssuerSpec, Origin, PlaybookName, Policy
 from orchestrator.policy.durations import format_duration
 from orchestrator.policy.expiry import part_of, room
-from orchestrator.policy.fields import OneOf, Text, contradiction, refused
-from orchestrator.policy.hooks import check_hook
+from orchestrator.policy.fields import Duration, OneOf, Text, contradiction, refused
+from orchestrator.policy.hooks import MAX_CHARACTERS, check_hook
 from orchestrator.policy.install import Install, TemplateEntry
 from orchestrator.policy.named_files import read_issuer_files, read_templates
 from orchestrator.policy.refusals import Problem, problems_of, refuse
@@ -44,8 +44,12 @@ from orchestrator.policy.sections import (
 )
 from orchestrator.policy.stores import find_clash
 
+HOOK = "hook"
+PROVE_COMMAND = "prove_command"
+
 _SECOND = timedelta(seconds=1)
 _PATTERN = Text(most=1000, what="a pattern of inventory hosts, such as servers or web*:!web9")
+_COMMAND = Text(most=MAX_CHARACTERS, what="a command for sh", lines=True)
 _GROUP = Text(most=253, what="the name of an inventory group")
 
 
@@ -75,7 +79,8 @@ def _rules(schema: dict[str, Any]) -> None:
             "if": {"properties": {"policy": {"const": Policy.SHARED}}},
             "then": {"properties": {"key": {"properties": {"origin": {"const": Origin.CONTROLLER}}}}},
         },
-        {"anyOf": [{"required": ["service"]}, {"required": ["hooks"]}]},
+        {"anyOf": [{"required": [field]} for field in ("service", "hooks", "prove_command")]},
+        {"if": {"required": ["prove_within"]}, "then": {"required": ["prove_command"]}},
     ]
 
 
@@ -116,9 +121,16 @@ class Playbook(Section):
     issuer: Annotated[IssuerSection | None, BeforeValidator(_given)] = None
     messages: MessagesSection = Field(default_factory=MessagesSection)
     service: Annotated[Annotated[Service, OneOf(choices=Service)] | None, BeforeValidator(_given)] = None
-    """How the service that signs comes to use a new key; without it, hooks.activated has to make it."""
+    """How the service that signs comes to use a new key; without it, hooks.activated has to make it, or
+    prove_command to show that it did."""
     rollout: RolloutSection = Field(default_factory=RolloutSection)
     hooks: Annotated[HooksSection | None, BeforeValidator(_given)] = None
+    prove_command: Annotated[Annotated[str, _COMMAND] | None, BeforeValidator(_given)] = None
+    """Has the running service sign what it reads on standard input; a Jinja2 template like a hook."""
+    prove_within: Annotated[timedelta, Duration(least=_SECOND, most=timedelta(minutes=10))] = timedelta(
+        seconds=60
+    )
+    """How long the service may take, after a switch, until it signs with the new key."""
     install: Install = ()
     """Where else on hosts the credential, or the anchors of trust, must appear."""
 
@@ -145,6 +157,15 @@ class Playbook(Section):
         for number, entry in enumerate(self.install):
             if isinstance(entry, TemplateEntry):
                 yield entry, number, self._templates[number]
+
+    def commands(self) -> Mapping[str, tuple[str, Place]]:
+        """The templates of commands that run on hosts, by what errors call them, and where they stand."""
+        found: dict[str, tuple[str, Place]] = {}
+        if self.hooks is not None:
+            found[HOOK] = (self.hooks.activated, self.place("hooks", "activated"))
+        if self.prove_command is not None:
+            found[PROVE_COMMAND] = (self.prove_command, self.place("prove_command"))
+        return found
 
     def place(self, *path: str | int) -> Place:
         """Where a field is written, or the nearest thing around it that is."""
@@ -212,12 +233,18 @@ class Playbook(Section):
 
     @model_validator(mode="after")
     def _check_service(self) -> Self:
-        if self.service is None and self.hooks is None:
+        if self.service is None and self.hooks is None and self.prove_command is None:
             raise contradiction(
-                "nothing says how the service comes to use a new key; allowed: service: follows, or "
-                "hooks.activated with a command that reloads it",
+                "nothing says how the service comes to use a new key; allowed: service: follows, "
+                "hooks.activated with a command that reloads it, or prove_command with one that has it sign",
                 at=(),
                 hint="service: follows is for a service that reads current afresh for each use",
+            )
+        if "prove_within" in self.model_fields_set and self.prove_command is None:
+            raise contradiction(
+                "prove_within says how long prove_command may take to show the new key, and there is none",
+                at=("prove_within",),
+                hint="add prove_command, or leave prove_within out",
             )
         return self
 
@@ -321,9 +348,9 @@ def _problems_between(play: Playbook, earlier: Sequence[Playbook]) -> Iterator[P
     if any(other.name == play.name for other in earlier):
         message = f"two plays of this file are named {shown(play.name)}; allowed: a name for each"
         yield Problem(place=play.place("name"), message=message)
-    if play.hooks is not None:
+    for what, (template, place) in play.commands().items():
         try:
-            check_hook(play.hooks.activated, place=play.place("hooks", "activated"))
+            check_hook(template, place=place, what=what)
         except InputError as error:
             yield Problem.of(error)
 

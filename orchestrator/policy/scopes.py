@@ -53,6 +53,7 @@ def cut(playbook: Playbook, inventory: Inventory, *, digest: str) -> Desired:
         certificate=playbook.certificate.spec(),
         messages=playbook.messages.spec(),
         rollout=playbook.rollout.spec(),
+        prove_within=playbook.prove_within,
         scopes=scopes,
         trust_sets=trust_sets,
         endpoints=MappingProxyType(endpoints),

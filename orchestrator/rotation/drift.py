@@ -112,7 +112,7 @@ def _server(audit: _Audit, server: HostName, survey: HostSurvey) -> Iterator[tup
     if in_use is None or in_use.key is None:
         yield Drift.MISSING, "it has no key in use"
     if survey.hook_due:
-        yield Drift.MISMATCH, "its hook was cut short: what signs may use an earlier key or certificate"
+        yield Drift.MISMATCH, "its switch was cut short: what signs may use an earlier key or certificate"
     for held in survey.credentials:
         yield from _held(audit, server, held, in_use=held is in_use, target=target)
 

@@ -7,7 +7,7 @@ from orchestrator.keys.material import Random
 from orchestrator.rotation import visits as vs
 from orchestrator.rotation.lifecycle import Step
 from orchestrator.rotation.prolonging import outdated
-from orchestrator.rotation.recorded import Credential, Intent, Standing
+from orchestrator.rotation.recorded import Credential, Intent, Recorded, Standing
 from orchestrator.rotation.standing import View
 from orchestrator.rotation.tombstones import Endings
 from orchestrator.rotation.visits import Challenge, Hook
@@ -33,6 +33,15 @@ def joined(one: Errand, other: Errand) -> Errand:
         orders=(*one.orders, *other.orders),
         intent=replace(one.intent, bundle=other.intent.bundle, proves=other.intent.proves),
     )
+
+
+def prover(recorded: Recorded, server: HostName) -> Hook | None:
+    """The command by which the service of a server signs; None: its playbook has none."""
+    record = recorded.servers.get(server)
+    desired = recorded.playbooks[record.playbook] if record is not None else None
+    if desired is None or server not in desired.prove_commands:
+        return None
+    return Hook(command=desired.prove_commands[server], timeout=desired.prove_within)
 
 
 def making(server: HostName, credential: Credential) -> Errand:
@@ -78,7 +87,8 @@ class ServerErrands:
                 return Errand(host=server, orders=(self._activate(server, target, challenge),), intent=intent)
             case Step.DISARM:
                 order: vs.Order = vs.Disarm(credentials=there, in_use=record.target)
-                return Errand(host=server, orders=(order,), intent=Intent(host=server, disarms=there))
+                orders = (*self._serving(server), order)
+                return Errand(host=server, orders=orders, intent=Intent(host=server, disarms=there))
             case Step.ERASE:
                 order = vs.Erase(credentials=there, ends=self.endings.told(there))
                 return Errand(host=server, orders=(order,), intent=Intent(host=server, erases=there))
@@ -112,6 +122,13 @@ class ServerErrands:
         orders = (*disarm, vs.Erase(credentials=gone, ends=self.endings.told(gone)))
         return Errand(host=server, orders=orders, intent=Intent(host=server, disarms=near, erases=gone))
 
+    def _serving(self, server: HostName) -> tuple[vs.Order, ...]:
+        """Has the service show, where it can, that it needs no old key before that is put beyond reach."""
+        prove = prover(self.view.recorded, server)
+        if prove is None or self.view.target(server) is None:
+            return ()
+        return (vs.Sign(challenge=self._challenge(server), prove=prove),)
+
     def _activate(self, server: HostName, credential: Credential, challenge: Challenge) -> vs.Activate:
         playbook = self.view.recorded.servers[server].playbook
         command = self.view.recorded.playbooks[playbook].hooks.get(server)
@@ -120,6 +137,7 @@ class ServerErrands:
             challenge=challenge,
             algorithm=credential.key.algorithm,
             hook=Hook(command=command) if command is not None else None,
+            prove=prover(self.view.recorded, server),
             goes_back=not self.view.is_urgent(server),
             stores=self.view.manifests.server(server),
         )

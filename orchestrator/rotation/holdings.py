@@ -56,7 +56,7 @@ class Placement:
         since: when it took this standing.
         claim: the last signature the server made with it that the controller has verified.
         certificate: SHA-256 (hex) of the bytes of its certificate there; empty: none, or not known.
-        hook_due: whether it is in use, and what signs may not know of it yet: its hook was cut short.
+        hook_due: whether it is in use, and what signs may not know of it yet: its switch was cut short.
     """
 
     standing: Standing

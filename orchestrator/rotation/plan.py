@@ -84,6 +84,8 @@ class Plan:
             self.desired.policy,
             repr((self.desired.key, self.desired.certificate, self.desired.messages, self.desired.rollout)),
             sorted(self.desired.hooks.items()),
+            sorted(self.desired.prove_commands.items()),
+            repr(self.desired.prove_within),
             repr((self.desired.stores.server, self.desired.stores.agent)),
             [[host, sorted(texts.items())] for host, texts in sorted(self.desired.stores.texts.items())],
             [repr(endpoint) for _, endpoint in sorted(self.desired.endpoints.items())],
@@ -285,7 +287,7 @@ def _server_changes(view: View, server: HostName) -> Iterable[str]:
         made = "makes" if target.key.origin is Origin.SERVER and target.public is None else "gets"
         yield f"{made} {name_of(target)}"
     if placement is not None and placement.hook_due:
-        yield "runs the hook that was cut short"
+        yield "ends the switch that was cut short"
     if placement is None or placement.standing is not Standing.ACTIVE:
         yield "switches to it once its agents have proven it"
     if not view.manifests.is_filled(server):

@@ -4,14 +4,19 @@ The controller checks every signature that a server says it made, against the ke
 with, and every verdict and digest that an agent reports, before any of it is recorded.
 """
 
+import re
+from dataclasses import replace
 from datetime import timedelta
 
 from orchestrator.keys.material import PublicKey
 from orchestrator.policy.stores import digest_of
 from orchestrator.rotation import reports as rp
 from orchestrator.rotation import visits as vs
+from orchestrator.rotation.lookup import name_of
 from orchestrator.rotation.recorded import Recorded
 from orchestrator.rotation.visits import Challenge, Claim
+
+_CREDENTIAL = re.compile(r"\b(?:the key of |credential )?(?P<id>[0-9a-f]{32})\b")
 
 NAMED = 3
 """So many servers are named in a reason; the others are counted."""
@@ -23,10 +28,12 @@ def judge(recorded: Recorded, orders: tuple[vs.Order, ...], outcome: rp.Outcome)
     Returns:
         The outcome itself; ``Failed`` without the unproven reports where one does not verify; ``Refused``
         with all reports where the host's clock is further off than the playbook allows (S7), so that what
-        was done stands and nothing counts as proven.
+        was done stands and nothing counts as proven. Reasons call keys by the names that people know.
     """
     if isinstance(outcome, rp.Unreachable):
         return outcome
+    if isinstance(outcome, rp.Refused | rp.Failed):
+        outcome = replace(outcome, reason=with_names(recorded, outcome.reason))
     proven: list[rp.Report] = []
     allowed = recorded.allowed_skew(outcome.host)
     clock = "" if abs(outcome.skew) <= allowed else _clock(outcome.skew, allowed)
@@ -35,6 +42,8 @@ def judge(recorded: Recorded, orders: tuple[vs.Order, ...], outcome: rp.Outcome)
         if fault:
             # A wrong clock explains many a verdict, and no verdict explains a wrong clock.
             fault = f"{clock}; and {fault}" if clock else fault
+            if isinstance(outcome, rp.Refused) and isinstance(order, vs.READING):
+                return replace(outcome, reason=fault, reports=tuple(proven))
             return rp.Failed(host=outcome.host, reason=fault, reports=tuple(proven), skew=outcome.skew)
         proven.append(report)
     done = isinstance(outcome, rp.Changed | rp.Unchanged)
@@ -56,12 +65,14 @@ def _fault(recorded: Recorded, order: vs.Order, report: rp.Report) -> str:
     """Why a report is not believed; empty when it is."""
     match order, report:
         case vs.Stage(), rp.Staged():
-            return _unsigned(_public(recorded, order.credential), order.challenge, report.signature)
+            return fault_of_signature(recorded, order.credential, order.challenge, report.signature)
         case vs.Activate(), rp.Activated():
-            unsigned = _unsigned(_public(recorded, order.credential), order.challenge, report.signature)
+            unsigned = fault_of_signature(recorded, order.credential, order.challenge, report.signature)
             return unsigned or _unfilled(order.stores, report.stores)
         case vs.Revert(), rp.Reverted():
-            return _unsigned(_public(recorded, order.credential), order.challenge, report.signature)
+            return fault_of_signature(recorded, order.credential, order.challenge, report.signature)
+        case vs.Sign(), rp.Signed():
+            return fault_of_signature(recorded, report.credential, order.challenge, report.signature)
         case vs.Trust(), rp.Trusted():
             if (report.position, report.digest) != (order.bundle.position, order.bundle.digest):
                 return f"it uses bundle {report.position} ({report.digest[:12]}), not the one it was given"
@@ -74,15 +85,31 @@ def _fault(recorded: Recorded, order: vs.Order, report: rp.Report) -> str:
             return "" if order.kind == report.kind else f"it answered {report.kind} to {order.kind}"
 
 
-def _public(recorded: Recorded, credential: vs.CredentialId) -> PublicKey | None:
+def fault_of_signature(
+    recorded: Recorded, credential: vs.CredentialId, challenge: Challenge, signature: str
+) -> str:
+    """Why a signature (hex) does not show that a server signs with a credential; empty when it does."""
     known = recorded.credentials.get(credential)
-    return known.public if known is not None else None
-
-
-def _unsigned(public: PublicKey | None, challenge: Challenge, signature: str) -> str:
-    if public is None or not signs(public, challenge, signature):
+    if known is not None and known.public is not None and signs(known.public, challenge, signature):
+        return ""
+    used = next(
+        (c for c in recorded.credentials.values() if c.public and signs(c.public, challenge, signature)), None
+    )
+    if known is None or used is None:
         return "its signature over a fresh nonce does not verify with the key it should have"
-    return ""
+    return f"it still signs with {name_of(used)}, not with {name_of(known)}"
+
+
+def with_names(recorded: Recorded, reason: str) -> str:
+    """What a host said, with the credentials that it knows by their ids called as people call keys."""
+
+    def named(found: re.Match[str]) -> str:
+        known = recorded.credentials.get(vs.CredentialId(found["id"]))
+        if known is None or known.public is None:
+            return found[0]
+        return f"key {known.public.thumbprint[:10]}"
+
+    return _CREDENTIAL.sub(named, reason)
 
 
 def signs(public: PublicKey, challenge: Challenge, signature: str) -> bool:

@@ -138,6 +138,14 @@ def test_a_hook_replaces_service_follows() -> None:
     assert play.service is None
 
 
+@pytest.mark.parametrize("how", ["", "  service: follows\n", "  hooks: {activated: x}\n"])
+def test_a_service_that_proves_itself_may_follow_be_reloaded_or_look_by_itself(how: str) -> None:
+    text = GOOD.replace("  service: follows\n", how)
+    (play,) = read(f"{text}  prove_command: 'ask {{{{ unit }}}}'\n  prove_within: 2m\n")
+    assert play.commands()["prove_command"] == ("ask {{ unit }}", play.place("prove_command"))
+    assert play.prove_within == timedelta(minutes=2)
+
+
 A_DURATION = "allowed: a duration such as 30d, 12h or 1h30m, from "
 A_PATTERN = (
     "allowed: a pattern of inventory hosts, such as servers or web*:!web9, 1 to 1000 characters on one line"
@@ -150,7 +158,7 @@ NO_GROWTH = "is not beyond the wave before; allowed: waves that grow, none after
 NOT_TEXT = "which YAML did not read as text; allowed: "
 FIELDS = (
     "name, servers, agents, policy, group_by, key, certificate, issuer, messages, service, rollout, hooks, "
-    "install"
+    "prove_command, prove_within, install"
 )
 
 
@@ -307,6 +315,19 @@ FIELDS = (
             "put a longer command into a script",
         ),
         ("  hooks:", "hooks is empty; leave it out, or give it a value", ""),
+        ("  prove_command:", "prove_command is empty; leave it out, or give it a value", ""),
+        ("  prove_command: [x]", "6:18: prove_command is a list; allowed: a command for sh", ""),
+        (
+            "  prove_command: \"x '{{ y }}'\"",
+            "6:18: the prove_command is refused: a value or a condition stands inside '…'",
+            "put a longer command into a script",
+        ),
+        (
+            "  prove_within: 30s",
+            "6:17: prove_within says how long prove_command may take to show the new key, and there is none",
+            "add prove_command, or leave prove_within out",
+        ),
+        ("  prove_within: 11m", f"6:17: prove_within is '11m'; {A_DURATION}1s to 10m", ""),
         (
             "  group_by: []",
             "6:13: group_by is an empty list; allowed: the name of an inventory group, or a list of names",
@@ -426,8 +447,8 @@ def test_certificates_that_agents_believe_live_for_days(certificate: str, messag
 def test_a_play_that_does_not_say_how_the_service_takes_a_new_key_is_refused_with_the_choices() -> None:
     error = error_of(GOOD.replace("  service: follows\n", ""))
     assert error.message == (
-        "p.yml:1:3: nothing says how the service comes to use a new key; allowed: service: follows, or "
-        "hooks.activated with a command that reloads it"
+        "p.yml:1:3: nothing says how the service comes to use a new key; allowed: service: follows, "
+        "hooks.activated with a command that reloads it, or prove_command with one that has it sign"
     )
 
 

@@ -29,6 +29,8 @@ def test_the_schema_accepts_a_shipped_playbook(path: Path) -> None:
         {"certificate": {"lifetime": "1d12h", "renew_at": 0.5}},
         {"certificate": {"renew_at": "1/2"}},
         {"hooks": {"activated": "x"}},
+        {"prove_command": "x"},
+        {"prove_command": "x", "prove_within": "2m"},
         {"key": {"origin": "server"}},
         {"rollout": {"waves": [1, "25%"], "max_failures": 2, "prove": "direct"}},
         {"rollout": {"offline": "block"}},
@@ -96,6 +98,8 @@ def test_the_schema_accepts_what_the_models_accept(change: dict[str, Any]) -> No
         {"service": "reload"},
         {"service": None},
         {"hooks": {}},
+        {"prove_command": ""},
+        {"prove_within": "2m"},
     ],
 )
 def test_the_schema_refuses_what_the_models_refuse(change: dict[str, Any]) -> None:

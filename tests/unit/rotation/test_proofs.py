@@ -12,6 +12,7 @@ from orchestrator.keys.material import Algorithm, SpkiDigest, generate, sign
 from orchestrator.policy.desired import Origin
 from orchestrator.rotation import reports as rp
 from orchestrator.rotation import visits as vs
+from orchestrator.rotation.lookup import name_of
 from orchestrator.rotation.proofs import judge
 from orchestrator.rotation.recorded import Recorded
 from orchestrator.rotation.reports import Verdict
@@ -215,7 +216,42 @@ def test_each_order_has_its_report(world: World, orders: int, reports: int) -> N
 
 def test_a_visit_that_broke_off_may_have_fewer_reports(world: World) -> None:
     outcome = rp.Failed(host=SERVER, reason="gone", reports=())
-    assert judge(world.recorded, (vs.Erase(credentials=()),), outcome) is outcome
+    assert judge(world.recorded, (vs.Erase(credentials=()),), outcome) == outcome
+
+
+def test_reasons_call_keys_by_the_names_that_people_know_and_leave_all_else_alone(world: World) -> None:
+    known = world.recorded.credentials[target(world.recorded)]
+    assert known.public is not None
+    name, other = f"key {known.public.thumbprint[:10]}", "ab" * 16
+    for said, told in {
+        f"the service still signs with the key of {known.id}; back on {known.id}": (
+            f"the service still signs with {name}; back on {name}"
+        ),
+        f"credential {known.id} is disarmed here": f"{name} is disarmed here",
+        f"visit {other} holds the lock": f"visit {other} holds the lock",
+        f"its digest is {known.id}{other}": f"its digest is {known.id}{other}",
+    }.items():
+        refused = rp.Refused(host=SERVER, reason=said)
+        assert judge(world.recorded, (vs.Erase(credentials=()),), refused) == replace(refused, reason=told)
+
+
+def test_a_service_that_signs_with_another_key_of_the_fleet_is_told_by_that_key() -> None:
+    fresh = World()
+    wanted = desired(servers=SERVERS[:1], agents=AGENTS[:1])
+    fresh.apply(wanted)
+    old, before = target(fresh.recorded), signed(fresh)
+    fresh.apply(wanted, new_key=True)
+    new = target(fresh.recorded)
+    order = vs.Sign(challenge=challenge(fresh.recorded))
+    names = {c: name_of(fresh.recorded.credentials[c]) for c in (old, new)}
+    wrong = f"it still signs with {names[old]}, not with {names[new]}"
+    report = rp.Signed(credential=new, signature=before)
+
+    said = rp.Refused(host=SERVER, reason="it does not sign with it", reports=(report,))
+    assert judge(fresh.recorded, (order, vs.Disarm(credentials=(old,), in_use=new)), said) == rp.Refused(
+        host=SERVER, reason=wrong
+    )
+    assert judge(fresh.recorded, (order,), changed(report)) == rp.Failed(host=SERVER, reason=wrong)
 
 
 @pytest.mark.parametrize(("skew_s", "way"), [(31, "ahead"), (-31, "behind")])
@@ -242,7 +278,7 @@ def test_a_wrong_clock_is_told_before_the_verdicts_that_it_may_explain(world: Wo
 
 def test_a_clock_within_bounds_is_fine(world: World) -> None:
     outcome = changed(rp.Erased(credentials=(), changed=True), skew=timedelta(seconds=-30))
-    assert judge(world.recorded, (vs.Erase(credentials=()),), outcome) is outcome
+    assert judge(world.recorded, (vs.Erase(credentials=()),), outcome) == outcome
 
 
 def test_an_unreachable_host_said_nothing(world: World) -> None:
