@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 
 from orchestrator.errors import RefusedError
 from orchestrator.inventory.model import HostName
+from orchestrator.keys.material import load_private
+from orchestrator.keys.secret import Secret
 from orchestrator.policy.desired import Desired, Origin, Policy
 from orchestrator.rotation.lifecycle import Step
 from orchestrator.rotation.recorded import TrustLine
@@ -23,7 +25,13 @@ HOSTS = (*SERVERS[:2], *AGENTS[:2])
 
 def wanted(policy: Policy, *, origin: Origin, servers: int, agents: int) -> Desired:
     narrow = Origin.CONTROLLER if policy in {Policy.SHARED, Policy.PER_GROUP} else origin
-    return desired(policy, servers=SERVERS[:servers], agents=AGENTS[:agents], origin=narrow)
+    return desired(
+        policy,
+        servers=SERVERS[:servers],
+        agents=AGENTS[:agents],
+        origin=narrow,
+        prove_commands=dict.fromkeys(SERVERS[:servers], "ask the service"),
+    )
 
 
 FAULTS = st.one_of(
@@ -32,6 +40,8 @@ FAULTS = st.one_of(
     st.fixed_dictionaries({"refuses": st.just("locked")}),
     st.fixed_dictionaries({"skew": st.sampled_from([timedelta(hours=1), timedelta(days=-1)])}),
     st.just("heal"),
+    st.just("keeps its key"),
+    st.just("falls back"),
     st.just("wipe"),
 )
 
@@ -94,10 +104,25 @@ def _befall(world: World, host: HostName, fault: Any) -> None:
     if fault == "heal":
         world.fleet.heal(host)
     elif fault == "wipe":
+        world.fleet.trouble(host, serves=None)
         world.wipe(host)
+    elif fault == "keeps its key":
+        world.fleet.trouble(host, serves=_used_keys(world, host)[-1])
+    elif fault == "falls back":
+        world.fleet.trouble(host, serves=_used_keys(world, host)[0])
     else:
         world.fleet.heal(host)
         world.fleet.trouble(host, **fault)
+
+
+def _used_keys(world: World, host: HostName) -> list[Secret | None]:
+    """The keys on a server that its service may have loaded, the one in use last; None: it follows."""
+    state = world.fleet.hosts[host]
+    used = world.eye.used.get(host, set())
+    keys = {n: f.private_key for n, f in state.credentials.items() if f.private_key and n != state.current}
+    older = [key for key in keys.values() if load_private(key).public.spki_digest in used]
+    current = state.credentials.get(state.current or "")
+    return [*older, current.private_key if current is not None else None]
 
 
 def test_activating_without_proof_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
