@@ -71,6 +71,7 @@ class Eye:
         armed: those of them that it could sign with when last looked at.
         cooling: until when its messages may be under way, for those it cannot sign with any more.
         in_flight: for those it could ever sign with, the longest time for which its messages were valid then.
+        lost_issuers: issuers that only a lost ledger knew; a restored one names their agents, and no more.
         vouchers: the certificates (PEM) that a server was ever seen to have of its keys, by server and key.
     """
 
@@ -93,6 +94,7 @@ class Eye:
     positions: dict[HostName, Position] = field(default_factory=dict)
     in_flight: dict[tuple[HostName, str], timedelta] = field(default_factory=dict)
     vouchers: dict[tuple[HostName, str], set[str]] = field(default_factory=dict)
+    lost_issuers: set[SpkiDigest] = field(default_factory=set)
     visits: int = 0
 
     def begins(self) -> None:
@@ -306,7 +308,8 @@ class Eye:
         bundle = self.fleet.hosts[host].bundle
         if bundle is None:
             return set()
-        granted = {(one.server, one.issuer_key) for one in bundle.delegations}
+        known = (one for one in bundle.delegations if one.issuer_key not in self.lost_issuers)
+        granted = {(one.server, one.issuer_key) for one in known}
         return granted | {(server, key.public.spki_digest) for key in bundle.keys for server in key.servers}
 
     def _known(self, recorded: Recorded, host: HostName) -> Iterator[tuple[str, str]]:
