@@ -115,11 +115,12 @@ class _Meeting:
             for held in self._sight.surveys[server].credentials:
                 if not held.disarmed and CredentialId(held.name) in self._adopted.found:
                     armed.setdefault(server, set()).add(CredentialId(held.name))
-        return {
-            server: tuple(sorted(credentials - ended.keys()))
+        # A server that was not asked may hold what its agents knew it by, even if that has ended (S3).
+        lying = {
+            server: credentials - ended.keys() if server in self._sight.surveys else credentials
             for server, credentials in sorted(armed.items())
-            if credentials - ended.keys()
         }
+        return {server: tuple(sorted(credentials)) for server, credentials in lying.items() if credentials}
 
     def _targets(
         self, ids: Mapping[SpkiDigest, CredentialId], endings: Mapping[CredentialId, Ending]

@@ -1,12 +1,15 @@
 """A home that is restored while hosts are away, lie, or joined since the backup."""
 
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 
 from orchestrator.errors import RefusedError, UsageError
 from orchestrator.keys.bundle import Position
+from orchestrator.operations.compromise import end_key
 from orchestrator.operations.restore import Effects, Request, restore
+from orchestrator.rotation.lifecycle import KeyState
 from orchestrator.rotation.recorded import Recorded
 from orchestrator.rotation.visits import Fence
 from tests.endings import assert_settled
@@ -84,6 +87,29 @@ def test_agents_of_a_waived_server_with_a_newer_key_are_told_of_and_believe_it_a
     live = world.live_key(SERVERS[0])
     assert live is not None
     world.eye.leaked.add(live)
+    world.fleet.heal(SERVERS[0])
+    go_on_with(world, copy, watched=False)
+    assert_settled(world, WANTED)
+    assert world.orphans() == []
+
+
+def test_a_waived_server_is_listed_as_holding_the_newer_key_until_it_is_seen_again() -> None:
+    world, copy = overtaken()
+    live = world.live_key(SERVERS[0])
+    world.fleet.trouble(SERVERS[0], unreachable="no route to host")
+    go_on(world, Request(waive=[SERVERS[0]]))
+    (newer,) = (c for c in world.recorded.credentials.values() if c.public and c.public.spki_digest == live)
+    assert newer.public is not None
+    for _ in range(2):
+        ended = end_key(
+            world.ports, newer.public.thumbprint, lost=False, reason="stolen", wait=timedelta(hours=1)
+        )
+        assert ended.credential.state is KeyState.COMPROMISED
+        assert newer.id in world.recorded.may_hold(SERVERS[0])
+        assert [block.host for block in ended.result.blocks] == [SERVERS[0]]
+        assert {edge for edge in ended.broken if edge[0] == SERVERS[0]}
+    world.eye.leaked.add(newer.public.spki_digest)
+    world.eye.held = {edge for edge in world.eye.held if edge[1] != SERVERS[0]}
     world.fleet.heal(SERVERS[0])
     go_on_with(world, copy, watched=False)
     assert_settled(world, WANTED)
