@@ -321,6 +321,9 @@ def _is_to_prove(view: View, agent: HostName, line: TrustLine, desired: Desired)
     return due and proof_of(view.recorded, agent, line.server) is None
 
 
+_AGAIN = "gets its trust bundle again"
+
+
 def _agent_change(
     view: View, press: Press, agent: HostName, final: frozenset[TrustLine], desired: Desired
 ) -> Change | None:
@@ -343,7 +346,7 @@ def _agent_change(
         kept = denied | set(current.denied if current is not None else ())
         _, installed = press.bundle(final, kept)
         if current is None or current.content != installed.content:
-            what.append("gets its trust bundle again")
+            what.append(_AGAIN)
         elif any(_is_to_prove(view, agent, line, desired) for line in final):
             what.append("proves its trust bundle")
     if not what:
@@ -353,6 +356,8 @@ def _agent_change(
         why = "its stores do not hold what they should"
     if added and not have:
         why = "it has no trust bundle"
+    elif what == [_AGAIN]:
+        why = "its trust bundle is not as it should be"
     return Change(host=agent, role=Role.AGENT, what=tuple(what), why=why)
 
 

@@ -21,6 +21,12 @@ def in_agents(lab: Lab, file: str) -> set[str]:
     return {(host.base / "agent" / "current" / file).read_text() for host in agents}
 
 
+def issuer_files(lab: Lab) -> list[list[Path]]:
+    """The certificates of the issuers that may vouch, on each agent."""
+    agents = [host for host in lab.hosts if host.name.startswith("agent")]
+    return [list((host.base / "agent" / "current" / "issuers").iterdir()) for host in agents]
+
+
 def bundles(lab: Lab) -> list[str]:
     agents = [host for host in lab.hosts if host.name.startswith("agent")]
     return [str((host.base / "agent" / "current").readlink()) for host in agents]
@@ -50,6 +56,14 @@ def go_there_and_back(keyrelay: Terminal, lab: Lab) -> None:
     keyrelay("apply", DELEGATED, *INVENTORY, "--yes", "--new-key").ended(0)
     assert not before & keys_in_use(lab.directory / "hosts")
     assert bundles(lab) == held
+    assert keyrelay("prove", *INVENTORY).ended(0).out.startswith("every edge holds")
+
+    (issuers,) = {tuple(sorted(one.read_text() for one in there)) for there in issuer_files(lab)}
+    keyrelay("ca", "renew", *ROOT, "--lifetime", "1000d").ended(0)
+    keyrelay("audit", *INVENTORY).ended(4)
+    keyrelay("watch", DELEGATED, *INVENTORY, "--once").ended(0)
+    (renewed,) = {tuple(sorted(one.read_text() for one in there)) for there in issuer_files(lab)}
+    assert renewed == (keyrelay.json("ca", "show")["issuer"]["pem"],) != issuers
     assert keyrelay("prove", *INVENTORY).ended(0).out.startswith("every edge holds")
 
     rotated = keyrelay("ca", "rotate", *ROOT, "--yes", "--json").ended(0).json

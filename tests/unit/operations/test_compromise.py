@@ -1,15 +1,18 @@
 """Keys that leaked or are lost: nobody waits for them, and only they lose their protection."""
 
 from datetime import timedelta
+from functools import partial
 
 import pytest
 
 from orchestrator.errors import RefusedError
 from orchestrator.inventory.model import HostName
+from orchestrator.operations.apply import apply
 from orchestrator.operations.compromise import Ended, end_key
 from orchestrator.operations.rollouts import pause, revert
 from orchestrator.policy.desired import Policy, RolloutSpec, Share
 from orchestrator.rotation.lifecycle import KeyState
+from tests.endings import assert_settled
 from tests.world import AGENTS, SERVERS, World, desired
 
 
@@ -156,3 +159,37 @@ def test_a_key_that_leaked_cannot_be_called_lost_afterwards(world: World) -> Non
     end(world, key)
     with pytest.raises(RefusedError, match="compromised already: found on a train"):
         end_key(world.ports, key, lost=True, reason="really", wait=timedelta(0))
+
+
+@pytest.mark.parametrize("policy", [Policy.PER_SERVER, Policy.SHARED, Policy.DELEGATED])
+def test_a_leaked_key_of_a_waived_host_that_does_not_answer_is_named_with_all_that_breaks(
+    world: World, policy: Policy
+) -> None:
+    """The host is a server and an agent of the other server; nobody waits for it as an agent."""
+    away, other, agent = SERVERS[0], SERVERS[1], AGENTS[0]
+    wanted = desired(policy, servers=(away, other), agents=(agent, away), listens={away: (other,)})
+    world.apply(wanted)
+    world.fleet.trouble(away, unreachable="no route to host")
+    world.eye.waived.add(away)
+    asked = partial(apply, world.ports, wanted, wait=timedelta(hours=1), agree=lambda _: True)
+    asked(new_key=True)
+    waived = asked(waive=[away])
+    told = world.recorded.waived(wanted.playbook)[away]
+    breaks = "none of its edges change" if policy is Policy.DELEGATED else f"it will not believe {other}"
+    assert told.startswith(breaks)
+    assert waived.result is not None
+    assert [(block.host, block.servers) for block in waived.result.blocks] == [(away, (away,))]
+    leaked = world.live_key(away)
+    (known,) = (c for c in world.recorded.credentials.values() if c.public and c.public.spki_digest == leaked)
+    assert known.public is not None
+
+    ended = end(world, known.public.thumbprint)
+
+    expected = {(away, agent)} if policy is Policy.DELEGATED else {(away, agent), (other, away)}
+    assert set(ended.broken) == expected
+    assert [(block.host, block.servers) for block in ended.result.blocks] == [(away, (away,))]
+    assert ended.credential.state is KeyState.COMPROMISED
+    assert leaked not in world.trusted(agent, away)
+    world.fleet.heal(away)
+    assert_settled(world, wanted)
+    assert world.recorded.credentials[known.id].state is KeyState.REMOVED

@@ -9,8 +9,10 @@ import pytest
 
 from orchestrator.errors import RefusedError
 from orchestrator.inventory.model import HostName
-from orchestrator.keys.certificate import parse_certificate
+from orchestrator.keys.certificate import Certificate, parse_certificate
 from orchestrator.keys.material import Algorithm
+from orchestrator.operations.apply import Applied
+from orchestrator.operations.authority import renew_issuer
 from orchestrator.operations.compromise import Ended, end_key
 from orchestrator.operations.prove import prove
 from orchestrator.operations.replace_issuer import rotate_issuer
@@ -376,3 +378,38 @@ def test_playbooks_of_both_kinds_share_an_agent(world: World) -> None:
     world.apply(delegated, new_key=True)
     world.apply(pinned, new_key=True)
     assert_settled(world, pinned, delegated)
+
+
+def test_a_renewed_issuer_reaches_agents_before_its_earlier_certificate_ends(world: World) -> None:
+    asked = wanted(servers=SERVERS[:1])
+    assert world.apply(asked).complete
+    before = parse_certificate(world.recorded.issuer)
+    pass_time(world, before.not_after - world.clock.now() - timedelta(days=10))
+    assert world.apply(asked, new_key=True).complete
+    life = timedelta(days=1825)
+    renewed = renew_issuer(world.ledger, world.keys, clock=world.clock, entropy=world.entropy, lifetime=life)
+    plan = watched(world, asked).prepared.plan
+    assert {(change.host, change.why) for change in plan.changes} == {
+        (agent, "its trust bundle is not as it should be") for agent in AGENTS
+    }
+    assert {issuer.not_after for issuer in believed(world)} == {renewed.not_after}
+    visits = len(world.fleet.visits)
+    assert watched(world, asked).complete
+    assert changing_visits(world, visits, AGENTS) == []
+    while world.clock.now() < before.not_after + timedelta(days=2):
+        pass_time(world, LIFETIME / 2)
+        world.apply(asked)
+    edges = prove({}, ledger=world.ledger, fleet=world.fleet, entropy=world.entropy, progress=Silent())
+    assert [edge for edge in edges if not edge.holds] == []
+    assert_settled(world, asked)
+
+
+def believed(world: World) -> set[Certificate]:
+    """The issuers that agents let vouch, as they know them."""
+    bundles = [world.fleet.hosts[agent].bundle for agent in AGENTS]
+    return {one.issuer for bundle in bundles if bundle is not None for one in bundle.delegations}
+
+
+def watched(world: World, asked: Desired) -> Applied:
+    world.eye.begins()
+    return watch_once(world.ports, asked)
