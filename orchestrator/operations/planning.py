@@ -111,6 +111,7 @@ def ask_to_change(recorded: Recorded, desired: Desired, ports: Ports) -> tuple[R
             clock here is wrong; or agents would be given an issuer again that may have leaked.
     """
     require_free(recorded, ports)
+    refuse_superseded(recorded)
     endpoints = _endpoints(desired, recorded)
     unmet = recorded.unmet.keys() & endpoints.keys()
     answers = _asked(recorded, endpoints, {}, ports, whole=bool(unmet))
