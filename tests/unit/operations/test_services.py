@@ -82,6 +82,15 @@ def test_a_service_that_keeps_its_key_takes_its_server_back_and_is_named_with_it
     assert edges(world) == []
 
 
+def test_a_service_is_given_the_time_that_the_playbook_allows(world: World) -> None:
+    world.fleet.trouble(SERVER, serves=key_of(world))
+
+    applied = world.apply(wanted(prove_within=timedelta(minutes=3)), new_key=True)
+
+    assert applied.result is not None
+    assert any(block.reason.startswith("after 180s ") for block in applied.result.blocks)
+
+
 def test_a_service_with_its_own_old_key_keeps_it_from_being_dropped_until_it_follows(world: World) -> None:
     old = used_by(world)
     before = key_of(world)

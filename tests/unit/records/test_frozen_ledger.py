@@ -6,6 +6,7 @@ new field with a default, leaves them as they are; a renamed field breaks this t
 
 import json
 from collections import Counter
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, get_args
 
@@ -142,6 +143,21 @@ def test_it_adds_up_to_the_fleet_that_it_was() -> None:
     assert recorded.lease is None
     assert (dict(recorded.server_stores), dict(recorded.agent_stores)) == ({}, {})
     assert all(desired.stores == NO_STORES for desired in recorded.playbooks.values())
+
+
+def test_commands_by_which_services_sign_are_read_as_they_were_written() -> None:
+    row = next(row for row in rows() if '"kind":"rollout-started"' in row["event"])
+    written = json.loads(row["event"])
+    written["desired"] |= {"prove_commands": {"server-1": "ask"}, "prove_within": "P0DT30.000000S"}
+    event = codec.decode(json.dumps(written))
+    assert isinstance(event, RolloutStarted)
+    assert event.desired.prove_commands == {"server-1": "ask"}
+    assert event.desired.prove_within == timedelta(seconds=30)
+    again = json.loads(codec.encode(event))["desired"]
+    assert [again[field] for field in ("prove_commands", "prove_within")] == [
+        {"server-1": "ask"},
+        "P0DT30.000000S",
+    ]
 
 
 def test_what_a_play_installs_is_read_as_it_was_written() -> None:
