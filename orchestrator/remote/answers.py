@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import assert_never
 
+from orchestrator.policy.stores import digest_of
 from orchestrator.remote.answer_lines import GarbledError, between_markers, plain
 from orchestrator.remote.survey_lines import read_survey
 from orchestrator.rotation.reports import (
@@ -157,9 +158,19 @@ def _report(order: Order, said: Sequence[str], *, changed: bool, base: str) -> R
         case Trust():
             return _trusted(order, said, changed=changed)
         case Activate():
-            return Activated(credential=order.credential, signature=_signature(said), changed=changed)
+            return Activated(
+                credential=order.credential,
+                signature=_signature(said),
+                changed=changed,
+                stores=_stores(order.stores, said),
+            )
         case Revert():
-            return Reverted(credential=order.credential, signature=_signature(said), changed=changed)
+            return Reverted(
+                credential=order.credential,
+                signature=_signature(said),
+                changed=changed,
+                stores=_stores(order.stores, said),
+            )
         case Disarm():
             emptied = order.in_use is None
             return Disarmed(credentials=order.credentials, changed=changed, emptied=emptied)
@@ -184,7 +195,16 @@ def _trusted(order: Trust, said: Sequence[str], *, changed: bool) -> Trusted:
         digest=order.bundle.digest,
         verdicts=_verdicts(order.claims, said),
         changed=changed,
+        stores=_stores(order.stores, said),
     )
+
+
+def _stores(manifest: str, said: Sequence[str]) -> str:
+    """The digest of the manifest, once the host has told that this one is in place."""
+    digest = digest_of(manifest)
+    if f"stores {digest or '-'}" not in said:
+        raise GarbledError("the host does not report the stores with the manifest that was sent")
+    return digest
 
 
 def _verdicts(claims: Sequence[Claim], said: Sequence[str]) -> tuple[Verdict, ...]:

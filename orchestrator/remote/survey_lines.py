@@ -21,6 +21,8 @@ from orchestrator.keys.bundle import Position
 from orchestrator.keys.certificate import parse_certificate
 from orchestrator.keys.material import PublicKey, SpkiDigest
 from orchestrator.remote.answer_lines import GarbledError, plain
+from orchestrator.remote.store_lines import WORDS as STORE_WORDS
+from orchestrator.remote.store_lines import StoreLines
 from orchestrator.rotation.observed import (
     MOST_TOMBSTONES,
     HeldBundle,
@@ -98,6 +100,7 @@ class _Notes:
         self.keys = 0
         self.problems: dict[str, Problem] = {}
         self.problem_lines = 0
+        self.stores = StoreLines()
         self._rest = 0
 
     def take(self, word: str, rest: str) -> None:
@@ -133,6 +136,8 @@ class _Notes:
                     found_here, _, tail = rest.partition(";")
                     wanted, _, path = tail.partition(";")
                     self.problem(path, found=found_here, wanted=wanted)
+            case _ if word in STORE_WORDS:
+                self.stores.take(word, rest)
             case _:
                 self._rest += len(word) + len(rest) + 1
                 _bounded(self._rest, LARGEST_REST, "characters in its other lines")
@@ -183,6 +188,8 @@ def read_survey(said: Sequence[str], *, base: str, whole: bool = False) -> tuple
         ended=ended,
         hook_due="due" in notes.single,
         unwritable=plain(notes.single.get("unwritable", ""), limit=1000),
+        server_stores=notes.stores.of("server"),
+        agent_stores=notes.stores.of("agent"),
     )
     return survey, _whole(notes) if whole else None
 

@@ -50,6 +50,9 @@ _RSA_SEARCH = timedelta(seconds=120)
 _LOOK_AT_CERTIFICATE = timedelta(milliseconds=500)
 """Four runs of openssl: 30 ms on a server."""
 
+_FILL_A_STORE = timedelta(seconds=30)
+"""Java begins in a second and derives its keys slowly on purpose; a small board takes ten times that."""
+
 _KILL_AFTER = timedelta(seconds=5)
 _SPARE = timedelta(seconds=30)
 
@@ -57,21 +60,25 @@ _BY_LINES_BYTES = 4096
 """Up to here the shell's own ``read`` is quicker than starting ``dd``."""
 
 _MARKER = re.compile(r"[0-9a-f]{32}")
+_STORE = re.compile(r"^store ", re.MULTILINE)
 _SIGNATURE = re.compile(r"([0-9a-f]{2}){1,512}")
 
 
 def time_needed(visit: Visit) -> timedelta:
     """How long a visit may take on a host that works.
 
-    Its hooks' time limits twice, as those of the commands by which services sign; the search for each RSA key
-    that is made there, a look at each certificate, and some for the rest.
+    Its hooks' time limits twice, as those of the commands by which services sign, and filling its stores; the
+    search for each RSA key that is made there, a look at each certificate, and some for the rest.
     """
     hooks = [hook for order in visit.orders for hook in _commands(order)]
     keys = [order.algorithm for order in visit.orders if isinstance(order, Generate)]
     making = keys.count(Algorithm.RSA_3072) * _RSA_SEARCH
     claims = [claim for order in visit.orders if isinstance(order, Trust | Check) for claim in order.claims]
     looking = sum(claim.voucher is not None for claim in claims) * _LOOK_AT_CERTIFICATE
-    return sum((2 * (hook.timeout + _KILL_AFTER) for hook in hooks), start=_PATIENCE + making + looking)
+    manifests = [order.stores for order in visit.orders if isinstance(order, Activate | Revert | Trust)]
+    filling = sum(len(_STORE.findall(manifest)) for manifest in manifests) * 2 * _FILL_A_STORE
+    patience = _PATIENCE + making + looking + filling
+    return sum((2 * (hook.timeout + _KILL_AFTER) for hook in hooks), start=patience)
 
 
 def _commands(order: Order) -> Iterator[Hook]:
@@ -178,15 +185,16 @@ def _trust(order: Trust) -> Iterator[bytes]:
     content.append(b"".join(issuers.values()))
     claims = _with_decoys(order.claims)
     position = order.bundle.position
+    stores = order.stores.encode()
     words = [position.epoch, position.sequence, order.bundle.digest, *map(_count, content)]
-    yield _line(
-        f"trust {' '.join(map(str, words))} {len(names)} {len(issuers)} {len(claims)} {len(order.ends)}"
-    )
+    words += [len(names), len(issuers), len(claims), len(order.ends), _count(stores)]
+    yield _line(f"trust {' '.join(map(str, words))}")
     yield from content
     yield from map(_line, names)
     yield from map(_line, issuers)
     yield from _claims(claims)
     yield from map(_tombstone, order.ends)
+    yield stores
 
 
 def _tombstone(ended: Tombstone) -> bytes:
@@ -206,11 +214,13 @@ def _remembered(fences: tuple[Fence, ...] | None) -> str:
 
 def _switch(order: Activate | Revert, *, goes_back: bool) -> Iterator[bytes]:
     failing = "back" if goes_back else "stay"
+    stores = order.stores.encode()
     commands = f"{_announced(order.hook)} {_announced(order.prove)}"
-    yield _line(f"{order.kind} {order.credential} {commands} {failing}")
+    yield _line(f"{order.kind} {order.credential} {commands} {failing} {_count(stores)}")
     yield from _challenge(order.challenge)
     yield _text(order.hook)
     yield _text(order.prove)
+    yield stores
 
 
 def _announced(command: Hook | None) -> str:

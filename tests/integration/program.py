@@ -98,8 +98,10 @@ def programs(folder: Path, shell: str) -> Path:
         (folder / "openssl").symlink_to(_where("openssl"))
         return folder
     (folder / "sh").symlink_to(_where(shell))
-    needed = "cat cp date dd env id kill ln ls mkdir mktemp mv od openssl readlink rm rmdir setsid sha256sum"
-    for program in [*needed.split(), "sleep", "stat", "sync", "timeout", "touch"]:
+    needed = (
+        "cat chmod chown cp date dd env id kill ln ls mkdir mktemp mv od openssl readlink rm rmdir setsid"
+    )
+    for program in [*needed.split(), "sha256sum", "sleep", "stat", "sync", "timeout", "touch"]:
         (folder / program).symlink_to(_where(program))
     return folder
 
@@ -198,6 +200,12 @@ class Machine:
     def without_fence(self) -> dict[str, tuple[object, ...]]:
         """The snapshot without the fence."""
         return {name: facts for name, facts in self.snapshot().items() if name != "fence"}
+
+    def files(self) -> dict[str, tuple[object, ...]]:
+        """The snapshot without the fence, and without folders: files may have come and gone there."""
+        return {
+            name: facts for name, facts in self.without_fence().items() if not (self.base / name).is_dir()
+        }
 
 
 def hook(command: str, **arguments: object) -> Hook:

@@ -1,11 +1,12 @@
 # Activation: the switch of server/current, what comes of it, and the way back.
 
 order_activate() {
-  id=$1 hook=$2 limit=$3 prover=$4 patience=$5 failing=$6
+  id=$1 hook=$2 limit=$3 prover=$4 patience=$5 failing=$6 given=$7
   is_hex "$id" 32 || stop 'the visit is garbled'
   fetch_challenge "$work/text"
   fetch_command "$hook" "$limit" hook
   fetch_command "$prover" "$patience" prove
+  fetch_manifest "$given"
   frames_end
   need_openssl
   [ ! -e "server/disarmed/$id" ] || stop "credential $id is disarmed here"
@@ -14,9 +15,11 @@ order_activate() {
   done
   leads server credentials
   before=$to
-  if [ "$before" = "$id" ] && [ ! -e server/hook-pending ]; then
+  prepare_stores server "$new.stores" "$id"
+  if [ "$before" = "$id" ] && [ ! -e server/hook-pending ] && [ -z "$stores_due" ]; then
     sign_in_use || stop "$said"
     say "signature $signature"
+    say_stores server
     done_with unchanged
     return
   fi
@@ -27,6 +30,7 @@ order_activate() {
   then
     before=$earlier
   fi
+  copy_manifest server "$new.before"
   settle
   # Should this visit break off before the hook has run and the service has signed, the next one knows.
   if [ "$hook$prover" != -- ]; then put server/hook-pending "$id ${before:--}" || cannot_write; fi
@@ -34,10 +38,13 @@ order_activate() {
   durable server .
   leads server credentials
   [ "$to" = "$id" ] || stop "$base/server/current leads to $to after the switch to $id"
+  fill_stores || go_back "the stores could not be filled: $why"
   if [ "$hook" != - ] && ! run_hook; then go_back "the hook $said"; fi
   sign_in_use || go_back "$said"
   hook_ran
+  clear_rooms
   say "signature $signature"
+  say_stores server
   done_with changed
 }
 
@@ -57,7 +64,7 @@ hook_ran() {
   [ ! -e server/hook-pending ] || rm -f server/hook-pending
 }
 
-# go_back REASON: to the credential used before, and the hook and the service's proof for that one.
+# go_back REASON: to the credential used before, the stores filled with it, and the hook and the service's proof for it.
 go_back() {
   if [ "$before" = "$id" ] || [ "$failing" = stay ]; then stop "$1; still on $id"; fi
   if [ "$before" ]; then
@@ -66,8 +73,13 @@ go_back() {
   else
     why=$(rm -f server/current 2>&1) || cannot_write
     again='no credential is in use, as before'
+    print_to "$new.before" %s '' || cannot_write
   fi
   durable server
+  context="$1; $again, and there the stores could not be filled: "
+  prepare_stores server "$new.before" "$before"
+  context=''
+  fill_stores || again="$again, and there the stores could not be filled: $why"
   if [ "$hook" != - ] && ! run_hook; then
     again="$again, and there the hook $said"
   elif [ "$prover" != - ] && [ "$before" ] && ! prove "$before"; then

@@ -157,13 +157,16 @@ order_disarm() {
     [ ! -e "server/disarmed/$id" ] || stop "credential $id is both staged and disarmed"
     set -- "$@" "$id"
   done
-  if [ $# -eq 0 ] && { [ "$in_use" != - ] || [ -z "$to" ]; }; then
+  stores_due=''
+  [ "$in_use" != - ] || prepare_stores server /dev/null ''
+  if [ $# -eq 0 ] && [ -z "$stores_due" ] && { [ "$in_use" != - ] || [ -z "$to" ]; }; then
     done_with unchanged
     return
   fi
   make_folders 700 server server/credentials server/disarmed
   settle
   if [ "$in_use" = - ] && [ "$to" ]; then why=$(rm -f server/current 2>&1) || cannot_write; fi
+  empty_stores
   for id; do move "server/credentials/$id" "server/disarmed/$id"; done
   durable server/credentials server/disarmed server .
   done_with changed
@@ -182,15 +185,17 @@ order_erase() {
       if [ -e "$folder" ] || [ -L "$folder" ]; then set -- "$@" "$folder"; fi
     done
   done
-  if [ $# -eq 0 ]; then
+  prepare_forgetting
+  if [ $# -eq 0 ] && [ -z "$stores_due" ]; then
     done_with unchanged
     return
   fi
   settle
+  empty_stores
   for folder; do
     if [ -f "$folder/key.pem" ]; then wipe "$folder/key.pem" || stop "cannot overwrite $base/$folder/key.pem"; fi
   done
-  why=$(rm -rf "$@" 2>&1) || cannot_write
+  [ $# -eq 0 ] || why=$(rm -rf "$@" 2>&1) || cannot_write
   for folder in server/credentials server/disarmed; do
     if [ -d "$folder" ]; then durable "$folder"; fi
   done

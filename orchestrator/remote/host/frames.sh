@@ -8,7 +8,7 @@
 # An order reads all of its frames and prepares everything in the lock's folder before `settle`; until then
 # `stop` means that nothing changed. After it, every step is a rename.
 set +efx -u
-unset -f cat cd chmod command date dd id kill ln mkdir mktemp mv od openssl printf read readlink rm rmdir \
+unset -f cat cd chmod chown command date dd id kill ln mkdir mktemp mv od openssl printf read readlink rm rmdir \
   setsid sh sha256sum sleep stat sync timeout 2>/dev/null
 unset CDPATH ENV
 LC_ALL=C
@@ -20,7 +20,7 @@ blanks=" 	$nl"
 longest=3600
 IFS=$blanks
 base='' here='' work='' scratch='' held='' made='' raise='' buried='' touched='' guarded='' writing='' device='' group=''
-server='' nonce='' fleet='' why='' number=0
+roomed='' server='' nonce='' fleet='' why='' context='' number=0
 # Children find an empty standard input and an unheard standard output; only `line` reads 3, `say` writes 4.
 exec 3<&0 </dev/null 4>&1 >/dev/null
 
@@ -32,7 +32,7 @@ stop_fenced() {
 }
 
 stop() {
-  if [ "$touched" ]; then say "failed $1"; else say "refused $1"; fi
+  if [ "$touched" ]; then say "failed $context$1"; else say "refused $1"; fi
   finish
 }
 
@@ -49,12 +49,13 @@ release() {
   if [ "$scratch" ]; then rm -rf "$scratch"; fi
   if [ "$held" ]; then
     cd "$here" || return
+    if [ "$roomed" ]; then clear_rooms; fi
     owner=''
     { read -r owner _ <lock/owner; } 2>/dev/null
     case $owner in "$marker" | '') rm -rf lock ;; esac
     held=''
   fi
-  if [ "$made" ]; then rmdir "$base" 2>/dev/null; fi
+  if [ "$made" ]; then rmdir "$base/server" "$base/agent" "$base" 2>/dev/null; fi
 }
 
 # The cause in what a failed program wrote to $why: its first line without program and file.
@@ -91,6 +92,13 @@ is_position() {
 # lower A B C D: whether the pair (A, B) comes before (C, D).
 lower() { [ "$1" -lt "$3" ] || { [ "$1" -eq "$3" ] && [ "$2" -lt "$4" ]; }; }
 
+# is_plain PATH: absolute, and nothing in it that a shell or a person could take for something else.
+is_plain() {
+  case $1 in
+    *[!A-Za-z0-9._+@/-]* | [!/]* | */ | *//* | */./* | */../* | */. | */.. | '') return 1 ;;
+  esac
+}
+
 is_folder() { [ -d "$1" ] && [ ! -L "$1" ]; }
 
 # print_to FILE FORMAT TEXT: on failure $why tells the system's reason.
@@ -103,11 +111,11 @@ print_to() {
 # put FILE TEXT: writes a line or several.
 put() { print_to "$1" '%s\n' "$2"; }
 
-# A visit that only reads writes among the temporary files.
+# cannot_write [FOLDER]: by default, the base; a visit that only reads writes among the temporary files.
 cannot_write() {
   cause
-  if [ "$scratch" ]; then stop "cannot write in ${scratch%/*}: $cause"; fi
-  stop "cannot write in $base: $cause"
+  if [ "$scratch" ]; then set -- "${scratch%/*}"; fi
+  stop "cannot write in ${1:-$base}: $cause"
 }
 
 need_openssl() { command -v openssl >/dev/null || stop 'openssl is not installed, or not in the PATH of this login'; }

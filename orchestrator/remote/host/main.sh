@@ -13,11 +13,7 @@ main() {
   is_number "$now" || stop 'date does not work'
   say "time $now"
   line base
-  case $base in
-    *[!A-Za-z0-9._+@/-]* | [!/]* | */ | *//* | */./* | */../* | */. | */.. | '')
-      stop 'the path of the base is not plain'
-      ;;
-  esac
+  is_plain "$base" || stop 'the path of the base is not plain'
   line row
   set -f
   set -- $row
@@ -69,8 +65,8 @@ main() {
       check:1) order_check "$@" ;;
       generate:3) order_generate "$@" ;;
       stage:7) order_stage "$@" ;;
-      trust:13) order_trust "$@" ;;
-      activate:6 | revert:6) order_activate "$@" ;;
+      trust:14) order_trust "$@" ;;
+      activate:7 | revert:7) order_activate "$@" ;;
       disarm:2) order_disarm "$@" ;;
       erase:2) order_erase "$@" ;;
       *) stop "the verb $verb is unknown here" ;;

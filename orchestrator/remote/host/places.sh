@@ -31,19 +31,22 @@ judge() {
   esac
 }
 
+# ancestors PATH: sets $ancestors to a plain path and all folders on the way to it, from the root down.
+ancestors() {
+  ancestors=/ rest=${1#/} path=''
+  while [ "$rest" ]; do
+    path=$path/${rest%%/*}
+    ancestors="$ancestors $path"
+    case $rest in */*) rest=${rest#*/} ;; *) rest='' ;; esac
+  done
+}
+
 # inspect COMMAND: runs COMMAND for every place that is wrong, from the root down to the base's own folders.
 inspect() {
   told=$1
-  set -- /
-  rest=${base#/} path=''
-  while [ "$rest" ]; do
-    path=$path/${rest%%/*}
-    set -- "$@" "$path"
-    case $rest in */*) rest=${rest#*/} ;; *) rest='' ;; esac
-  done
-  set -- "$@" "$base/server" "$base/server/credentials" "$base/server/disarmed" "$base/agent" \
-    "$base/agent/bundles"
-  places=$(stat -c '%u %a %f %d %n' "$@" 2>/dev/null)
+  ancestors "$base"
+  places=$(stat -c '%u %a %f %d %n' $ancestors "$base/server" "$base/server/credentials" "$base/server/disarmed" \
+    "$base/agent" "$base/agent/bundles" 2>/dev/null)
   [ "$places" ] || stop 'stat does not work'
   # The base's characters were checked: nothing here is split or expanded by surprise.
   set -- $places

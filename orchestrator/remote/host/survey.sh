@@ -16,6 +16,7 @@ say_problems() {
       .) wanted_kind=folder wanted_mode='7[0145][0145]' ;;
       server/current | agent/current) wanted_kind=link wanted_mode=777 ;;
       fence | ended | server/hook-pending | server/*/*/*) wanted_kind=file wanted_mode=600 ;;
+      */stored | */stores | */rooms) wanted_kind=file wanted_mode=600 ;;
       server | server/*) wanted_kind=folder wanted_mode=700 ;;
       agent/*/*/keys/* | agent/*/*/issuers/*) wanted_kind=file wanted_mode=644 ;;
       agent/*/*/keys | agent/*/*/issuers) wanted_kind=folder wanted_mode=755 ;;
@@ -79,7 +80,8 @@ order_survey() {
     return
   fi
   [ -w . ] || say "unwritable $base"
-  say_problems . fence ended server server/current server/hook-pending server/credentials server/disarmed \
+  say_problems . fence ended server server/current server/hook-pending server/stored server/stores server/rooms \
+    agent/stored agent/stores agent/rooms server/credentials server/disarmed \
     server/credentials/* server/credentials/*/* server/disarmed/* server/disarmed/*/* \
     agent agent/current agent/bundles agent/bundles/* agent/bundles/*/*
   if [ -f fence ]; then say_file fence fence; fi
@@ -111,5 +113,7 @@ order_survey() {
       done
     fi
   fi
+  survey_stores server
+  survey_stores agent
   done_with unchanged
 }

@@ -36,7 +36,8 @@ split() {
 }
 
 order_trust() {
-  epoch=$1 sequence=$2 sent=$3 keys=${10} issuers=${11} claims=${12} ended=${13} position=$1.$2 place=agent/bundles/$1.$2
+  epoch=$1 sequence=$2 sent=$3 keys=${10} issuers=${11} claims=${12} ended=${13} given=${14}
+  position=$1.$2 place=agent/bundles/$1.$2
   is_number "$epoch" && is_number "$sequence" && is_hex "$sent" 64 && is_number "$keys" && is_number "$issuers" ||
     stop 'the visit is garbled'
   # Their names must fit the arguments of one sha256sum.
@@ -57,6 +58,7 @@ order_trust() {
   umask 077
   fetch_claims "$claims"
   fetch_ends "$ended"
+  fetch_manifest "$given"
   frames_end
   [ "$claims" -eq 0 ] || need_openssl
   bury "$new/bundle"
@@ -72,8 +74,11 @@ order_trust() {
   if [ "$before" = "$position" ]; then
     digest agent/current && [ "$digest" = "$sent" ] || stop "another bundle is installed under the number $position"
     outcome=unchanged
+    prepare_stores agent "$new.stores" ''
+    if [ "$stores_due" ]; then settle; fi
   else
     make_folders 755 agent agent/bundles
+    prepare_stores agent "$new.stores" ''
     if [ "$keys" -gt 200 ]; then
       # One flush of the filesystem is quicker than one for each file.
       set -- -f "$new/bundle"
@@ -93,12 +98,18 @@ order_trust() {
     digest agent/current && [ "$digest" = "$sent" ] || stop "bundle $position changed while it was installed"
     outcome=changed
   fi
+  if [ "$stores_due" ]; then
+    fill_stores || stop "bundle $position is in use, but the stores could not be filled: $why"
+    clear_rooms
+    outcome=changed
+  fi
   say "position $position"
   say "digest $digest"
+  say_stores agent
   say_verdicts "$place"
   # A reader that resolved `current` before the switch may still be in the bundle before this one.
   set --
-  if [ "$outcome" = changed ]; then
+  if [ "$outcome" = changed ] && [ "$before" != "$position" ]; then
     for folder in agent/bundles/*; do
       case ${folder##*/} in "$position" | "$before") continue ;; esac
       if is_position "${folder##*/}" && is_folder "$folder"; then set -- "$@" "$folder"; fi

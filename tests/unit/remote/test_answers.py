@@ -88,7 +88,8 @@ EVERY_ANSWER = [
     *["order 1 survey", "user root", "openssl OpenSSL 3.0.0", "fence 1 2", "current x", "done unchanged"],
     *["order 2 generate", *REQUEST_LINES, "done changed"],
     *["order 3 stage", "signature 00ff", "done changed"],
-    *["order 4 trust", "position 1.2", f"digest {BUNDLE.digest}", "verdict valid", "verdict invalid"],
+    *["order 4 trust", "position 1.2", f"digest {BUNDLE.digest}", "stores -"],
+    *["verdict valid", "verdict invalid"],
     "done changed",
     *["order 5 disarm", "done unchanged"],
     *["order 6 sign", f"credential {ONE}", "signature 00ff", "done unchanged"],
@@ -195,7 +196,16 @@ def test_an_answer_that_is_too_long_has_no_end() -> None:
         (STAGE, ["done changed", "finished"], "it ends before its last order"),
         (EVERY_ORDER[1], ["order 1 generate", "request x", "done changed"], "a report has no request"),
         (EVERY_ORDER[3], ["order 1 trust", "position 1.2", "digest 00", "done changed"], "with the digest"),
-        (EVERY_ORDER[3], [*EVERY_ANSWER[17:20], "verdict valid", "done changed"], ""),
+        (
+            EVERY_ORDER[3],
+            ["order 1 trust", *EVERY_ANSWER[16:21], "verdict valid", "done changed"],
+            "its verdicts are",
+        ),
+        (
+            replace(EVERY_ORDER[3], stores="keyrelay stores 1\n"),
+            ["order 1 trust", *EVERY_ANSWER[16:21], "done changed"],
+            "with the manifest that was sent",
+        ),
         (Sign(challenge=CHALLENGE), ["order 1 sign", "credential x", "done unchanged"], "no credential"),
     ],
 )

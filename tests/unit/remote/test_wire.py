@@ -160,9 +160,9 @@ def test_orders_follow_each_other_with_an_end_each() -> None:
     assert frames(*orders, lease=timedelta(seconds=60))[2:] == [
         "60 2 7 - *",
         *[f"generate {ONE} ecdsa-p256 2", "a.example", "b.example", "."],
-        *[f"activate {ONE} 2l 9 - 0 back", *asked, "systemctl reload", "true", "."],
-        *[f"activate {ONE} 2l 9 1l 20 back", *asked, "systemctl reload", "true", "ask the service", "."],
-        *[f"revert {ONE} - 0 - 0 back", *asked, "."],
+        *[f"activate {ONE} 2l 9 - 0 back 0b", *asked, "systemctl reload", "true", "."],
+        *[f"activate {ONE} 2l 9 1l 20 back 0b", *asked, "systemctl reload", "true", "ask the service", "."],
+        *[f"revert {ONE} - 0 - 0 back 0b", *asked, "."],
         *["disarm - 1", ONE, "."],
         *["erase 1 0", ONE, "."],
         *["sign - 0", *asked, "."],
@@ -193,7 +193,7 @@ def test_a_bundle_goes_with_its_keys_once_and_a_broken_copy_of_the_first_claim()
 
     key = PAIR.public.spki_digest
     asked = ["fleet 1", "server-01", "ab" * 32, key]
-    assert sent[3] == f"trust 1 2 {BUNDLE.digest} 1l 1l 3l 0b 0b 0b 1 0 3 0"
+    assert sent[3] == f"trust 1 2 {BUNDLE.digest} 1l 1l 3l 0b 0b 0b 1 0 3 0 0b"
     after = (
         "\n".join(sent[4:]).encode().removeprefix(files["edges"] + files["trust.jwks"] + files["trust.pem"])
     )
@@ -204,6 +204,19 @@ def test_a_bundle_goes_with_its_keys_once_and_a_broken_copy_of_the_first_claim()
         *[*asked, r"\0000\0376", "-"],
         *[".", "end", ""],
     ]
+
+
+def test_a_manifest_goes_last_of_its_order() -> None:
+    manifest = "keyrelay stores 1\nstore system anchors name=a lines=0\n"
+    switch = Activate(
+        credential=ONE, challenge=CHALLENGE, algorithm=Algorithm.ED25519, goes_back=False, stores=manifest
+    )
+
+    rows = [*manifest.splitlines(), ".", "end", ""]
+    assert frames(switch)[3] == f"activate {ONE} - 0 - 0 stay 2l"
+    assert frames(switch)[-5:] == rows
+    assert frames(Trust(bundle=BUNDLE, stores=manifest))[3].endswith(" 1 0 0 0 2l")
+    assert frames(Trust(bundle=BUNDLE, stores=manifest))[-5:] == rows
 
 
 def test_a_claim_that_is_vouched_for_has_a_decoy_of_its_own_with_a_broken_certificate() -> None:
@@ -244,7 +257,7 @@ def test_a_bundle_that_delegates_goes_with_its_issuers_and_denied_keys() -> None
     sent = frames(Trust(bundle=delegating))
 
     certificate = issuer.pem.splitlines()
-    assert sent[3] == f"trust 1 2 {delegating.digest} 0b 1l 0b 1l 1l {len(certificate)}l 0 1 0 0"
+    assert sent[3] == f"trust 1 2 {delegating.digest} 0b 1l 0b 1l 1l {len(certificate)}l 0 1 0 0 0b"
     assert sent[5:] == [
         f"server-01 {issuer.public_key.spki_digest} 0",
         f"{PAIR.public.spki_digest} {int(NOON.timestamp())}",
@@ -296,3 +309,5 @@ def test_a_visit_may_take_as_long_as_its_hooks_when_they_run_twice() -> None:
     assert time_needed(visit(replace(order, prove=hook))) == timedelta(seconds=480)
     assert time_needed(visit(Sign(challenge=CHALLENGE, prove=hook))) == timedelta(seconds=270)
     assert frames(order)[2] == "300 2 7 - *"
+    filling = replace(order, stores="keyrelay stores 1\nstore a\nstore b\n")
+    assert time_needed(visit(filling)) == timedelta(seconds=390)

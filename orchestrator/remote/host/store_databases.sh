@@ -1,0 +1,253 @@
+# Stores that other programs keep: NSS databases, and what the whole system trusts.
+
+# see_nss DATABASE NICKNAME: sets $seen to how it is trusted and its certificates; empty: there is none.
+see_nss() {
+  seen='' trust=''
+  tool certutil -L -d "sql:$1" || return 1
+  IFS=$nl
+  set -f
+  for row in $why; do
+    IFS=$blanks
+    set -- "$1" "$2" $row
+    if [ $# -eq 4 ] && [ "$3" = "$2" ]; then trust=$4; fi
+  done
+  set +f
+  IFS=$blanks
+  [ "$trust" ] || return 0
+  tool certutil -L -d "sql:$1" -n "$2" -a || return 1
+  bodies "$why"
+  seen=$trust$nl$bodies
+}
+
+lay_nss() {
+  need_tool certutil
+  need_tool pk12util
+  is_sound "$database" || refuse_place "$culprit"
+  for row in cert9.db key4.db; do
+    if [ -L "$database/$row" ] || [ ! -f "$database/$row" ]; then
+      stop "$database holds no NSS database ($row): certutil -N makes one"
+    fi
+  done
+  password=${password_path:-/dev/null}
+  [ -f "$password" ] || [ "$password" = /dev/null ] || stop "there is no password in $password"
+  open_nss
+  job=''
+  if [ "$holds" = anchors ]; then
+    each_certificate "$content" lay_nss_anchor
+    return
+  fi
+  bodies "$(cat "$source/cert.pem")"
+  entry=$name expected=u,u,u$nl$bodies
+  need_in_nss && bundle_key "$job/$entry.new" "$entry" "$work/secret"
+  [ ! -s "$source/chain.pem" ] || each_certificate "$source/chain.pem" lay_nss_link
+}
+
+# open_nss: refuses a password that does not open the database; one without keys is opened as well.
+open_nss() {
+  tool certutil -K -d "sql:$database" -f "$password" || case $why in
+    *'no keys found'*) ;;
+    *)
+      cause
+      stop "certutil cannot open the NSS database $database: $cause"
+      ;;
+  esac
+}
+
+lay_nss_anchor() {
+  expected=C,,$nl$body$nl
+  need_in_nss && why=$(dd if="$pem" of="$job/$entry.new" 2>&1)
+}
+
+# A certificate of the chain; one that the database has from somebody else serves as well, and stays theirs.
+lay_nss_link() {
+  case $nl$own in
+    *"${nl}nss $database $entry - "*)
+      if is_filled_alike; then
+        listed="${listed}nss $database $entry - ${password_path:--}$nl"
+        return 0
+      fi
+      ;;
+  esac
+  expected=,,$nl$body$nl
+  need_in_nss && why=$(dd if="$pem" of="$job/$entry.new" 2>&1)
+}
+
+# need_in_nss: whether the entry is not as it is expected; then it is among the work to do there.
+need_in_nss() {
+  see_nss "$database" "$entry" || {
+    cause
+    stop "certutil cannot read the NSS database $database: $cause"
+  }
+  [ -z "$seen" ] || [ "$adopt" ] || is_ours "nss $database $entry" ||
+    stop "the entry $entry in $database is not keyrelay's: remove it, or let the store adopt it (adopt: yes)"
+  sum_of "$expected"
+  listed="${listed}nss $database $entry $sum ${password_path:--}$nl"
+  [ "$seen" != "$expected" ] || return 1
+  begin_job
+  if [ "$seen" ] || is_ours "nss $database $entry"; then printf '%s\n' "$entry" >>"$job/leaving"; fi
+  printf '%s\n' "$expected" >"$job/$entry.expected"
+  printf '%s %s\n' "${expected%%"$nl"*}" "$entry" >>"$job/coming"
+}
+
+# begin_job: sets $job to the folder of what is to be done in $database.
+begin_job() {
+  job=''
+  IFS=$nl
+  for row in $databases; do
+    IFS=$blanks
+    set -- $row
+    if [ "$1" = "$database" ]; then job=$2; fi
+  done
+  IFS=$blanks
+  [ -z "$job" ] || return 0
+  number=$((number + 1))
+  job=$work/nss$number
+  why=$(mkdir "$job" 2>&1) || cannot_write
+  need_secret
+  print_to "$job/leaving" %s '' && print_to "$job/coming" %s '' || cannot_write
+  databases="$databases$database $job $password$nl"
+}
+
+# leave_nss DATABASE NICKNAME SUM PASSWORD
+leave_nss() {
+  if [ "$3" = - ] || [ ! -f "$1/cert9.db" ]; then return 0; fi
+  database=$1 password=$4 kind=nss
+  [ "$password" != - ] || password=/dev/null
+  need_tool certutil
+  is_sound "$database" || refuse_place "$culprit"
+  open_nss
+  begin_job
+  printf '%s\n' "$2" >>"$job/leaving"
+}
+
+# rehearse: does the work on copies of the databases, so that what NSS refuses or does otherwise is known before
+# anything changes. It joins certificates of one subject under the name that one of them has already.
+rehearse() {
+  IFS=$nl
+  for row in $databases; do
+    IFS=$blanks
+    set -- $row
+    for file in cert9.db key4.db pkcs11.txt; do
+      [ ! -f "$1/$file" ] || why=$(dd if="$1/$file" of="$2/$file" bs=65536 2>&1) || cannot_write
+    done
+    rehearsing=$1
+    work_in_nss "$2" "$2" "$3" || stop "the NSS database $1 cannot be filled: $why"
+    rehearsing=''
+    wipe "$2/key4.db"
+    rm -f "$2/key4.db" "$2/cert9.db"
+  done
+  IFS=$blanks
+}
+
+# work_in_nss DATABASE JOB PASSWORD: 1 where it failed, with $why.
+work_in_nss() {
+  while read -r entry; do
+    remove_from_nss "$1" "$entry" "$3" || return 1
+  done <"$2/leaving"
+  while read -r trust_wanted entry; do
+    case $passed in *"$nl$1 $entry$nl"*) continue ;; esac
+    case $trust_wanted in
+      u,u,u) tool pk12util -i "$2/$entry.new" -d "sql:$1" -w "$work/secret" -k "$3" ;;
+      *) tool certutil -A -d "sql:$1" -n "$entry" -t "$trust_wanted" -i "$2/$entry.new" -f "$3" ;;
+    esac || return 1
+    see_nss "$1" "$entry" || return 1
+    [ "$seen" != "$(cat "$2/$entry.expected")$nl" ] || continue
+    why="a certificate of the subject of $entry is there under another name"
+    [ "$rehearsing" ] && [ "$trust_wanted" = ,, ] && [ -z "$seen" ] || return 1
+    pass_over "$rehearsing" "$entry"
+  done <"$2/coming"
+}
+
+# pass_over DATABASE NICKNAME: leaves it to the entry of somebody else's that has that certificate.
+pass_over() {
+  passed=$passed$1' '$2$nl
+  rest=${listed#*"nss $1 $2 "}
+  listed="${listed%%"nss $1 $2 "*}nss $1 $2 - ${rest#* }"
+}
+
+# remove_from_nss DATABASE NICKNAME PASSWORD: its certificates, and keys even where a certificate is gone.
+remove_from_nss() {
+  tool certutil -K -d "sql:$1" -f "$3" || case $why in *'no keys found'*) why='' ;; *) return 1 ;; esac
+  lost=''
+  IFS=$nl
+  set -f
+  for row in $why; do
+    case $row in '<'*'>'*" $2" | '<'*'>'*":$2") ;; *) continue ;; esac
+    IFS=$blanks
+    # Its number, the kind of key, its id, its name.
+    set -- "$1" "$2" "$3" ${row#*>}
+    lost="$lost $5"
+  done
+  set +f
+  IFS=$blanks
+  for row in $lost; do tool certutil -F -d "sql:$1" -k "$row" -f "$3" || return 1; done
+  tries=0
+  while see_nss "$1" "$2" || return 1; do
+    [ "$seen" ] || return 0
+    tries=$((tries + 1))
+    [ "$tries" -le 10 ] && tool certutil -D -d "sql:$1" -n "$2" -f "$3" || return 1
+  done
+}
+
+# The system.
+
+find_system() {
+  if (PATH=$tools && command -v update-ca-certificates); then
+    system_tool=update-ca-certificates system_folder=/usr/local/share/ca-certificates system_ending=crt
+    system_bundle=/etc/ssl/certs/ca-certificates.crt
+  elif (PATH=$tools && command -v update-ca-trust); then
+    system_tool=update-ca-trust system_folder=/etc/pki/ca-trust/source/anchors system_ending=pem
+    system_bundle=/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem
+  else
+    return 1
+  fi
+}
+
+is_system_file() {
+  case ${1%/*} in
+    /usr/local/share/ca-certificates | /etc/pki/ca-trust/source/anchors) ;;
+    *) return 1 ;;
+  esac
+}
+
+# is_in_bundle FILE: whether its certificate is in $system_text.
+is_in_bundle() {
+  text=$(cat "$1")
+  text=${text#*-----"$nl"} text=${text%"$nl"-----*}
+  case $system_text in *"$text"*) ;; *) return 1 ;; esac
+}
+
+lay_system() {
+  find_system ||
+    stop 'neither update-ca-certificates nor update-ca-trust is installed: a store of kind system needs one'
+  system_text=$(cat "$system_bundle" 2>/dev/null)
+  mode=644
+  each_certificate "$content" lay_system_anchor
+}
+
+lay_system_anchor() {
+  lay "$pem" "$system_folder/$entry.$system_ending"
+  system_files="$system_files$pem "
+  is_in_bundle "$pem" || refresh=1
+  case $renames in *" $system_folder/$entry.$system_ending$nl"*) refresh=1 ;; esac
+}
+
+# refresh_system: 1 where it failed, with $why.
+refresh_system() {
+  find_system || return 0
+  umask 022
+  tool "$system_tool" || {
+    umask 077
+    cause
+    why="$system_tool: $cause"
+    return 1
+  }
+  umask 077
+  system_text=$(cat "$system_bundle" 2>/dev/null)
+  for pem in $system_files; do
+    is_in_bundle "$pem" || {
+      why="$system_tool did not put the anchors into $system_bundle"
+      return 1
+    }
+  done
+}

@@ -1,0 +1,153 @@
+# Keystores of Java: keytool works on a copy, which then takes the place of the keystore by one rename.
+
+run_keytool() { tool keytool -J-XX:-UsePerfData -J-XX:TieredStopAtLevel=1 "$@"; }
+
+# see_java KEYSTORE ALIAS PASSWORD: sets $seen to the kind of that entry and its certificates; empty: there is none.
+see_java() {
+  seen='' seen_type=''
+  if ! run_keytool -list -rfc -keystore "$1" -alias "$2" -storepass:file "$3"; then
+    case $why in *'does not exist'*) return 0 ;; *) return 1 ;; esac
+  fi
+  case $why in *PrivateKeyEntry*) seen_type=key ;; *trustedCertEntry*) seen_type=anchor ;; esac
+  bodies "$why"
+  seen=$seen_type$nl$bodies
+}
+
+lay_java() {
+  need_tool keytool
+  is_sound "${keystore%/*}" || refuse_place "$culprit"
+  if [ -L "$keystore" ]; then stop "$keystore is a symbolic link"; fi
+  if [ -e "$keystore" ] && [ ! -f "$keystore" ]; then stop "$keystore is no plain file"; fi
+  find_password
+  if [ "$holds" = credential ]; then
+    entry=$name
+    lay_java_key
+  else
+    each_certificate "$content" lay_java_anchor
+  fi
+  if [ ! -e "$keystore" ] || is_ours "keystore $keystore"; then
+    listed="${listed}keystore $keystore - $password_path$nl"
+  fi
+}
+
+# look_into_java: whether the entry may be written; sets $seen.
+look_into_java() {
+  see_java_now
+  [ -z "$seen" ] || [ "$adopt" ] || is_ours "java $keystore $entry" ||
+    stop "the entry $entry in $keystore is not keyrelay's: remove it, or let the store adopt it (adopt: yes)"
+}
+
+see_java_now() {
+  seen=''
+  current_keystore
+  [ -e "$current" ] || return 0
+  see_java "$current" "$entry" "$password" || {
+    cause
+    stop "keytool cannot read $keystore: $cause"
+  }
+}
+
+lay_java_key() {
+  look_into_java
+  sum_of "$seen"
+  case $nl$own in
+    *"${nl}java $keystore $entry $sum "*)
+      if [ "$seen" ] && is_filled_alike; then
+        listed="${listed}java $keystore $entry $sum $password_path$nl"
+        return 0
+      fi
+      ;;
+  esac
+  copy_keystore
+  need_secret
+  bundle_key "$room/key.p12" "$entry" "$work/secret" $chained
+  set -- -srckeystore "$room/key.p12" -srcstoretype PKCS12 -srcstorepass:file "$work/secret" -srcalias "$entry" \
+    -destkeystore "$copy" -deststorepass:file "$password" -destkeypass:file "$password" -destalias "$entry"
+  [ -e "$copy" ] || set -- "$@" -deststoretype PKCS12
+  run_keytool -importkeystore -noprompt "$@" || keytool_fails
+  wipe "$room/key.p12"
+  bodies "$(cat "$source/cert.pem")"
+  expected=key$nl$bodies
+  keep_access
+  see_java "$copy" "$entry" "$password" && case $seen in "$expected"*) ;; *) false ;; esac || keytool_fails
+  sum_of "$seen"
+  listed="${listed}java $keystore $entry $sum $password_path$nl"
+}
+
+lay_java_anchor() {
+  expected=anchor$nl$body$nl
+  look_into_java
+  sum_of "$expected"
+  listed="${listed}java $keystore $entry $sum $password_path$nl"
+  [ "$seen" != "$expected" ] || return 0
+  copy_keystore
+  [ -z "$seen" ] || run_keytool -delete -keystore "$copy" -alias "$entry" -storepass:file "$password" || keytool_fails
+  set -- -keystore "$copy" -alias "$entry" -file "$pem" -storepass:file "$password"
+  [ -e "$copy" ] || set -- "$@" -storetype PKCS12
+  run_keytool -importcert -noprompt "$@" || keytool_fails
+  keep_access
+  see_java "$copy" "$entry" "$password" && [ "$seen" = "$expected" ] || keytool_fails
+}
+
+keytool_fails() {
+  cause
+  stop "keytool cannot write $keystore: $cause"
+}
+
+# current_keystore: sets $current to our copy of the keystore if there is one, else to itself.
+current_keystore() {
+  current=$keystore
+  IFS=$nl
+  for row in $renames; do
+    if [ "${row#* }" = "$keystore" ]; then current=${row%% *}; fi
+  done
+  IFS=$blanks
+}
+
+# copy_keystore: sets $copy, which takes the keystore's place; tells in $originals of what it is a copy.
+copy_keystore() {
+  current_keystore
+  copy=$current
+  [ "$copy" = "$keystore" ] || return 0
+  fresh "$keystore"
+  copy=$fresh renames="$renames$fresh $keystore$nl"
+  [ -e "$keystore" ] || return 0
+  hashes "$keystore" || cannot_write "${keystore%/*}"
+  originals="$originals$keystore ${hashes# }$nl"
+  why=$(dd if="$keystore" of="$copy" bs=65536 2>&1) || cannot_write "${keystore%/*}"
+}
+
+# keep_access: the copy is as the keystore that it takes the place of, or as the store says.
+keep_access() {
+  if [ ! -e "$keystore" ]; then
+    give_access "$copy" "$keystore"
+    return
+  fi
+  set -- $(stat -c '%u:%g %a' "$keystore")
+  why=$(chown "$1" "$copy" 2>&1 && chmod "$2" "$copy" 2>&1) || {
+    cause
+    stop "cannot keep the owner of $keystore: $cause"
+  }
+}
+
+# leave_java KEYSTORE ALIAS PASSWORD
+leave_java() {
+  [ -f "$1" ] || return 0
+  keystore=$1 entry=$2 password=$3 kind=java
+  need_tool keytool
+  is_sound "${keystore%/*}" || refuse_place "$culprit"
+  see_java_now
+  [ "$seen" ] || return 0
+  copy_keystore
+  run_keytool -delete -keystore "$copy" -alias "$entry" -storepass:file "$password" || keytool_fails
+  keep_access
+}
+
+# leave_keystore KEYSTORE PASSWORD: one that we have made goes when nothing is in it.
+leave_keystore() {
+  [ -f "$1" ] || return 0
+  keystore=$1
+  current_keystore
+  run_keytool -list -keystore "$current" -storepass:file "$2" || return 0
+  case $why in *'contains 0 entries'*) leave "$1" ;; esac
+}

@@ -1,0 +1,321 @@
+"""Entries that the host program puts into keystores and databases of others: nobody else's is touched."""
+
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+
+from orchestrator.keys.material import Algorithm
+from orchestrator.policy.stores import Holds, Java, Nss
+from orchestrator.rotation.reports import Failed, Refused
+from orchestrator.rotation.visits import Activate, CredentialId
+from tests.integration.program import SHELLS, Machine, hook, programs
+from tests.integration.stores import (
+    NEW,
+    OLD,
+    PRIVATE,
+    PUBLIC,
+    agent_manifest,
+    credential,
+    digests,
+    facts,
+    issuer,
+    places,
+    root,
+    run,
+    server_manifest,
+    states,
+    surveyed,
+    trust,
+)
+
+TOOLS = ("keytool", "certutil", "pk12util")
+PASSWORD = "correct horse"
+
+
+@pytest.fixture(scope="module", params=SHELLS)
+def path(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = programs(tmp_path_factory.mktemp("programs") / "bin", request.param)
+    for tool in TOOLS:
+        found = shutil.which(tool)
+        assert found is not None, f"{tool} is missing: make setup installs it"
+        (folder / tool).symlink_to(found)
+    return folder
+
+
+@pytest.fixture
+def machine(path: Path, tmp_path: Path) -> Machine:
+    return Machine(base=tmp_path / "base", path=path)
+
+
+@pytest.fixture
+def app(tmp_path: Path) -> Path:
+    """The folder of an application."""
+    folder = tmp_path / "app"
+    folder.mkdir(mode=0o755)
+    folder.chmod(0o755)
+    (folder / "pass").write_text(f"{PASSWORD}\n")
+    (folder / "pass").chmod(0o600)
+    return folder
+
+
+@pytest.fixture
+def theirs(tmp_path: Path) -> Path:
+    """Somebody else's certificate and key, in PEM and PKCS #12."""
+    folder = tmp_path / "theirs"
+    folder.mkdir()
+    made = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-noenc", "-keyout", folder / "key.pem")
+    run("openssl", "req", "-x509", *made, "-subj", "/CN=theirs", "-days", "9", "-out", folder / "cert.pem")
+    given = ("-inkey", folder / "key.pem", "-in", folder / "cert.pem", "-name", "theirs")
+    run("openssl", "pkcs12", "-export", *given, "-passout", "pass:p", "-out", folder / "their.p12")
+    return folder
+
+
+@pytest.fixture
+def database(app: Path, theirs: Path) -> Path:
+    """An NSS database with somebody else's entry."""
+    folder = app / "nss"
+    folder.mkdir(mode=0o755)
+    folder.chmod(0o755)
+    run("certutil", "-N", "-d", f"sql:{folder}", "-f", app / "pass")
+    given = ("-W", "p", "-k", app / "pass")
+    run("pk12util", "-i", theirs / "their.p12", "-d", f"sql:{folder}", *given)
+    return folder
+
+
+@pytest.fixture
+def keystore(app: Path, theirs: Path) -> Path:
+    """A keystore of Java with somebody else's entry."""
+    file = app / "keystore"
+    given = ("-srckeystore", theirs / "their.p12", "-srcstorepass", "p", "-destkeystore", file)
+    run("keytool", "-importkeystore", *given, "-deststorepass:file", app / "pass")
+    file.chmod(0o640)
+    return file
+
+
+def in_nss(database: Path) -> dict[str, str]:
+    """How each entry of a database is trusted."""
+    listing = run("certutil", "-L", "-d", f"sql:{database}")
+    return dict(re.findall(r"^(\S+) +(\S*,\S*,\S*)", listing, re.MULTILINE))
+
+
+def nss_certificates(database: Path, name: str) -> list[str]:
+    return digests(run("certutil", "-L", "-d", f"sql:{database}", "-n", name, "-a").replace("\r", ""))
+
+
+def nss_keys(database: Path) -> list[str]:
+    listing = run("certutil", "-K", "-d", f"sql:{database}", "-f", database.parent / "pass")
+    return sorted(re.findall(r"^< *\d+> \S+ +(\S+) +\S+", listing, re.MULTILINE))
+
+
+def nss(database: Path, **arguments: object) -> Nss:
+    given = {"name": "keyrelay", "holds": Holds.CREDENTIAL, "password_file": f"{database.parent}/pass"}
+    return Nss(database=f"{database}", **{**given, **arguments})  # type: ignore[arg-type]  # the test names Nss's own arguments
+
+
+def refusal(machine: Machine, order: Activate) -> str:
+    before = machine.files()
+    outcome = machine.run(order)
+    assert isinstance(outcome, Refused), outcome
+    assert machine.files() == before
+    return outcome.reason
+
+
+def test_a_switch_replaces_the_key_in_an_nss_database(machine: Machine, database: Path) -> None:
+    manifest = server_manifest(nss(database))
+    their_key = nss_keys(database)
+    their_certificate = nss_certificates(database, "theirs")
+    machine.report(OLD.stage, OLD.activate(manifest), NEW.stage)
+    assert nss_certificates(database, "keyrelay") == [OLD.digest]
+    machine.report(NEW.activate(manifest))
+
+    assert nss_certificates(database, "keyrelay") == [NEW.digest]
+    (above,) = digests(issuer().certificate.pem)
+    chain = f"keyrelay-{above[:16]}"
+    assert in_nss(database) == {"theirs": "u,u,u", "keyrelay": "u,u,u", chain: ",,"}
+    assert nss_certificates(database, "theirs") == their_certificate
+    assert len(nss_keys(database)) == 2
+    held, _, problems = surveyed(machine)
+    assert states(held) == {f"{database} keyrelay": "intact", f"{database} {chain}": "intact"}
+    assert places(held)[f"{database} keyrelay"].keys == (NEW.pair.public.spki_digest,)
+    assert problems == {}
+
+    before = {file: file.stat().st_mtime_ns for file in database.iterdir()}
+    assert not machine.report(NEW.activate(manifest)).changed
+    assert {file: file.stat().st_mtime_ns for file in database.iterdir()} == before
+
+    assert machine.report(NEW.activate()).changed
+    assert in_nss(database) == {"theirs": "u,u,u"}
+    assert nss_keys(database) == their_key
+    assert nss_certificates(database, "theirs") == their_certificate
+
+
+def test_an_nss_entry_that_was_harmed_is_told_and_mended(machine: Machine, database: Path) -> None:
+    manifest = server_manifest(nss(database))
+    machine.report(OLD.stage, OLD.activate(manifest))
+    password = ("-f", database.parent / "pass")
+    run("certutil", "-D", "-d", f"sql:{database}", "-n", "keyrelay", *password)
+    held, _, _ = surveyed(machine)
+    assert states(held)[f"{database} keyrelay"] == "missing"
+    assert machine.report(OLD.activate(manifest)).changed
+    assert in_nss(database)["keyrelay"] == "u,u,u"
+    assert len(nss_keys(database)) == 2
+
+    anchors = agent_manifest(nss(database, name="fleet", holds=Holds.ANCHORS))
+    machine.report(trust(anchors))
+    (digest,) = digests(root(1).certificate.pem)
+    name = f"fleet-{digest[:16]}"
+    assert in_nss(database)[name] == "C,,"
+    run("certutil", "-M", "-d", f"sql:{database}", "-n", name, "-t", ",,", *password)
+    _, held, _ = surveyed(machine)
+    assert states(held) == {f"{database} {name}": "changed"}
+    assert machine.report(trust(anchors)).changed
+    assert in_nss(database)[name] == "C,,"
+    assert not machine.report(trust(anchors)).changed
+
+
+def test_what_an_nss_database_refuses_is_known_before_anything_changes(
+    machine: Machine, database: Path, app: Path, theirs: Path
+) -> None:
+    ed25519 = credential(CredentialId("7" * 32), Algorithm.ED25519)
+    machine.report(OLD.stage, OLD.activate(), NEW.stage, ed25519.stage)
+    manifest = server_manifest(nss(database))
+    run("certutil", "-N", "-d", f"sql:{theirs}", "--empty-password")
+
+    (app / "wrong").write_text("not it\n")
+    wrong = server_manifest(nss(database, password_file=f"{app}/wrong"))
+    assert "certutil cannot open the NSS database" in refusal(machine, NEW.activate(wrong))
+    assert "cannot be filled" in refusal(machine, ed25519.activate(manifest))
+    none = server_manifest(nss(app, password_file=""))
+    assert "certutil -N makes one" in refusal(machine, NEW.activate(none))
+    taken = server_manifest(nss(database, name="theirs"))
+    assert f"the entry theirs in {database} is not keyrelay's" in refusal(machine, NEW.activate(taken))
+    known = theirs / "known.pem"
+    known.write_text(OLD.certificate_pem)
+    add = ("certutil", "-A", "-d", f"sql:{database}", "-n", "known", "-t", ",,", "-f", app / "pass")
+    run(*add, "-i", known)
+    assert "a certificate of the subject of keyrelay is there under another name" in refusal(
+        machine, NEW.activate(manifest)
+    )
+    assert in_nss(database) == {"theirs": "u,u,u", "known": ",,"}
+
+
+def test_a_certificate_of_the_chain_that_a_database_has_already_stays_as_it_is(
+    machine: Machine, database: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "issuer.pem").write_text(issuer().certificate.pem)
+    add = (
+        "certutil",
+        "-A",
+        "-d",
+        f"sql:{database}",
+        "-n",
+        "mine",
+        "-t",
+        "C,,",
+        "-i",
+        tmp_path / "issuer.pem",
+    )
+    run(*add, "-f", database.parent / "pass")
+    manifest = server_manifest(nss(database))
+    machine.report(OLD.stage, OLD.activate(manifest))
+
+    assert in_nss(database) == {"theirs": "u,u,u", "mine": "C,,", "keyrelay": "u,u,u"}
+    assert not machine.report(OLD.activate(manifest)).changed
+    assert machine.report(OLD.activate()).changed
+    assert in_nss(database) == {"theirs": "u,u,u", "mine": "C,,"}
+
+
+def in_java(keystore: Path) -> dict[str, tuple[str, list[str]]]:
+    """The kind and the certificates of each entry of a keystore."""
+    listing = run("keytool", "-list", "-rfc", "-keystore", keystore, "-storepass", PASSWORD)
+    entries = re.findall(r"^Alias name: (\S+)$(.*?)(?=^Alias name: |\Z)", listing, re.MULTILINE | re.DOTALL)
+    kinds = {name: re.findall(r"Entry type: (\S+)", text)[0] for name, text in entries}
+    return {name: (kinds[name], digests(text)) for name, text in entries}
+
+
+def java(keystore: Path, **arguments: object) -> Java:
+    given: dict[str, object] = {"alias": "keyrelay", "holds": Holds.CREDENTIAL, "access": PRIVATE}
+    password = f"{keystore.parent}/pass"
+    return Java(keystore=f"{keystore}", password_file=password, **{**given, **arguments})  # type: ignore[arg-type]  # the test names Java's own arguments
+
+
+def test_a_switch_replaces_the_key_in_a_keystore_of_java(machine: Machine, keystore: Path) -> None:
+    manifest = server_manifest(java(keystore))
+    theirs = in_java(keystore)
+    machine.report(OLD.stage, OLD.activate(manifest), NEW.stage, NEW.activate(manifest))
+
+    chain = [NEW.digest, *digests(issuer().certificate.pem)]
+    assert in_java(keystore) == {**theirs, "keyrelay": ("PrivateKeyEntry", chain)}
+    assert oct(keystore.stat().st_mode & 0o777) == "0o640"
+    held, _, _ = surveyed(machine)
+    assert states(held) == {f"{keystore} keyrelay": "intact"}
+    assert places(held)[f"{keystore} keyrelay"].keys == (NEW.pair.public.spki_digest,)
+    assert set(places(held)[f"{keystore} keyrelay"].certificates) == set(chain)
+
+    before = facts(keystore)
+    assert not machine.report(NEW.activate(manifest)).changed
+    assert facts(keystore) == before
+
+    remove = ("-keystore", keystore, "-storepass", PASSWORD)
+    run("keytool", "-delete", "-alias", "keyrelay", *remove)
+    held, _, _ = surveyed(machine)
+    assert states(held) == {f"{keystore} keyrelay": "missing"}
+    assert machine.report(NEW.activate(manifest)).changed
+    assert in_java(keystore)["keyrelay"] == ("PrivateKeyEntry", chain)
+
+    assert machine.report(NEW.activate()).changed
+    assert in_java(keystore) == theirs
+
+
+def test_a_keystore_that_is_missing_is_made_and_goes_with_its_last_entry(machine: Machine, app: Path) -> None:
+    keystore = app / "made.p12"
+    (app / "pass").unlink()
+    manifest = agent_manifest(java(keystore, holds=Holds.ANCHORS, access=PUBLIC), roots=(1, 2))
+    machine.report(trust(manifest))
+
+    password = (app / "pass").read_text().strip()
+    listing = run("keytool", "-list", "-keystore", keystore, "-storepass", password)
+    assert listing.count("trustedCertEntry") == 2
+    assert oct(keystore.stat().st_mode & 0o777) == "0o644"
+    _, held, _ = surveyed(machine)
+    assert set(states(held).values()) == {"intact"}
+    assert len(states(held)) == 2
+    machine.report(trust(agent_manifest(java(keystore, holds=Holds.ANCHORS, access=PUBLIC), roots=(2,)), 2))
+    listing = run("keytool", "-list", "-keystore", keystore, "-storepass", password)
+    assert listing.count("trustedCertEntry") == 1
+    assert machine.report(trust("", 3)).changed
+    assert list(app.iterdir()) == []
+
+
+def test_what_a_keystore_refuses_is_known_before_anything_changes(
+    machine: Machine, keystore: Path, app: Path
+) -> None:
+    machine.report(OLD.stage, OLD.activate(), NEW.stage)
+    before = facts(keystore)
+    assert f"the entry theirs in {keystore} is not keyrelay's" in refusal(
+        machine, NEW.activate(server_manifest(java(keystore, alias="theirs")))
+    )
+    (app / "pass").write_text("not it\n")
+    assert refusal(machine, NEW.activate(server_manifest(java(keystore)))) == (
+        f"keytool cannot read {keystore}: keystore password was incorrect"
+    )
+    assert facts(keystore) == before
+
+
+def test_a_store_that_fails_after_the_switch_takes_the_host_back(
+    machine: Machine, keystore: Path, database: Path
+) -> None:
+    manifest = server_manifest(java(keystore), nss(database))
+    machine.report(OLD.stage, OLD.activate(manifest), NEW.stage)
+    outcome = machine.run(NEW.activate(manifest, hook=hook("exit 3")))
+
+    assert isinstance(outcome, Failed)
+    assert outcome.reason.startswith(f"the hook exited 3; back on {OLD.id}, and there the hook exited 3")
+    assert in_java(keystore)["keyrelay"][1][0] == OLD.digest
+    assert nss_certificates(database, "keyrelay") == [OLD.digest]
+    held, _, _ = surveyed(machine)
+    assert held is not None
+    assert held.credential == OLD.id
+    assert set(states(held).values()) == {"intact"}

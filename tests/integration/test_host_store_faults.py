@@ -1,0 +1,227 @@
+"""Stores and visits that go wrong half-way: killed at any step, on a full disk, and what could leak."""
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from orchestrator.policy.stores import Holds, Nss, PemFiles, Pkcs12
+from orchestrator.rotation.reports import Failed, Refused
+from orchestrator.rotation.visits import Disarm, Erase
+from tests.integration.program import SHELLS, Machine, hook, programs
+from tests.integration.stores import (
+    NEW,
+    OLD,
+    PRIVATE,
+    facts,
+    places,
+    run,
+    server_manifest,
+    states,
+    surveyed,
+)
+
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root to mount")
+PASSWORD = "correct horse"
+
+
+@pytest.fixture
+def app(tmp_path: Path) -> Path:
+    """The folder of an application, with an NSS database that has no password."""
+    folder = tmp_path / "app"
+    database = folder / "nss"
+    database.mkdir(mode=0o755, parents=True)
+    folder.chmod(0o755)
+    database.chmod(0o755)
+    (folder / "pass").write_text(f"{PASSWORD}\n")
+    (folder / "pass").chmod(0o600)
+    (folder / "unmanaged").write_text("mine\n")
+    run("certutil", "-N", "-d", f"sql:{database}", "--empty-password")
+    return folder
+
+
+def with_tools(folder: Path, shell: str) -> Path:
+    programs(folder, shell)
+    for tool in ("certutil", "pk12util", "keytool"):
+        found = shutil.which(tool)
+        assert found is not None, f"{tool} is missing: make setup installs it"
+        (folder / tool).symlink_to(found)
+    return folder
+
+
+@pytest.fixture(params=SHELLS)
+def machine(request: pytest.FixtureRequest, tmp_path: Path) -> Machine:
+    return Machine(base=tmp_path / "base", path=with_tools(tmp_path / "bin", request.param))
+
+
+@pytest.fixture
+def dash(tmp_path: Path) -> Machine:
+    return Machine(base=tmp_path / "base", path=with_tools(tmp_path / "bin", "dash"))
+
+
+def manifest_of(app: Path, *, nss: bool = True, pkcs12: bool = False) -> str:
+    key = PemFiles(key=f"{app}/tls.key", fullchain=f"{app}/tls.crt", access=PRIVATE)
+    entry = Nss(database=f"{app}/nss", name="keyrelay", holds=Holds.CREDENTIAL)
+    file = Pkcs12(file=f"{app}/server.p12", password_file=f"{app}/pass", alias="app", access=PRIVATE)
+    return server_manifest(key, *([entry] if nss else []), *([file] if pkcs12 else []))
+
+
+def between(machine: Machine, folder: Path, script: str) -> Machine:
+    """The machine, where ``script`` runs before each program, whose name and arguments are its own."""
+    folder.mkdir()
+    for program in machine.path.iterdir():
+        if program.name == "sh":
+            (folder / "sh").symlink_to(program.readlink())
+            continue
+        shim = folder / program.name
+        shim.write_text(f'#!/bin/dash\n{script}\nexec {program} "$@"\n')
+        shim.chmod(0o755)
+    return Machine(base=machine.base, path=folder, counters=machine.counters)
+
+
+def test_a_visit_that_is_killed_at_any_step_is_made_good_by_the_next(
+    dash: Machine, app: Path, tmp_path: Path
+) -> None:
+    manifest = manifest_of(app)
+    dash.report(OLD.stage, NEW.stage, OLD.activate(manifest))
+    calls, at = tmp_path / "calls", tmp_path / "at"
+    calls.write_text("")
+    at.write_text("0\n")
+    count_and_kill = (
+        f"( echo x >>{calls}; read -r at <{at}; n=$(/usr/bin/wc -l <{calls});"
+        f' [ "$n" != "$at" ] || {{ read -r _ _ _ _ pid _ <{dash.base}/lock/owner && kill -9 "$pid"; }} )'
+        " 2>/dev/null"
+    )
+    mortal = between(dash, tmp_path / "shims", count_and_kill)
+    mortal.report(NEW.activate(manifest))
+    steps = calls.read_text().count("x")
+    good = {OLD.id: OLD, NEW.id: NEW}
+    killed = 0
+    for number, step in enumerate(range(6, steps, 9)):
+        then = OLD if number % 2 == 0 else NEW
+        calls.write_text("")
+        at.write_text(f"{step}\n")
+        outcome = mortal.run(then.activate(manifest))
+        killed += isinstance(outcome, Failed)
+        assert (app / "tls.key").read_bytes() in [one.pair.private.reveal() for one in good.values()]
+        assert (app / "tls.crt").read_text() in [one.chain_pem for one in good.values()]
+
+        dash.report(then.activate(manifest))
+
+        assert (app / "tls.key").read_bytes() == then.pair.private.reveal()
+        assert {file.name for file in app.iterdir()} == {"nss", "pass", "unmanaged", "tls.key", "tls.crt"}
+        held, _, problems = surveyed(dash)
+        assert (set(states(held).values()), problems) == ({"intact"}, {})
+        assert places(held)[f"{app}/nss keyrelay"].certificates == (then.digest,)
+        assert run("certutil", "-K", "-d", f"sql:{app}/nss").count("<") == 1
+        assert not (dash.base / "server" / "rooms").exists()
+    assert killed > (steps - 6) / 9 / 2
+
+
+def test_no_secret_is_in_arguments_or_the_environment_or_stays_in_a_file(
+    dash: Machine, app: Path, tmp_path: Path
+) -> None:
+    seen = tmp_path / "seen"
+    watched = between(dash, tmp_path / "shims", f'{{ printf "%s\\n" "$0" "$@"; /usr/bin/env; }} >>{seen}')
+    manifest = manifest_of(app, pkcs12=True)
+    watched.report(OLD.stage, OLD.activate(manifest), NEW.stage, NEW.activate(manifest))
+    surveyed(watched)
+
+    said = seen.read_bytes() + watched.answer + watched.noise
+    assert b"pk12util" in said
+    secrets = [PASSWORD.encode()]
+    for credential in (OLD, NEW):
+        secrets += credential.pair.private.reveal().splitlines()[1:-1]
+    assert [secret for secret in secrets if secret in said] == []
+    keys = [file for file in tmp_path.rglob("*") if file.is_file() and secrets[-1] in file.read_bytes()]
+    assert {str(file.relative_to(tmp_path)) for file in keys} == {
+        "app/tls.key",
+        f"base/server/credentials/{NEW.id}/key.pem",
+    }
+    assert not list(app.glob("**/.keyrelay*"))
+
+
+@contextmanager
+def small_disk(folder: Path, size_kib: int) -> Iterator[None]:
+    folder.mkdir()
+    run("mount", "-t", "tmpfs", "-o", f"size={size_kib}k,mode=755", "none", folder)
+    try:
+        yield
+    finally:
+        run("umount", folder)
+
+
+@as_root
+def test_a_full_disk_is_named_before_anything_changes(machine: Machine, tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    with small_disk(disk, 64):
+        manifest = server_manifest(
+            PemFiles(key=f"{disk}/tls.key", fullchain=f"{disk}/tls.crt", access=PRIVATE)
+        )
+        machine.report(OLD.stage, NEW.stage, OLD.activate(manifest))
+        before = facts(disk / "tls.key", disk / "tls.crt")
+        filler = disk / "filler"
+        subprocess.run(["dd", "if=/dev/zero", f"of={filler}"], check=False, capture_output=True)
+        outcome = machine.run(NEW.activate(manifest))
+        after = facts(disk / "tls.key", disk / "tls.crt")
+        left = {file.name for file in disk.iterdir()}
+        filler.unlink()
+        machine.report(NEW.activate(manifest))
+
+        assert isinstance(outcome, Refused), outcome
+        assert outcome.reason == f"cannot write in {disk}: No space left on device"
+        assert (after, left) == (before, {"tls.key", "tls.crt", "filler"})
+        assert (disk / "tls.key").read_bytes() == NEW.pair.private.reveal()
+
+
+@pytest.mark.parametrize("tool", ["certutil", "pk12util"])
+def test_a_missing_tool_is_named(machine: Machine, app: Path, tmp_path: Path, tool: str) -> None:
+    manifest = manifest_of(app)
+    machine.report(OLD.stage, NEW.stage, OLD.activate())
+    (machine.path / tool).unlink()
+    hidden = tmp_path / "hidden"
+    hidden.mkdir()
+    outcome = machine.run(NEW.activate(manifest))
+
+    assert isinstance(outcome, Refused)
+    assert outcome.reason == f"{tool} is not installed: a store of kind nss needs it"
+
+
+def test_a_leaving_server_and_an_erased_credential_leave_nothing_in_stores(
+    machine: Machine, app: Path
+) -> None:
+    manifest = manifest_of(app)
+    machine.report(OLD.stage, NEW.stage, OLD.activate(manifest), NEW.activate())
+    machine.report(OLD.activate(manifest))
+    (machine.base / "server" / "current").unlink()
+    (machine.base / "server" / "current").symlink_to(f"credentials/{NEW.id}")
+    machine.report(Erase(credentials=(OLD.id,)))
+    assert {file.name for file in app.iterdir()} == {"nss", "pass", "unmanaged"}
+    assert "keyrelay" not in run("certutil", "-L", "-d", f"sql:{app}/nss")
+
+    machine.report(NEW.activate(manifest))
+    assert (app / "tls.key").exists()
+    machine.report(Disarm(credentials=(NEW.id,), in_use=None))
+    assert {file.name for file in app.iterdir()} == {"nss", "pass", "unmanaged"}
+    assert surveyed(machine)[0] is None
+
+
+def test_the_hook_finds_the_stores_filled_and_a_failing_one_takes_them_back(
+    machine: Machine, app: Path
+) -> None:
+    manifest = manifest_of(app, nss=False)
+    machine.report(OLD.stage, NEW.stage, OLD.activate(manifest))
+    seen = app / "seen"
+    outcome = machine.run(NEW.activate(manifest, hook=hook(f"cat {app}/tls.key >>{seen}; exit 1")))
+
+    assert isinstance(outcome, Failed)
+    assert seen.read_bytes() == NEW.pair.private.reveal() + OLD.pair.private.reveal()
+    assert (app / "tls.key").read_bytes() == OLD.pair.private.reveal()
+    outcome = machine.run(NEW.activate(manifest, hook=hook("false"), goes_back=False))
+    assert isinstance(outcome, Failed)
+    assert (app / "tls.key").read_bytes() == NEW.pair.private.reveal()
+    assert not list(app.glob(".keyrelay*"))

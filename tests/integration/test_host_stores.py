@@ -1,0 +1,241 @@
+"""Files that the host program puts elsewhere: filled, kept, mended, removed, and nobody else's touched."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from orchestrator.policy.stores import Access, PemAnchors, PemFiles, Pkcs12, Rendered, digest_of
+from orchestrator.rotation.reports import Activated, Refused, Trusted
+from tests.integration.program import SHELLS, Machine, programs
+from tests.integration.stores import (
+    NEW,
+    OLD,
+    PRIVATE,
+    PUBLIC,
+    agent_manifest,
+    der,
+    digests,
+    facts,
+    in_pkcs12,
+    issuer,
+    places,
+    root,
+    server_manifest,
+    states,
+    surveyed,
+    trust,
+)
+
+
+@pytest.fixture(scope="module", params=SHELLS)
+def path(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return programs(tmp_path_factory.mktemp("programs") / "bin", request.param)
+
+
+@pytest.fixture
+def machine(path: Path, tmp_path: Path) -> Machine:
+    return Machine(base=tmp_path / "base", path=path)
+
+
+@pytest.fixture
+def app(tmp_path: Path) -> Path:
+    """The folder of an application."""
+    folder = tmp_path / "app"
+    folder.mkdir(mode=0o755)
+    folder.chmod(0o755)
+    (folder / "unmanaged").write_text("mine\n")
+    return folder
+
+
+def every_file(app: Path) -> str:
+    return server_manifest(
+        PemFiles(
+            key=f"{app}/tls.key",
+            certificate=f"{app}/tls.crt",
+            chain=f"{app}/chain.pem",
+            fullchain=f"{app}/full.pem",
+            access=Access(mode="640"),
+        ),
+        Pkcs12(file=f"{app}/server.p12", password_file=f"{app}/pass", alias="app", access=PRIVATE),
+        Rendered(file=f"{app}/app.conf", access=PUBLIC),
+        app="listen = [1]\n# \\ $HOME `id` 'x'\n\n",
+    )
+
+
+def settled(machine: Machine, manifest: str) -> Machine:
+    """OLD is in use and in the stores, NEW is staged."""
+    machine.report(OLD.stage, OLD.activate(manifest))
+    machine.report(NEW.stage)
+    return machine
+
+
+def test_a_switch_fills_every_file_and_a_survey_tells_what_is_in_them(machine: Machine, app: Path) -> None:
+    manifest = every_file(app)
+    settled(machine, manifest)
+    report = machine.report(NEW.activate(manifest))
+
+    assert isinstance(report, Activated)
+    assert report.stores == digest_of(manifest)
+    assert (app / "tls.key").read_bytes() == NEW.pair.private.reveal()
+    assert (app / "tls.crt").read_text() == NEW.certificate_pem
+    assert (app / "chain.pem").read_text() == issuer().certificate.pem
+    assert (app / "full.pem").read_text() == NEW.chain_pem
+    assert (app / "app.conf").read_text() == "listen = [1]\n# \\ $HOME `id` 'x'\n\n"
+    assert in_pkcs12(app / "server.p12", (app / "pass").read_text().strip()) == (
+        der(NEW.pair),
+        digests(NEW.chain_pem),
+        b"app",
+    )
+    modes = {file.name: oct(file.stat().st_mode & 0o7777) for file in app.iterdir()}
+    assert modes == {
+        "unmanaged": modes["unmanaged"],
+        "tls.key": "0o640",
+        "tls.crt": "0o640",
+        "chain.pem": "0o640",
+        "full.pem": "0o640",
+        "server.p12": "0o600",
+        "pass": "0o600",
+        "app.conf": "0o644",
+    }
+    held, _, problems = surveyed(machine)
+    assert held is not None
+    assert (held.digest, held.credential, problems) == (digest_of(manifest), NEW.id, {})
+    assert set(states(held).values()) == {"intact"}
+    spki = NEW.pair.public.spki_digest
+    told = {Path(place).name: (one.keys, set(one.certificates)) for place, one in places(held).items()}
+    (above,) = digests(issuer().certificate.pem)
+    assert told == {
+        "tls.key": ((spki,), set()),
+        "tls.crt": ((spki,), {NEW.digest}),
+        "chain.pem": ((), {above}),
+        "full.pem": ((spki,), {NEW.digest, above}),
+        "server.p12": ((spki,), {NEW.digest, above}),
+        "app.conf": ((), set()),
+    }
+
+
+def test_stores_that_are_right_are_not_written_again(machine: Machine, app: Path) -> None:
+    manifest = every_file(app)
+    settled(machine, manifest)
+    before = facts(*app.iterdir(), app)
+    report = machine.report(OLD.activate(manifest))
+
+    assert not report.changed
+    assert facts(*app.iterdir(), app) == before
+
+
+@pytest.mark.parametrize("harm", ["deleted", "changed", "everybody's"])
+def test_a_file_that_was_harmed_is_told_and_mended_alone(machine: Machine, app: Path, harm: str) -> None:
+    manifest = every_file(app)
+    settled(machine, manifest)
+    for name in ("tls.key", "server.p12", "app.conf"):
+        before = facts(*(file for file in app.iterdir() if file.name != name))
+        good = (app / name).read_bytes()
+        match harm:
+            case "deleted":
+                (app / name).unlink()
+            case "changed":
+                (app / name).write_bytes(b"something else\n")
+            case _:
+                (app / name).chmod(0o666)
+        held, _, problems = surveyed(machine)
+        if harm == "everybody's":
+            assert problems == {f"{app}/{name}": "mode 666"}
+        else:
+            told = states(held)
+            assert told.pop(f"{app}/{name}") in ("missing", "changed", "unreadable")
+            assert set(told.values()) == {"intact"}
+
+        assert machine.report(OLD.activate(manifest)).changed
+
+        held, _, problems = surveyed(machine)
+        assert (set(states(held).values()), problems) == ({"intact"}, {})
+        assert name == "server.p12" or (app / name).read_bytes() == good
+        assert facts(*before) == before
+
+
+def test_what_leaves_the_manifest_is_removed_and_nothing_else(machine: Machine, app: Path) -> None:
+    settled(machine, every_file(app))
+    before = facts(app / "unmanaged", app / "tls.crt")
+    smaller = server_manifest(PemFiles(certificate=f"{app}/tls.crt", access=Access(mode="640")))
+    assert machine.report(OLD.activate(smaller)).changed
+
+    assert {file.name for file in app.iterdir()} == {"unmanaged", "tls.crt"}
+    assert facts(*before) == before
+    assert machine.report(OLD.activate()).changed
+    assert [file.name for file in app.iterdir()] == ["unmanaged"]
+    held, _, _ = surveyed(machine)
+    assert held is None
+    assert not machine.report(OLD.activate()).changed
+
+
+def test_an_agent_gets_its_anchors(machine: Machine, app: Path) -> None:
+    manifest = agent_manifest(PemAnchors(anchors=f"{app}/ca.pem", access=PUBLIC), roots=(1, 2))
+    report = machine.report(trust(manifest))
+
+    assert isinstance(report, Trusted)
+    assert report.stores == digest_of(manifest)
+    wanted = {*digests(root(1).certificate.pem), *digests(root(2).certificate.pem)}
+    assert set(digests((app / "ca.pem").read_text())) == wanted
+    _, held, problems = surveyed(machine)
+    assert set(places(held)[f"{app}/ca.pem"].certificates) == wanted
+    assert problems == {}
+    assert not machine.report(trust(manifest)).changed
+    (app / "ca.pem").write_text("")
+    assert machine.report(trust(manifest)).changed
+    assert set(digests((app / "ca.pem").read_text())) == wanted
+    assert machine.report(trust("", 2)).changed
+    assert [file.name for file in app.iterdir()] == ["unmanaged"]
+
+
+def refusal(machine: Machine, manifest: str) -> str:
+    """Why a switch to NEW is refused; nothing has changed then, neither link nor stores."""
+    before = machine.files()
+    outcome = machine.run(NEW.activate(manifest))
+    assert isinstance(outcome, Refused), outcome
+    assert machine.files() == before
+    return outcome.reason
+
+
+def one_key(app: Path, **access: object) -> str:
+    rights = {"mode": "600", **access}
+    return server_manifest(PemFiles(key=f"{app}/tls.key", access=Access(**rights)))  # type: ignore[arg-type]  # the test names Access's own arguments
+
+
+def test_a_file_that_is_not_keyrelays_is_refused_unless_it_is_adopted(machine: Machine, app: Path) -> None:
+    settled(machine, "")
+    (app / "tls.key").write_text("precious\n")
+    assert refusal(machine, one_key(app)) == (
+        f"{app}/tls.key is there and is not keyrelay's: move it away, or let the store adopt it (adopt: yes)"
+    )
+    assert (app / "tls.key").read_text() == "precious\n"
+
+    assert machine.report(NEW.activate(one_key(app, adopt=True))).changed
+    assert (app / "tls.key").read_bytes() == NEW.pair.private.reveal()
+
+
+def test_unsafe_and_missing_places_are_refused(machine: Machine, app: Path, tmp_path: Path) -> None:
+    settled(machine, "")
+    (app / "tls.key").symlink_to(app / "unmanaged")
+    assert refusal(machine, one_key(app)) == f"{app}/tls.key is a symbolic link"
+    (app / "tls.key").unlink()
+    (app / "tls.key").mkdir()
+    assert refusal(machine, one_key(app)) == f"{app}/tls.key is no plain file"
+    (app / "tls.key").rmdir()
+    for mode in (0o777, 0o1777, 0o775):
+        app.chmod(mode)
+        wanted = f"{app} has mode {mode:o}, expected writable by its owner only"
+        assert refusal(machine, one_key(app)).startswith(wanted)
+    app.chmod(0o755)
+    link = tmp_path / "link"
+    link.symlink_to(app)
+    assert refusal(machine, one_key(link)) == f"{link} has a symbolic link, expected a folder"
+    assert refusal(machine, one_key(app / "none")) == f"{app}/none has no folder, expected a folder"
+    assert "no-such-user" in refusal(machine, one_key(app, owner="no-such-user"))
+    assert "no-such-group" in refusal(machine, one_key(app, group="no-such-group"))
+    assert [file.name for file in app.iterdir()] == ["unmanaged"]
+    if os.geteuid() == 0:
+        os.chown(app, 12345, -1)
+        reason = refusal(machine, one_key(app))
+        assert reason == f"{app} has owner 12345, expected root or the managing user as owner"
