@@ -3,11 +3,19 @@
 import re
 import subprocess
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from orchestrator.keys.authority import AUTHORITY_ALGORITHM
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import NameOID
+
+from orchestrator.keys.authority import AUTHORITY_ALGORITHM, Authority, certify, make_request
+from orchestrator.keys.certificate import Certificate
 from orchestrator.keys.kinds import Signer
-from orchestrator.keys.material import Random, generate, open_signer
+from orchestrator.keys.material import KeyPair, Random, generate, open_signer
 
 GUIDE = Path(__file__).parents[1] / "docs/how-to/use-your-own-ca.md"
 _CURVE = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-384", "-noenc", "-keyout", "issuer-key.pem")
@@ -17,6 +25,36 @@ _SUBJECT = ("-subj", "/O=ours/CN=issuer", "-days", "4000", "-addext", "keyUsage=
 def new_signer(random: Random) -> Signer:
     """A private key for a root or an issuer."""
     return open_signer(generate(AUTHORITY_ALGORITHM, random=random).private)
+
+
+def certified_by(issuer: Authority, pair: KeyPair, now: datetime, random: Random, *names: str) -> Certificate:
+    """A server's certificate for thirty days."""
+    return certify(
+        issuer,
+        request_pem=make_request(pair, names=names),
+        names=names,
+        now=now,
+        not_after=now + timedelta(days=30),
+        backdate=timedelta(minutes=10),
+        random=random,
+    )
+
+
+def self_signed(
+    signer: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey, *extras: x509.UnrecognizedExtension
+) -> str:
+    """A root by itself that is valid on the first day of 2030, with further critical extensions; PEM."""
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "alone")])
+    begin = datetime(2030, 1, 1, tzinfo=UTC)
+    builder = (
+        x509.CertificateBuilder(name, name, signer.public_key(), 7)
+        .not_valid_before(begin)
+        .not_valid_after(begin + timedelta(days=1))
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+    )
+    for extra in extras:
+        builder = builder.add_extension(extra, critical=True)
+    return builder.sign(signer, hashes.SHA256()).public_bytes(Encoding.PEM).decode()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

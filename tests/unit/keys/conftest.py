@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from orchestrator.keys.authority import Authority, make_issuer, make_root
-from orchestrator.keys.material import Random
-from tests.authorities import new_signer
+from orchestrator.keys.certificate import Certificate
+from orchestrator.keys.material import Algorithm, KeyPair, Random, generate
+from tests.authorities import certified_by, new_signer
 
 OpenSSL = Callable[..., subprocess.CompletedProcess[bytes]]
 
@@ -49,6 +50,16 @@ def openssl(tmp_path: Path) -> OpenSSL:
         )
 
     return run
+
+
+@pytest.fixture
+def pair(random: Random) -> KeyPair:
+    return generate(Algorithm.ED25519, random=random)
+
+
+@pytest.fixture
+def leaf(issuer: Authority, pair: KeyPair, now: datetime, random: Random) -> Certificate:
+    return certified_by(issuer, pair, now, random, "web-01", "web_01.example.org")
 
 
 @pytest.fixture

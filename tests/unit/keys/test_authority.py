@@ -37,11 +37,6 @@ algorithms = pytest.mark.parametrize("algorithm", list(Algorithm))
 
 
 @pytest.fixture
-def pair(random: Random) -> KeyPair:
-    return generate(Algorithm.ED25519, random=random)
-
-
-@pytest.fixture
 def certified(issuer: Authority, now: datetime, random: Random) -> Certify:
     """Certifies a request for web-01 alone, valid for 30 days, unless the test says otherwise."""
 

@@ -121,11 +121,6 @@ def house(now: datetime, houses: dict[datetime, House]) -> House:
 
 
 @pytest.fixture
-def pair(random: Random) -> KeyPair:
-    return generate(Algorithm.ED25519, random=random)
-
-
-@pytest.fixture
 def expected(pair: KeyPair, now: datetime) -> Expected:
     return Expected(
         public=pair.public,
