@@ -248,7 +248,9 @@ def authenticate(transport: paramiko.Transport, peer: Peer, until: float) -> Log
             if monotonic() >= until:
                 silent = f"did not let {peer.user!r} in for {monotonic() - began:.0f} s"
                 raise NotReachedError(f"{peer.where} {silent}, and the time ran out") from error
-            if not transport.is_active():
+            # A write into a connection that has ended fails before the transport itself takes note.
+            refused = isinstance(error, paramiko.AuthenticationException) and transport.is_active()
+            if not refused:
                 _explain_end(peer, tried, error)
             continue
         if not further:

@@ -13,15 +13,18 @@ from dataclasses import replace
 from pathlib import Path
 from time import monotonic
 
+import paramiko
 import pytest
 
 from orchestrator.inventory.model import Endpoint, HostName
 from orchestrator.keys.secret import Secret
 from orchestrator.lab import HostOptions, Lab
+from orchestrator.remote import connection
 from orchestrator.remote.connection import Answer
 from orchestrator.remote.deadlines import Watch, Watchdog
 from orchestrator.remote.dial import Dialer, Patience
-from orchestrator.remote.handshake import NotReachedError
+from orchestrator.remote.handshake import NotReachedError, Peer
+from orchestrator.remote.host_keys import check_host_key
 from tests.fleet_worlds import SystemClock
 
 MakeLab = Callable[..., Lab]
@@ -435,3 +438,14 @@ def test_ending_the_run_ends_a_connection_that_is_being_made(lab: Lab, dialer: D
         thread.join(LONG_S)
 
     assert said
+
+
+def test_a_connection_that_ends_as_a_key_is_offered_is_told_from_a_key_that_is_not_accepted(
+    lab: Lab, dialer: Dialer, watch: Watch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def check_and_cut(transport: paramiko.Transport, peer: Peer) -> None:
+        check_host_key(transport, peer)
+        transport.sock.shutdown(socket.SHUT_WR)
+
+    monkeypatch.setattr(connection, "check_host_key", check_and_cut)
+    assert reason(dialer, endpoint(lab), watch).endswith("closed the connection during the login")
