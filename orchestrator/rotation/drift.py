@@ -15,11 +15,11 @@ from orchestrator.keys.material import SpkiDigest
 from orchestrator.policy.desired import Desired, ScopeName
 from orchestrator.policy.expiry import due_at
 from orchestrator.rotation.belief import believed_servers
-from orchestrator.rotation.bundles import wanted_denials, wanted_lines
+from orchestrator.rotation.bundles import Press, wanted_denials, wanted_lines
 from orchestrator.rotation.drift_classes import MEANINGS, Drift
 from orchestrator.rotation.observed import HeldBundle, HeldCredential, HostSurvey
 from orchestrator.rotation.prolonging import kept
-from orchestrator.rotation.recorded import Credential, Recorded, TrustLine
+from orchestrator.rotation.recorded import Credential, Installed, Recorded, TrustLine
 from orchestrator.rotation.standing import View
 from orchestrator.rotation.store_drift import store_drift
 from orchestrator.rotation.visits import CredentialId
@@ -47,6 +47,7 @@ class _Audit:
     view: View
     by_key: Mapping[SpkiDigest, Credential]
     scope_of: Mapping[HostName, ScopeName]
+    press: Press
 
 
 def classify(
@@ -75,6 +76,7 @@ def classify(
         view=View.of(recorded, now),
         by_key=by_key,
         scope_of={server: scope.name for scope in desired.scopes for server in scope.servers},
+        press=Press(recorded),
     )
     findings: list[Finding] = []
     for host in sorted(desired.endpoints):
@@ -214,6 +216,11 @@ def _agent(audit: _Audit, agent: HostName, bundle: HeldBundle | None) -> Iterato
         else:
             yield Drift.EXTRA_TRUST, f"it trusts {server} with {_short(known)}, and should not"
     yield from _delegated(audit, bundle, lines)
+    if installed is not None and bundle.digest == installed.digest and _is_outdated(audit, installed, lines):
+        yield (
+            Drift.PREVIOUS,
+            "its issuer's certificate was renewed since, or the grace that it allows changed",
+        )
     heard = {server for server, _ in edges}
     for server, key in sorted(wanted - edges):
         earlier = server in heard
@@ -225,6 +232,14 @@ def _agent(audit: _Audit, agent: HostName, bundle: HeldBundle | None) -> Iterato
     if ended:
         yield Drift.EXPIRED, f"its trust in {', '.join(ended)} has ended"
     yield from _orphaned(audit, listens, bundle)
+
+
+def _is_outdated(audit: _Audit, installed: Installed, lines: frozenset[TrustLine]) -> bool:
+    """Whether a bundle lets the right issuers vouch for the right servers, but by an earlier certificate."""
+    if not any(line.issuer for line in lines) or lines != frozenset(installed.lines) or not installed.content:
+        return False
+    denied = wanted_denials(audit.view, lines) | set(installed.denied)
+    return audit.press.bundle(lines, denied)[1].content != installed.content
 
 
 def _delegated(audit: _Audit, bundle: HeldBundle, lines: frozenset[TrustLine]) -> Iterator[tuple[Drift, str]]:

@@ -60,6 +60,7 @@ def go_there_and_back(keyrelay: Terminal, lab: Lab) -> None:
 
     (issuers,) = {tuple(sorted(one.read_text() for one in there)) for there in issuer_files(lab)}
     keyrelay("ca", "renew", *ROOT, "--lifetime", "1000d").ended(0)
+    keyrelay("audit", *INVENTORY).ended(4).line("previous", "its issuer's certificate was renewed since")
     keyrelay("watch", DELEGATED, *INVENTORY, "--once").ended(0)
     (renewed,) = {tuple(sorted(one.read_text() for one in there)) for there in issuer_files(lab)}
     assert renewed == (keyrelay.json("ca", "show")["issuer"]["pem"],) != issuers

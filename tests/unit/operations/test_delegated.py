@@ -12,6 +12,7 @@ from orchestrator.inventory.model import HostName
 from orchestrator.keys.certificate import Certificate, parse_certificate
 from orchestrator.keys.material import Algorithm
 from orchestrator.operations.apply import Applied
+from orchestrator.operations.audit import audit
 from orchestrator.operations.authority import renew_issuer
 from orchestrator.operations.compromise import Ended, end_key
 from orchestrator.operations.prove import prove
@@ -19,6 +20,7 @@ from orchestrator.operations.replace_issuer import rotate_issuer
 from orchestrator.operations.watch import watch_once
 from orchestrator.policy.desired import CertificateSpec, Desired, Origin, Policy, Prove, RolloutSpec, Share
 from orchestrator.ports import CertificateOrder, Issued
+from orchestrator.rotation.drift import Drift
 from orchestrator.rotation.lifecycle import KeyState
 from orchestrator.rotation.recorded import TrustLine
 from orchestrator.rotation.reports import Verdict
@@ -388,6 +390,10 @@ def test_a_renewed_issuer_reaches_agents_before_its_earlier_certificate_ends(wor
     assert world.apply(asked, new_key=True).complete
     life = timedelta(days=1825)
     renewed = renew_issuer(world.ledger, world.keys, clock=world.clock, entropy=world.entropy, lifetime=life)
+    found = audit({}, ledger=world.ledger, fleet=world.fleet, clock=world.clock, progress=Silent()).findings
+    assert {(one.host, one.drift) for one in found if one.drift is not Drift.OK} == {
+        (agent, Drift.PREVIOUS) for agent in AGENTS
+    }
     plan = watched(world, asked).prepared.plan
     assert {(change.host, change.why) for change in plan.changes} == {
         (agent, "its trust bundle is not as it should be") for agent in AGENTS
