@@ -1,13 +1,14 @@
 """Hosts with stores: real credentials for them, and eyes of their own on what lies in a store."""
 
+import base64
 import hashlib
+import re
 import subprocess
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
 
-from cryptography import x509
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
     NoEncryption,
@@ -134,8 +135,8 @@ def trust(manifest: str, sequence: int = 1) -> Trust:
 
 def digests(pem: str) -> list[str]:
     """SHA-256 of the DER of each certificate in a text."""
-    certificates = x509.load_pem_x509_certificates(pem.encode())
-    return [hashlib.sha256(one.public_bytes(Encoding.DER)).hexdigest() for one in certificates]
+    blocks = re.findall(r"-----BEGIN CERTIFICATE-----(.*?)-----END CERTIFICATE-----", pem, re.DOTALL)
+    return [hashlib.sha256(base64.b64decode(block)).hexdigest() for block in blocks]
 
 
 def surveyed(machine: Machine) -> tuple[HeldStores | None, HeldStores | None, dict[str, str]]:

@@ -112,16 +112,16 @@ bodies() {
 # each_certificate FILE FUNCTION: FUNCTION for each certificate in a PEM file: $pem is a file of it alone, $body its
 # base64, $name with the beginning of its digest behind it is $entry.
 each_certificate() {
-  text=''
+  block=''
   exec 7<"$1"
   while IFS= read -r row <&7; do
-    text=$text$row$nl
+    block=$block$row$nl
     case $row in -----END*) ;; *) continue ;; esac
     number=$((number + 1))
     pem=$work/anchor$number
-    print_to "$pem" %s "$text" || cannot_write
-    bodies "$text"
-    text=''
+    print_to "$pem" %s "$block" || cannot_write
+    bodies "$block"
+    block=''
     why=$(openssl x509 -in "$pem" -outform DER -out "$work/der" 2>&1) && hashes "$work/der" || garbled_manifest
     print=${hashes# }
     entry=$name-${print%"${print#????????????????}"}

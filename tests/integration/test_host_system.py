@@ -1,0 +1,135 @@
+"""Anchors among those that a whole host trusts, with the system's own program, in a namespace of mounts."""
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from orchestrator.policy.stores import System
+from orchestrator.rotation.reports import Refused
+from tests.integration.program import SHELLS, Machine, programs
+from tests.integration.stores import agent_manifest, digests, places, root, run, states, surveyed, trust
+
+pytestmark = [
+    pytest.mark.skipif(os.geteuid() != 0, reason="needs root to mount"),
+    pytest.mark.skipif(shutil.which("update-ca-certificates") is None, reason="is Debian's"),
+]
+FOLDER = "/usr/local/share/ca-certificates"
+BUNDLE = "/etc/ssl/certs/ca-certificates.crt"
+MANIFEST = agent_manifest(System(name="fleet"))
+BOTH = agent_manifest(System(name="fleet"), roots=(1, 2))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Host:
+    """A host that has files of this machine's own, as copies.
+
+    Attributes:
+        pid: of the process that keeps the namespace.
+    """
+
+    machine: Machine
+    pid: int
+
+    def run(self, *command: str | Path) -> str:
+        return run("nsenter", f"--mount=/proc/{self.pid}/ns/mnt", *command)
+
+    def trusted(self) -> set[str]:
+        """What is in the bundle that programs read."""
+        return set(digests(self.run("cat", BUNDLE)))
+
+    def names(self) -> set[str]:
+        return set(self.run("ls", "-A", FOLDER).split())
+
+
+@pytest.fixture(params=SHELLS)
+def host(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Host]:
+    path = programs(tmp_path / "bin", request.param)
+    keeper = subprocess.Popen(
+        ["unshare", "--mount", "--propagation", "private", "sh", "-c", "echo; exec sleep 600"],
+        stdout=subprocess.PIPE,
+    )
+    try:
+        assert keeper.stdout is not None
+        keeper.stdout.readline()
+        enter = tmp_path / "enter"
+        enter.write_text(
+            f"#!/bin/dash\nexport PATH={path}:/usr/bin:/bin\n"
+            f'exec nsenter --mount=/proc/{keeper.pid}/ns/mnt {path}/sh "$@"\n'
+        )
+        enter.chmod(0o755)
+        machine = Machine(base=tmp_path / "base", path=path, login=(str(enter),))
+        made = Host(machine=machine, pid=keeper.pid)
+        for folder in (FOLDER, "/etc/ssl/certs"):
+            copy = tmp_path / folder.replace("/", "_")
+            shutil.copytree(folder, copy, symlinks=True)
+            made.run("mount", "--bind", copy, folder)
+        made.run("update-ca-certificates")
+        yield made
+    finally:
+        keeper.kill()
+        keeper.wait()
+        assert keeper.stdout is not None
+        keeper.stdout.close()
+
+
+def test_anchors_come_into_the_bundle_of_the_system_and_leave_it(host: Host) -> None:
+    before, files = host.trusted(), host.names()
+    one, two = (digests(root(number).certificate.pem)[0] for number in (1, 2))
+    host.machine.report(trust(MANIFEST))
+
+    assert host.trusted() == {*before, one}
+    assert host.names() == {*files, f"fleet-{one[:16]}.crt"}
+    place = f"{FOLDER}/fleet-{one[:16]}.crt"
+    assert host.run("stat", "-c", "%a %U", place) == "644 root\n"
+    _, held, problems = surveyed(host.machine)
+    assert (states(held), problems) == ({place: "intact"}, {})
+    assert places(held)[place].certificates == (one,)
+    assert not host.machine.report(trust(MANIFEST)).changed
+
+    host.machine.report(trust(BOTH, 2))
+    assert host.trusted() == {*before, one, two}
+    host.machine.report(trust(agent_manifest(System(name="fleet"), roots=(2,)), 3))
+    assert host.trusted() == {*before, two}
+    host.machine.report(trust("", 4))
+    assert (host.trusted(), host.names()) == (before, files)
+
+
+def test_an_anchor_that_fell_out_of_the_bundle_is_told_and_comes_back(host: Host) -> None:
+    host.machine.report(trust(MANIFEST))
+    (one,) = digests(root(1).certificate.pem)
+    place = f"{FOLDER}/fleet-{one[:16]}.crt"
+    host.run("mv", place, "/tmp/aside")
+    host.run("update-ca-certificates")
+    host.run("mv", "/tmp/aside", place)
+    _, held, _ = surveyed(host.machine)
+    assert states(held) == {place: "missing"}
+
+    assert host.machine.report(trust(MANIFEST)).changed
+    assert one in host.trusted()
+
+
+def test_a_file_of_that_name_that_is_somebody_elses_is_refused(host: Host) -> None:
+    (one,) = digests(root(1).certificate.pem)
+    place = f"{FOLDER}/fleet-{one[:16]}.crt"
+    host.run("touch", place)
+    outcome = host.machine.run(trust(MANIFEST))
+
+    assert isinstance(outcome, Refused)
+    assert outcome.reason.startswith(f"{place} is there and is not keyrelay's")
+    assert host.machine.report(trust(agent_manifest(System(name="fleet", adopt=True)))).changed
+
+
+def test_a_folder_that_the_group_staff_may_write_to_is_debians_and_good(host: Host) -> None:
+    host.run("chgrp", "staff", FOLDER)
+    host.run("chmod", "2775", FOLDER)
+    assert host.machine.report(trust(MANIFEST)).changed
+    host.run("chgrp", "users", FOLDER)
+    outcome = host.machine.run(trust(BOTH, 2))
+
+    assert isinstance(outcome, Refused)
+    assert outcome.reason.startswith(f"{FOLDER} has mode 2775, expected writable by its owner only")
