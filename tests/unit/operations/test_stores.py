@@ -9,9 +9,10 @@ from orchestrator.errors import RefusedError
 from orchestrator.inventory.model import HostName
 from orchestrator.operations.audit import audit
 from orchestrator.operations.compromise import end_key
+from orchestrator.operations.planning import prepare_to_change, record
 from orchestrator.operations.remove import remove
 from orchestrator.operations.rollouts import resume
-from orchestrator.policy.desired import Desired, Origin, PlaybookName, Policy
+from orchestrator.policy.desired import CommandSpec, Desired, Origin, PlaybookName, Policy
 from orchestrator.policy.stores import (
     Access,
     Holds,
@@ -25,6 +26,7 @@ from orchestrator.policy.stores import (
     System,
 )
 from orchestrator.rotation.drift import Drift
+from orchestrator.rotation.installing import Manifests
 from orchestrator.rotation.observed import HeldStore, Problem
 from orchestrator.rotation.visits import Activate, Trust
 from tests.endings import assert_settled
@@ -288,6 +290,21 @@ def test_a_host_that_is_both_has_a_text_for_all_as_a_server(world: World) -> Non
         {"/etc/app/ca"},
     )
     assert_settled(world, wanted)
+
+
+def test_agents_have_both_roots_while_servers_leave_one_for_another(stocked: World) -> None:
+    theirs = "-----BEGIN CERTIFICATE-----\nMIIC\n-----END CERTIFICATE-----\n"
+    ours = stocked.recorded.root
+    spec = CommandSpec(argv=("/our-ca",), root=theirs, timeout=timedelta(seconds=30))
+    prepared = prepare_to_change(replace(desired(stores=STORES), issuer=spec), stocked.ports)
+    record(prepared, stocked.ports)
+    under_way = Manifests.of(stocked.recorded).agent(AGENT)
+    assert theirs in under_way
+    assert ours in under_way
+    disarmed = {server: replace(r, placements={}) for server, r in stocked.recorded.servers.items()}
+    over = Manifests.of(replace(stocked.recorded, servers=disarmed)).agent(AGENT)
+    assert theirs in over
+    assert ours not in over
 
 
 def test_an_agent_of_two_plays_has_the_stores_of_both(world: World) -> None:
