@@ -19,9 +19,8 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from orchestrator.errors import KeyMaterialError
 from orchestrator.keys.certificate import Certificate, extension
-from orchestrator.keys.formats.foreign import ForeignCertificate
 from orchestrator.keys.material import PublicKey, SpkiDigest
-from orchestrator.keys.path import check_path
+from orchestrator.keys.path import check_path, whole
 
 _SECOND = timedelta(seconds=1)
 
@@ -131,7 +130,7 @@ def fault_of(
 
 def _is_issued(certificate: Certificate, issuer: Certificate, at: datetime) -> bool:
     try:
-        check_path([ForeignCertificate.of(one.opened) for one in (certificate, issuer)])
+        check_path((whole(certificate), whole(issuer)))
     except KeyMaterialError:
         return False
     return at >= certificate.not_before and issuer.not_before <= at <= issuer.not_after

@@ -12,6 +12,7 @@ other. ``docs/adr/0021-one-way-to-check-a-path.md`` tells why this is not ``cryp
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
+from functools import lru_cache
 from itertools import pairwise
 
 from cryptography import x509
@@ -181,7 +182,7 @@ def verify_chain(
         KeyMaterialError: the chain does not hold, a certificate has expired or is not yet valid, or the leaf
             is for other names; each in its own words, checked in this order.
     """
-    path = tuple(ForeignCertificate.of(one.opened) for one in (leaf, *intermediates, root))
+    path = tuple(map(whole, (leaf, *intermediates, root)))
     check_path(path)
     for certificate in path:
         require_valid(certificate, at=at)
@@ -189,6 +190,12 @@ def verify_chain(
     if name.lower() not in {known.lower() for known in leaf.names}:
         found = ", ".join(leaf.names) or "no name"
         raise KeyMaterialError(f"the certificate is for {found}; expected {name}")
+
+
+@lru_cache(maxsize=8192)
+def whole(certificate: Certificate) -> ForeignCertificate:
+    """A certificate of keyrelay's own kinds of key among those of any kind; kept."""
+    return ForeignCertificate.of(certificate.opened)
 
 
 def names_issuer(below: ForeignCertificate, above: ForeignCertificate) -> bool:
