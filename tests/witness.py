@@ -1,6 +1,7 @@
 """A process of its own that watches the files of a lab's hosts (``orchestrator/lab/watcher.py``)."""
 
 import json
+import logging
 import os
 import signal
 import subprocess
@@ -10,11 +11,12 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
+LOG = logging.getLogger(__name__)
 
 
 @contextmanager
 def watching(lab: Path, report: Path) -> Iterator[None]:
-    """Fails if an agent ever lost a server.
+    """Fails if an agent ever lost a server; logs how often the process looked.
 
     Args:
         lab: the lab's folder.
@@ -32,5 +34,6 @@ def watching(lab: Path, report: Path) -> Iterator[None]:
             process.send_signal(signal.SIGTERM)
         process.wait(60)
     told = json.loads(report.read_text(encoding="ascii"))
+    LOG.info("%s: %d looks, %d moments without trust", report.parent.name, told["looks"], told["moments"])
     assert told["looks"] > 0
     assert not told["moments"], f"{told['moments']} of {told['looks']} looks: {told['examples']}"

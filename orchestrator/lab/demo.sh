@@ -3,49 +3,7 @@
 # let the keys come due, redistribute on expiry, audit again. Ends with 0 if all of it held.
 #
 # Needs `keyrelay` and `python` (of the same installation) on the PATH, sshd and openssl.
-set -euo pipefail
-unset KEYRELAY_HOME KEYRELAY_PASSPHRASE_FILE
-umask 077
-
-folder=$(mktemp -d "${TMPDIR:-/tmp}/keyrelay-demo.XXXXXX")
-witness=
-began=$SECONDS
-
-clean_up() {
-    status=$?
-    trap - EXIT INT TERM
-    if [ -n "$witness" ]; then
-        kill "$witness" 2>/dev/null || true
-        wait "$witness" 2>/dev/null || true
-    fi
-    if [ -e "$folder/lab/lab.json" ]; then
-        keyrelay lab down "$folder/lab" || true
-    fi
-    rm -rf "$folder"
-    [ "$status" -eq 0 ] || printf '\nThe demo failed.\n' >&2
-    exit "$status"
-}
-trap clean_up EXIT
-trap 'exit 130' INT
-trap 'exit 143' TERM
-
-title() { printf '\n== %s\n' "$*"; }
-
-fail() {
-    printf 'demo: %s\n' "$*" >&2
-    exit 1
-}
-
-# Shows a command, runs it, and insists on its exit code.
-expect() {
-    local wanted=$1 found=0
-    shift
-    printf '\n$ %s\n' "$*"
-    "$@" || found=$?
-    [ "$found" -eq "$wanted" ] || fail "expected exit code $wanted, found $found"
-}
-
-run() { expect 0 "$@"; }
+. "$(dirname -- "$0")/demo_stage.sh"
 
 # How many different private keys the servers have in use: asked of openssl and the hosts' own files.
 count_keys() {
@@ -79,19 +37,8 @@ title 'Eleven real sshds: 3 servers and 8 agents on 2 sites'
 run keyrelay lab up lab --servers 3 --agents 8
 
 title 'A fleet: its home, its issuer, example inventory and playbooks'
-openssl rand -hex 16 >vault.passphrase
-openssl rand -hex 16 >root.passphrase
-export KEYRELAY_PASSPHRASE_FILE=$folder/vault.passphrase
-run keyrelay init --root-passphrase-file root.passphrase
-printf '\nThe shipped playbooks count in days and minutes. For this demo they are shortened:\n'
-run sed -i \
-    -e 's/lifetime: [0-9]*d/lifetime: 400s/; s|renew_at: [0-9]*/[0-9]*|renew_at: 1/10|; s/grace: [0-9]*d/grace: 1h/' \
-    -e 's/validity: 5m, clock_skew: 30s/validity: 3s, clock_skew: 2s/; s/soak: 10m/soak: 1s/' \
-    playbooks/shared.yml playbooks/per-server.yml
-
-python -m orchestrator.lab.watcher lab --report witness.json &
-witness=$!
-printf '\nFrom now on a process of its own reads the hosts'"'"' files and looks for an agent that distrusts a live key.\n'
+found -e 's/lifetime: [0-9]*d/lifetime: 400s/; s|renew_at: [0-9]*/[0-9]*|renew_at: 1/10|; s/grace: [0-9]*d/grace: 1h/'
+call_witness
 
 title 'Which policy? The numbers for these very hosts'
 run keyrelay policy compare playbooks/shared.yml -i lab/inventory.yml
@@ -135,17 +82,4 @@ run keyrelay holders -- "$old" | tee old.txt
 grep -q 'nobody holds it' old.txt || fail 'somebody still holds the old key'
 run keyrelay ledger verify
 
-title 'What the independent witness saw'
-kill "$witness"
-code=0
-wait "$witness" || code=$?
-witness=
-python -c '
-import json, sys
-told = json.load(sys.stdin)
-print(told["looks"], "looks at an agent and a server;", told["moments"], "moments in which an agent distrusted a live key")
-print(*told["examples"], sep="\n", end="")
-' <witness.json
-[ "$code" -eq 0 ] || fail 'an agent distrusted a live key'
-
-printf '\nAll of it held, in %s s.\n' "$((SECONDS - began))"
+hear_witness

@@ -3,48 +3,7 @@
 # the vault, once with a key that was on it alone. Ends with 0 if no agent ever distrusted a key in use.
 #
 # Needs `keyrelay` and `python` (of the same installation) on the PATH, sshd and openssl.
-set -euo pipefail
-unset KEYRELAY_HOME KEYRELAY_PASSPHRASE_FILE
-umask 077
-
-folder=$(mktemp -d "${TMPDIR:-/tmp}/keyrelay-demo.XXXXXX")
-witness=
-
-clean_up() {
-    status=$?
-    trap - EXIT INT TERM
-    if [ -n "$witness" ]; then
-        kill "$witness" 2>/dev/null || true
-        wait "$witness" 2>/dev/null || true
-    fi
-    if [ -e "$folder/lab/lab.json" ]; then
-        keyrelay lab down "$folder/lab" || true
-    fi
-    rm -rf "$folder"
-    [ "$status" -eq 0 ] || printf '\nThe demo failed.\n' >&2
-    exit "$status"
-}
-trap clean_up EXIT
-trap 'exit 130' INT
-trap 'exit 143' TERM
-
-title() { printf '\n== %s\n' "$*"; }
-
-fail() {
-    printf 'demo: %s\n' "$*" >&2
-    exit 1
-}
-
-# Shows a command, runs it, and insists on its exit code.
-expect() {
-    local wanted=$1 found=0
-    shift
-    printf '\n$ %s\n' "$*"
-    "$@" || found=$?
-    [ "$found" -eq "$wanted" ] || fail "expected exit code $wanted, found $found"
-}
-
-run() { expect 0 "$@"; }
+. "$(dirname -- "$0")/demo_stage.sh"
 
 key_in_use() {
     openssl pkey -in lab/hosts/server-01/keyrelay/server/current/key.pem -pubout -outform DER | sha256sum
@@ -62,17 +21,8 @@ cd "$folder"
 
 title 'Six real sshds: 2 servers and 4 agents'
 run keyrelay lab up lab --servers 2 --agents 4
-openssl rand -hex 16 >vault.passphrase
-openssl rand -hex 16 >root.passphrase
-export KEYRELAY_PASSPHRASE_FILE=$folder/vault.passphrase
-run keyrelay init --root-passphrase-file root.passphrase
-printf '\nThe shipped playbooks count in minutes. For this demo they are shortened:\n'
-run sed -i \
-    -e 's/validity: 5m, clock_skew: 30s/validity: 3s, clock_skew: 2s/; s/soak: 10m/soak: 1s/' \
-    playbooks/shared.yml playbooks/per-server.yml
-
-python -m orchestrator.lab.watcher lab --report witness.json &
-witness=$!
+found
+call_witness
 
 title 'A key that the vault has'
 run keyrelay apply playbooks/shared.yml -i lab/inventory.yml --yes
@@ -99,11 +49,4 @@ run keyrelay reinstall server-01 -i lab/inventory.yml --host-key "$fingerprint" 
 run keyrelay prove -i lab/inventory.yml
 run keyrelay audit -i lab/inventory.yml
 
-title 'What the independent witness saw'
-kill "$witness"
-code=0
-wait "$witness" || code=$?
-witness=
-cat witness.json
-[ "$code" -eq 0 ] || fail 'an agent distrusted a key in use'
-printf '\nAll of it held.\n'
+hear_witness

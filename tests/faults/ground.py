@@ -1,21 +1,15 @@
 """A lab of real hosts, a founded fleet over it, and a process of its own that never stops looking."""
 
-import json
-import logging
-import os
-import signal
-import subprocess
-import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from orchestrator.lab import Lab
 from tests.faults.crashing import Point
-from tests.faults.program import ROOT, Ended, Program
+from tests.faults.program import Ended, Program
+from tests.witness import watching
 
-LOG = logging.getLogger(__name__)
 SHARED, PER_SERVER = "shared.yml", "per-server.yml"
 _PLAYBOOK = """\
 - name: fleet
@@ -28,15 +22,6 @@ _PLAYBOOK = """\
   service: follows
   rollout: {{soak: 0s}}
 """
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Seen:
-    """What the watcher saw."""
-
-    looks: int
-    moments: int
-    examples: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,23 +100,6 @@ def prepared(
         yield Ground(lab=lab, program=program, home=home)
 
 
-@contextmanager
-def watched(ground: Ground) -> Iterator[None]:
+def watched(ground: Ground) -> AbstractContextManager[None]:
     """Has a process of its own read the hosts' files meanwhile; fails if an agent ever lost a server."""
-    report = ground.folder / "seen.json"
-    report.unlink(missing_ok=True)
-    process = subprocess.Popen(
-        [sys.executable, "-m", "orchestrator.lab.watcher", ground.lab.directory, "--report", report],
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-    )
-    try:
-        yield
-    finally:
-        with suppress(ProcessLookupError):
-            process.send_signal(signal.SIGTERM)
-        process.wait(60)
-    told = json.loads(report.read_text(encoding="ascii"))
-    seen = Seen(looks=told["looks"], moments=told["moments"], examples=tuple(told["examples"]))
-    LOG.info("%s: %d looks, %d moments without trust", ground.folder.name, seen.looks, seen.moments)
-    assert seen.looks > 0
-    assert not seen.moments, f"{seen.moments} of {seen.looks} looks: {seen.examples}"
+    return watching(ground.lab.directory, ground.folder / "seen.json")
