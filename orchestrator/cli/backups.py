@@ -17,7 +17,15 @@ from orchestrator.cli.exits import Code, leave
 from orchestrator.cli.keyrings import home_keys
 from orchestrator.cli.machine import system_entropy
 from orchestrator.cli.options import AsJson, PassphraseFile, duration
-from orchestrator.cli.restores import BackupPassphrase, Believe, MaybeInventories, Playbooks, Reach, Waive
+from orchestrator.cli.restores import (
+    BackupPassphrase,
+    Believe,
+    HostKeys,
+    MaybeInventories,
+    Playbooks,
+    Reach,
+    Waive,
+)
 from orchestrator.errors import UsageError
 from orchestrator.keys.authority import ROOT_KEY
 from orchestrator.keys.secret import Secret
@@ -72,6 +80,7 @@ def make(
     playbook: Playbooks = None,
     waive: Waive = None,
     believe: Believe = None,
+    host_key: HostKeys = None,
     backup_passphrase_file: BackupPassphrase = None,
     root_passphrase_file: Annotated[
         Path | None, typer.Option(metavar="FILE", help="With --check: open the root key too.")
@@ -84,7 +93,9 @@ def make(
     if check:
         if file is None:
             raise UsageError("which backup is to be checked?", hint="name its file")
-        reach = Reach(inventory=inventory, playbook=playbook, waive=waive, believe=believe)
+        reach = Reach(
+            inventory=inventory, playbook=playbook, waive=waive, believe=believe, host_keys=host_key
+        )
         files = (backup_passphrase_file, root_passphrase_file, passphrase_file)
         _check(here, file, reach, files, as_json=as_json)
         return
@@ -233,7 +244,7 @@ def _effects(
             return compare(recorded, ledger.read(), Request(kept=kept), random=system_entropy)
     reached = reach.hosts(recorded)
     request = Request(waive=reach.waived, believe=reach.believed, endpoints=reached.endpoints, kept=kept)
-    with there.progress() as bars, here.fleet(bars, reached.passwords) as fleet:
+    with there.progress() as bars, there.fleet(bars, reached.passwords, reach.vouched) as fleet:
         answers = survey(fleet, asked_hosts(recorded, request).values(), bars, whole=True)
     return foresee(recorded, answers, request, random=system_entropy)
 

@@ -1,6 +1,5 @@
 """``keyrelay remove`` and ``reinstall``: a host leaves the fleet, or comes back to it with nothing on it."""
 
-import re
 from functools import partial
 from typing import Annotated
 
@@ -9,16 +8,13 @@ import typer
 from orchestrator.cli.agreement import ask_first
 from orchestrator.cli.context import Context
 from orchestrator.cli.exits import Code, leave
-from orchestrator.cli.options import AsJson, Inventories, PassphraseFile, Wait, Yes, duration
+from orchestrator.cli.options import AsJson, Inventories, PassphraseFile, Wait, Yes, duration, fingerprint
 from orchestrator.cli.plays import passwords_for
-from orchestrator.errors import UsageError
 from orchestrator.inventory.yaml_files import load
 from orchestrator.operations import reinstall as reinstalling
 from orchestrator.operations import remove as removal
 from orchestrator.views.farewells import before_reinstall, before_removal
 from orchestrator.views.results import reinstalled_answer, removed_answer
-
-_FINGERPRINT = re.compile(r"(?:SHA256:)?([A-Za-z0-9+/]{43})=?")
 
 
 def remove(
@@ -62,25 +58,10 @@ def reinstall(
 ) -> None:
     """Give a host that was wiped and set up again what it had: its key, its trust, its place."""
     here, waiting, loaded = Context.of(context), duration(wait, "--wait"), load(inventory)
-    name, vouched = loaded.host(host).name, _fingerprint(host_key)
+    name = loaded.host(host).name
+    words = {name: fingerprint(host_key)} if host_key else {}
     ask_first(here, "reinstall", partial(before_reinstall, name=host), yes=yes)
-    words = {name: vouched} if vouched else {}
     with here.ports(passphrase_file, passwords_for(loaded, loaded.hosts), vouched=words) as (ports, _):
         reinstalled = reinstalling.reinstall(ports, name, loaded.endpoint(name), wait=waiting)
     here.screen.answer(reinstalled_answer(reinstalled), as_json=as_json)
     leave(Code.DONE if reinstalled.complete else Code.PARTLY)
-
-
-def _fingerprint(text: str) -> str:
-    """A fingerprint as ``ssh-keygen -l`` prints it; empty: none was given.
-
-    Raises:
-        UsageError: it is none.
-    """
-    found = _FINGERPRINT.fullmatch(text)
-    if text and found is None:
-        raise UsageError(
-            f"--host-key {text!r} is no fingerprint",
-            hint="at the host's console: ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub; give its SHA256:…",
-        )
-    return f"SHA256:{found[1]}" if found is not None else ""

@@ -1,5 +1,6 @@
 """The options and arguments that several commands share."""
 
+import re
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated
@@ -9,6 +10,8 @@ import typer
 from orchestrator.cli import passphrases
 from orchestrator.errors import UsageError
 from orchestrator.policy.durations import parse_duration
+
+_FINGERPRINT = re.compile(r"(?:SHA256:)?([A-Za-z0-9+/]{43})=?")
 
 
 def _here_or_before(context: typer.Context, value: bool) -> bool:  # noqa: FBT001 - typer calls it so
@@ -55,3 +58,18 @@ def duration(text: str, option: str) -> timedelta:
         raise UsageError(
             f"{option}: {error}", hint="a duration is written as 30d, 12h, 10m, 5s or 1d12h"
         ) from error
+
+
+def fingerprint(text: str) -> str:
+    """A host key's fingerprint as ``ssh-keygen -l`` prints it.
+
+    Raises:
+        UsageError: it is none.
+    """
+    found = _FINGERPRINT.fullmatch(text)
+    if found is None:
+        raise UsageError(
+            f"--host-key {text!r} is no fingerprint",
+            hint="at the host's console: ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub; give its SHA256:…",
+        )
+    return f"SHA256:{found[1]}"

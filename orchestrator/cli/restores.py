@@ -13,7 +13,7 @@ from orchestrator.cli.agreement import QUESTION, refuse_unasked
 from orchestrator.cli.context import Context, vault_passphrase
 from orchestrator.cli.exits import Code, leave
 from orchestrator.cli.founding import home_in_the_making, refuse_taken
-from orchestrator.cli.options import AsJson, PassphraseFile, Yes
+from orchestrator.cli.options import AsJson, PassphraseFile, Yes, fingerprint
 from orchestrator.cli.plays import load_plays, passwords_for
 from orchestrator.errors import UsageError
 from orchestrator.inventory.model import Endpoint, HostName
@@ -54,6 +54,14 @@ Waive = Annotated[
     list[str] | None,
     typer.Option(metavar="HOST", help="Do not wait for this host; what that costs is told."),
 ]
+HostKeys = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--host-key",
+        metavar="HOST=FINGERPRINT",
+        help="The new SSH host key of a host that was set up anew, as it tells it at its console.",
+    ),
+]
 
 Believe = Annotated[
     list[str] | None,
@@ -84,6 +92,7 @@ def restore(
     keep_issuer: Annotated[
         bool, typer.Option("--keep-issuer", help="Its issuer was replaced since, and had not leaked.")
     ] = False,
+    host_key: HostKeys = None,
     yes: Yes = False,
     backup_passphrase_file: BackupPassphrase = None,
     passphrase_file: PassphraseFile = None,
@@ -96,7 +105,7 @@ def restore(
     if not yes:
         refuse_unasked(here.screen, "restore", hint="see what would happen on a terminal, or say --yes")
     asked = Asked(
-        reach=Reach(inventory=inventory, playbook=playbook, waive=waive, believe=believe),
+        reach=Reach(inventory=inventory, playbook=playbook, waive=waive, believe=believe, host_keys=host_key),
         doubted=_hosts(disbelieve),
         sure_of_issuer=keep_issuer,
         ended=_ended(later_home),
@@ -158,7 +167,12 @@ def _restored(
         kept=kept,
         ended=asked.ended,
     )
-    with here.ports(asked.passphrase_file, reached.passwords, passphrase=asked.passphrase) as (ports, bars):
+    with here.ports(
+        asked.passphrase_file,
+        reached.passwords,
+        passphrase=asked.passphrase,
+        vouched=asked.reach.vouched,
+    ) as (ports, bars):
         return restore_home(ports, request, agree=_agreement(here.screen, bars, agreed=asked.agreed))
 
 
@@ -176,12 +190,13 @@ def _ended(home: Path | None) -> Mapping[SpkiDigest, Ending]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reach:
-    """Which hosts are asked, how, which are not waited for, and which are believed."""
+    """Which hosts are asked, how, by which new host keys, which are not waited for, and which are believed."""
 
     inventory: Sequence[Path] | None
     playbook: Sequence[Path] | None
     waive: Sequence[str] | None
     believe: Sequence[str] | None
+    host_keys: Sequence[str] | None
 
     @property
     def waived(self) -> tuple[HostName, ...]:
@@ -192,6 +207,15 @@ class Reach:
     def believed(self) -> tuple[HostName, ...]:
         """The hosts whose word is believed."""
         return _hosts(self.believe)
+
+    @property
+    def vouched(self) -> Mapping[HostName, str]:
+        """The fingerprints that a person has given; raises ``UsageError`` for what is none."""
+        words = [word.partition("=") for word in self.host_keys or ()]
+        bare = next((host for host, _, told in words if not told), None)
+        if bare is not None:
+            raise UsageError(f"--host-key {bare!r} names no host", hint="write HOST=SHA256:…")
+        return {HostName(host): fingerprint(told) for host, _, told in words}
 
     def hosts(self, recorded: Recorded) -> "Reached":
         """The hosts that a ledger knows, as the inventory reaches them, and every host of the playbooks."""

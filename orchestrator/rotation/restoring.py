@@ -68,8 +68,9 @@ def open_generation(
         told = [f"{host}: {why} (without it {waiver_cost(recorded, host)})" for host, why in left.items()]
         more = f"; and {len(told) - NAMED} more" if len(told) > NAMED else ""
         raise RefusedError(
-            f"{len(left)} hosts cannot tell what they hold: {'; '.join(told[:NAMED])}{more}",
-            hint="Reach them, or go on without them: --waive HOST for each.",
+            f"not every host tells what it holds: {'; '.join(told[:NAMED])}{more}",
+            hint="Reach them (one that was set up anew by --host-key HOST=FINGERPRINT), "
+            "or go on without them: --waive HOST for each.",
         )
     seen = [survey for host, survey in sight.surveys.items() if host not in waived]
     generations = [survey.fence[0] for survey in seen if survey.fence is not None]

@@ -3,7 +3,8 @@
 While a server has its old key, a new one strands nobody: it goes on signing with the old one until every
 agent has proven the new one. A server that was wiped has nothing to sign with, so each of its agents is cut
 off from it until the new key has reached that agent. Where the old key can be brought back, nobody is; nor
-is an agent that believes whatever the issuer certifies.
+is an agent that believes whatever the issuer certifies. A ledger that was restored from a backup may know of
+no key that the server is to have, and learns from the agents which one they trust.
 """
 
 from collections.abc import Iterator, Mapping
@@ -49,7 +50,7 @@ def strandings(
     recorded = view.recorded
     for server, target in sorted(targets.items()):
         record = recorded.servers.get(server)
-        if target is None or record is None or record.target is None or server not in asked:
+        if target is None or record is None or server not in asked:
             continue
         if any(placement.standing in SIGNING for placement in record.placements.values()):
             continue

@@ -1,39 +1,20 @@
 """A server of a lab is wiped and set up again, and an independent witness looks at every agent meanwhile."""
 
-import json
-import os
 import shutil
-import signal
 import subprocess
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from orchestrator.lab import Lab
 from tests.cli.conftest import MakeFleet
-from tests.cli.terminal import ROOT, Terminal, keys_in_use
+from tests.cli.terminal import Terminal, keys_in_use
+from tests.witness import watching
 
 INVENTORY = ("-i", "lab/inventory.yml")
+ITS = ("--backup-passphrase-file", "backup.passphrase")
 SERVER = "server-01"
 WRONG = f"SHA256:{'A' * 43}"
-
-
-@contextmanager
-def witnessed(lab: Lab, report: Path) -> Iterator[dict[str, Any]]:
-    """Reads the hosts' own files all the time; what it saw is there at the end."""
-    seen: dict[str, Any] = {}
-    command = [sys.executable, "-m", "orchestrator.lab.watcher", str(lab.directory), "--report", str(report)]
-    with subprocess.Popen(command, env={**os.environ, "PYTHONPATH": str(ROOT)}) as witness:
-        try:
-            yield seen
-        finally:
-            witness.send_signal(signal.SIGTERM)
-            witness.wait(60)
-    seen.update(json.loads(report.read_text(encoding="ascii")))
 
 
 def wipe(lab: Lab, name: str) -> str:
@@ -57,7 +38,7 @@ def test_a_server_that_was_wiped_comes_back_and_no_agent_ever_distrusts_a_live_k
     keyrelay("apply", play, *INVENTORY, "--yes").ended(0)
     before = keys_in_use(hosts)
 
-    with witnessed(lab, keyrelay.folder / "report.json") as seen:
+    with watching(lab.directory, keyrelay.folder / "report.json"):
         fingerprint = wipe(lab, SERVER)
         refuses_the_naive_way(keyrelay, lab, play, in_vault=in_vault)
         refuses_a_key_without_the_right_word(keyrelay)
@@ -65,13 +46,64 @@ def test_a_server_that_was_wiped_comes_back_and_no_agent_ever_distrusts_a_live_k
         assert ("is lost" in done.out) is not in_vault
         keyrelay("prove", *INVENTORY).ended(0)
 
-    assert (seen["moments"], seen["examples"], seen["looks"] > 0) == (0, [], True)
     after = keys_in_use(hosts)
     assert (after == before) is in_vault
     assert len(after) == len(before)
     assert keyrelay("audit", *INVENTORY).ended(0).out == "4 hosts ok\n"
     assert keyrelay("apply", play, *INVENTORY, "--yes").ended(0).line("nothing to do")
     assert "@revoked" in (keyrelay.folder / ".keyrelay" / "first_use_hosts").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("playbook", ["shared", "per-server"])
+@pytest.mark.parametrize("later", [False, True], ids=["newest backup", "a rollout since the backup"])
+def test_a_server_and_the_home_are_gone_and_a_backup_file_brings_both_back_and_no_agent_ever_notices(
+    make_fleet: MakeFleet, tmp_path: Path, playbook: str, *, later: bool
+) -> None:
+    keyrelay, lab = make_fleet(servers=2, agents=2)
+    play = keyrelay.folder / "playbooks" / f"{playbook}.yml"
+    play.write_text(play.read_text(encoding="utf-8").replace("origin: server", "origin: controller"))
+    play, hosts = play.relative_to(keyrelay.folder), lab.directory / "hosts"
+    apply = ("apply", play, *INVENTORY, "--yes")
+    keyrelay.write("backup.passphrase", "a passphrase for backups\n")
+    keyrelay(*apply).ended(0)
+
+    with watching(lab.directory, tmp_path / "report.json"):
+        keyrelay("backup", "fleet.backup", *ITS).ended(0)
+        if later:
+            keyrelay(*apply, "--new-key").ended(0)
+        before = keys_in_use(hosts)
+        fingerprint = wipe(lab, SERVER)
+        there = another_machine(keyrelay, tmp_path / "another")
+
+        there("init", "--root-passphrase-file", "root.passphrase").ended(0)
+        there(*apply).ended(1).line("error: ", "followed a ledger that is newer than this one")
+        shutil.rmtree(there.folder / ".keyrelay")
+
+        restore = ("restore", "fleet.backup", *ITS, *INVENTORY, "--playbook", play, "--yes")
+        there(*restore).ended(1).line("not every host tells what it holds: server-01: host key")
+        there(*restore, "--host-key", f"{SERVER}={WRONG}").ended(1).line("not the one that was vouched for")
+        restored = there(*restore, "--host-key", f"{SERVER}={fingerprint}").ended(0)
+        restored.line("restoring this strands no agent")
+        naive = there(*apply, *(() if later else ("--new-key",))).ended(1)
+        naive.line("error: server-01 lost the key in use", "strands the 2 agents that trust it")
+        there("reinstall", SERVER, *INVENTORY, "--yes").ended(0)
+        there("prove", *INVENTORY).ended(0)
+
+    assert (keys_in_use(hosts) == before) is not later
+    assert there("audit", *INVENTORY).ended(0).out == "4 hosts ok\n"
+    assert there(*apply).ended(0).line("nothing to do")
+
+
+def another_machine(lost: Terminal, folder: Path) -> Terminal:
+    """A terminal on another machine, with what an operator brings; the home of before is gone."""
+    folder.mkdir()
+    for name in ("fleet.backup", "backup.passphrase", "vault.passphrase", "root.passphrase"):
+        shutil.copy2(lost.folder / name, folder)
+    shutil.copytree(lost.folder / "playbooks", folder / "playbooks")
+    (folder / "lab").symlink_to((lost.folder / "lab").resolve())
+    shutil.rmtree(lost.folder / ".keyrelay")
+    secret = {"KEYRELAY_PASSPHRASE_FILE": str(folder / "vault.passphrase")}
+    return Terminal(folder=folder, environment={**secret, "HOME": str(folder)})
 
 
 def refuses_the_naive_way(keyrelay: Terminal, lab: Lab, play: str, *, in_vault: bool) -> None:

@@ -10,8 +10,10 @@ from orchestrator.inventory.model import HostName
 from orchestrator.operations.apply import apply
 from orchestrator.operations.planning import prepare_to_change
 from orchestrator.operations.reinstall import Reinstalled, reinstall
+from orchestrator.operations.restore import Request, restore
 from orchestrator.policy.desired import Desired, Origin, Policy
 from orchestrator.rotation.lifecycle import KeyState
+from tests.homes import copied, go_on_with
 from tests.world import AGENTS, SERVERS, World, desired, endpoint
 
 SERVER = SERVERS[0]
@@ -124,6 +126,27 @@ def test_a_new_certificate_under_another_policy_is_refused_for_a_wiped_server_to
     world = world_of(MADE_THERE)
     world.wipe(SERVER)
     assert "strands the 3 agents" in refused(world, desired(Policy.SHARED))
+
+
+@pytest.mark.parametrize(
+    "wanted", [IN_VAULT, MADE_THERE, desired(Policy.SHARED)], ids=["vault", "server", "shared"]
+)
+def test_a_new_key_is_refused_after_a_restore_too_though_the_backup_is_older_than_the_lost_key(
+    wanted: Desired,
+) -> None:
+    world = world_of(wanted)
+    older = copied(world)
+    world.apply(wanted, new_key=True)
+    world.wipe(SERVER)
+    world.eye.takes_in_surveys()
+    go_on_with(world, older, watched=False)
+    assert restore(world.ports, Request(), agree=lambda effects: not effects.stranded) is not None
+    go_on_with(world, older)
+
+    assert "strands the 3 agents" in refused(world, wanted)
+    assert again(world).complete
+    assert world.orphans() == []
+    assert world.apply(wanted).result is None
 
 
 def test_a_server_that_still_signs_strands_nobody_with_a_new_key() -> None:
