@@ -45,8 +45,18 @@ LOCAL_HOME = Path(".keyrelay")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Unlocked:
+    """A home whose vault is unlocked; the authority's keys are not asked for."""
+
+    home: Home
+    database: Database
+    ledger: SqlLedger
+    vault: SqlVault
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Opened:
-    """A home whose vault is unlocked."""
+    """A home whose vault is unlocked, and the authority's keys."""
 
     ledger: SqlLedger
     vault: SqlVault
@@ -175,6 +185,25 @@ class Context:
         return {Role.ROOT: file, Role.ISSUER: "the vault"}
 
     @contextmanager
+    def unlocked(
+        self, passphrase_file: Path | None, *, passphrase: Secret | None = None
+    ) -> Iterator[Unlocked]:
+        """The ledger and the vault, for what needs none of the authority's keys, and no PIN of their token.
+
+        Args:
+            passphrase_file: with the vault's passphrase.
+            passphrase: where it was obtained already.
+
+        Raises:
+            UsageError: there is no home, or no passphrase.
+            VaultError: the passphrase is wrong.
+        """
+        home = Home.open(self.home)
+        with closing(Database.open(home.database_url)) as database:
+            vault = _unlocked(database, passphrase or vault_passphrase(passphrase_file), passphrase_file)
+            yield Unlocked(home=home, database=database, ledger=SqlLedger(database), vault=vault)
+
+    @contextmanager
     def opened(
         self,
         passphrase_file: Path | None,
@@ -195,30 +224,27 @@ class Context:
             UsageError: there is no home, or no passphrase, or no PIN.
             VaultError: the passphrase or the PIN is wrong, or the token is not there.
         """
-        home = Home.open(self.home)
 
         def ask_root() -> Secret:
             option = "--root-passphrase-file"
             return passphrases.obtain(root_passphrase_file, what="the root key", option=option)
 
         with ExitStack() as stack:
-            database = stack.enter_context(closing(Database.open(home.database_url)))
-            vault = _unlocked(database, passphrase or vault_passphrase(passphrase_file), passphrase_file)
+            there = stack.enter_context(self.unlocked(passphrase_file, passphrase=passphrase))
             stack.enter_context(passphrases.blamed(root_passphrase_file))
-            ledger = SqlLedger(database)
-            recorded = ledger.read()
+            recorded = there.ledger.read()
             keys: Keyring = (
-                home_keys(vault, root_file or home.root_key, ask_root)
+                home_keys(there.vault, root_file or there.home.root_key, ask_root)
                 if recorded.token is None
                 else stack.enter_context(token_keys(recorded.token, self.pin_file, fleet=recorded.fleet))
             )
             backups = HomeBackups(
-                home=home,
-                database=database,
-                passphrase=partial(vault.open, BACKUP_RECORD, BACKUP_RECORD),
+                home=there.home,
+                database=there.database,
+                passphrase=partial(there.vault.open, BACKUP_RECORD, BACKUP_RECORD),
                 random=system_entropy,
             )
-            yield Opened(ledger=ledger, vault=vault, keys=keys, backups=backups)
+            yield Opened(ledger=there.ledger, vault=there.vault, keys=keys, backups=backups)
 
     @contextmanager
     def ports(

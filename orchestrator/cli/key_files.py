@@ -2,7 +2,7 @@
 
 import os
 import stat
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from orchestrator.cli import passphrases
@@ -11,7 +11,7 @@ from orchestrator.keys.formats.budget import MAX_FILE_BYTES
 from orchestrator.keys.formats.contents import Contents
 from orchestrator.keys.formats.reading import read
 from orchestrator.keys.secret import Secret
-from orchestrator.records.private_files import make_file, sync_folder
+from orchestrator.records.private_files import make_file, make_folder, sync_folder
 
 PASSWORD_OPTION = "--password-file"  # noqa: S105 - the name of an option
 
@@ -60,6 +60,33 @@ def refuse_taken(file: Path, *, replace: bool) -> None:
         raise UsageError(f"{file} is no plain file", hint="give the name of a new file")
     if not replace:
         raise UsageError(f"{file} is there already", hint="give another name, or --replace")
+
+
+def refuse_taken_folder(folder: Path) -> None:
+    """Refuse a path at which a new folder cannot be made.
+
+    Raises:
+        UsageError: there is something; the folder around it is missing.
+    """
+    if folder.exists() or folder.is_symlink():
+        raise UsageError(f"{folder} is there already", hint="give the name of a new folder")
+    if not folder.absolute().parent.is_dir():
+        raise UsageError(f"{folder}: there is no folder {folder.absolute().parent}")
+
+
+def write_folder(folder: Path, files: Mapping[str, Secret]) -> None:
+    """A new folder 0700 with these files.
+
+    Raises:
+        UsageError: as ``refuse_taken_folder``, or it cannot be written.
+    """
+    refuse_taken_folder(folder)
+    try:
+        make_folder(folder.absolute())
+    except OSError as error:
+        raise UsageError(f"{folder}: it cannot be made: {error.strerror}") from error
+    for name, data in files.items():
+        write_file(folder / name, data, replace=False)
 
 
 def write_file(file: Path, data: Secret, *, replace: bool) -> None:

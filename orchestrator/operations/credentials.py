@@ -144,6 +144,7 @@ def export(
     purpose: str,
     password: Secret | None,
     server: HostName | None = None,
+    chained: bool = True,
 ) -> Exported:
     """The private key of a credential with its certificate, for a file; recorded before it is returned.
 
@@ -155,6 +156,7 @@ def export(
         purpose: for the ledger.
         password: None: in the clear.
         server: whose certificate goes along; None: the only one there is, or none.
+        chained: whether its chain goes along too.
 
     Raises:
         UsageError: no such key, or several; no such certificate.
@@ -166,7 +168,9 @@ def export(
     pair = load_private(store.vault.open(known.id, PURPOSE))
     chain = certificates_of(known, server)
     name = server or (known.servers[0] if len(known.servers) == 1 else known.scope)
-    data = write_private(form, pair, chain, password, name=name, random=store.entropy)
+    data = write_private(
+        form, pair, chain if chained else chain[:1], password, name=name, random=store.entropy
+    )
     copy = CopyId(store.entropy(4).hex())
     event = KeyExported(
         credential=known.id, copy=copy, file=file, purpose=purpose, encrypted=password is not None

@@ -72,6 +72,12 @@ def private_holders(recorded: Recorded) -> Mapping[CredentialId, int]:
     return Counter(h.credential.id for h in _all(recorded) if h.half is Half.PRIVATE)
 
 
+def predecessors(recorded: Recorded, credential: Credential, server: HostName) -> tuple[Credential, ...]:
+    """The keys that a server was certified for before a key was made, the oldest first."""
+    every = sorted(recorded.credentials.values(), key=lambda one: one.created)
+    return tuple(one for one in every if one.created < credential.created and server in one.certificates)
+
+
 def holdings(recorded: Recorded, host: str) -> tuple[Holding, ...]:
     """Every key that a host (or ``controller``) holds, or may hold.
 

@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 
 from orchestrator.errors import KeyMaterialError
-from orchestrator.keys.formats.contents import Contents
+from orchestrator.keys.formats.contents import Contents, Format
+from orchestrator.keys.material import Algorithm
 from orchestrator.operations.credentials import Exported
 from orchestrator.operations.mismatches import Mismatches
 from orchestrator.rotation.recorded import Credential
@@ -76,7 +77,7 @@ def waiting_answer(credential: Credential, verb: str) -> Answer:
     return Answer(data=credential_data(credential), body=body if credential.awaits else (told,))
 
 
-def exported_answer(exported: Exported, file: str) -> Answer:
+def exported_answer(exported: Exported, file: str, form: Format) -> Answer:
     """A private key that was written to a file."""
     copy = exported.credential.copies[exported.copy]
     locked = "under its password" if copy.encrypted else "in the clear"
@@ -85,6 +86,11 @@ def exported_answer(exported: Exported, file: str) -> Answer:
         body=(
             f"key {key_of(exported.credential)} is in {file}, {locked}",
             "it counts as held outside until: keyrelay cert gone KEY FILE",
+            *(
+                ("NSS and Windows read no ed25519 key; OpenSSL and Java do",)
+                if form is Format.PKCS12 and exported.credential.key.algorithm is Algorithm.ED25519
+                else ()
+            ),
         ),
     )
 

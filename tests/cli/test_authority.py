@@ -164,6 +164,12 @@ def test_a_fleet_whose_authority_is_in_a_token_hands_over_renews_and_revokes(
     chain = ("-x509_strict", "-CAfile", "root.pem", "-untrusted", f"{current}/chain.pem")
     assert openssl(keyrelay.folder, "verify", *chain, f"{current}/cert.pem").returncode == 0
 
+    keyrelay.write("ahead.yml", f"- {play}, key: {{origin: controller}}, {short}}}\n")
+    ahead = ("cert", "create", "ahead.yml", "-i", lab.directory / "inventory.yml", "--for", "server-01")
+    key = keyrelay.json(*ahead)["id"]
+    to_a_file = ("--private", "--plaintext", "--purpose", "no PIN is asked for", "-o", "key.pem")
+    keyrelay("cert", "export", *to_a_file, key).ended(0)
+
     keyrelay("ca", "renew", "--pin-file", "pin").ended(0).line("renewed CN=keyrelay issuer")
     keyrelay("ca", "crl", "-o", "crl.pem", "--pin-file", "pin").ended(0).line("list 1")
     (keyrelay.folder / "issuer.pem").write_text(

@@ -5,6 +5,7 @@ import io
 import stat
 import subprocess
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -145,7 +146,9 @@ def test_an_exported_key_is_encrypted_recorded_and_never_written_by_surprise(
     keyrelay("cert", "export", *form, "-o", "key.p12", "--", key).ended(2).line("--purpose is missing")
     assert "outside" not in keyrelay("holders", "--", key).ended(0).out
     asked = ("--purpose", "the balancer", "-o", "key.p12")
-    keyrelay("cert", "export", *form, *asked, "--", key).ended(0).line("under its password")
+    said = keyrelay("cert", "export", *form, *asked, "--", key).ended(0)
+    said.line("under its password")
+    said.line("NSS and Windows read no ed25519 key")
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     taken = take([read(file.read_bytes(), Secret(PASSWORD.encode()))], at=SystemClock().now())
     assert taken.pair.public.thumbprint == key
@@ -168,6 +171,55 @@ def test_an_exported_key_is_encrypted_recorded_and_never_written_by_surprise(
     text = "".join(keyrelay.said)
     assert PASSWORD not in text
     assert "PRIVATE KEY" not in text
+
+
+def test_windows_is_given_a_container_and_a_script_that_replaces_the_generation_before(
+    fleet: tuple[Terminal, Lab],
+) -> None:
+    keyrelay, _ = fleet
+    start = ("cert", "export", "--private", "--windows", "kit", "--password-file", "file.password")
+    asked = (*start, "--purpose", "an IIS", "--")
+    keyrelay("cert", "create", PER_SERVER, *INVENTORY, *FIRST).ended(0)
+    (edwards,) = keyrelay.json("cert", "list")["keys"]
+    keyrelay(*asked, edwards["id"]).ended(2).line("--server is missing")
+    keyrelay("apply", PER_SERVER, *INVENTORY, "--yes").ended(0)
+    first = key_of(keyrelay, "server-01")
+    keyrelay(*asked, first).ended(1).line("Windows imports no ed25519 key")
+    assert "outside" not in keyrelay("holders", "--", first).ended(0).out
+
+    change(keyrelay, "ed25519", "ecdsa-p256")
+    keyrelay("apply", PER_SERVER, *INVENTORY, "--yes").ended(0)
+    key = key_of(keyrelay, "server-01")
+    keyrelay(*start, "--", key).ended(2).line("--purpose is missing")
+    keyrelay(*start, "--plaintext", "--purpose", "x", "--", key).ended(2).line("does not go with --plaintext")
+    keyrelay("cert", "export", "--windows", "kit", "--", key).ended(2).line("does not go with no --private")
+    keyrelay(*asked, key).ended(0)
+
+    folder = keyrelay.folder / "kit"
+    (container,) = folder.glob("keyrelay-*.pfx")
+    keyrelay("holders", "--", key).ended(0).line("outside", container.name)
+    assert {stat.S_IMODE(file.stat().st_mode) for file in folder.iterdir()} == {0o600}
+    opened = openssl("pkcs12", "-in", container, "-info", "-nokeys", "-passin", f"pass:{PASSWORD}")
+    assert opened.count("BEGIN CERTIFICATE") == 1
+    previous = openssl("x509", "-fingerprint", "-sha1", "-noout", given=exported(keyrelay, first))
+    own = openssl("x509", "-fingerprint", "-sha1", "-noout", given=exported(keyrelay, key))
+    script = (folder / "import.ps1").read_text(encoding="ascii")
+    assert f"$thumbprint = '{hex_of(own)}'" in script
+    assert f"$previous = @('{hex_of(previous)}')" in script
+    keyrelay(*asked, key).ended(2).line("kit is there already")
+
+
+def exported(keyrelay: Terminal, key: str) -> str:
+    return keyrelay("cert", "export", "--", key).ended(0).out
+
+
+def openssl(*arguments: str | Path, given: str = "") -> str:
+    done = subprocess.run(["openssl", *arguments], input=given, check=True, capture_output=True, text=True)
+    return done.stdout
+
+
+def hex_of(fingerprint: str) -> str:
+    return fingerprint.strip().partition("=")[2].replace(":", "")
 
 
 def test_a_key_leaves_in_the_clear_only_if_that_is_said(applied: tuple[Terminal, Lab]) -> None:

@@ -173,6 +173,21 @@ def test_nss_opens_what_is_written_and_writes_what_is_opened(
     assert same(taken(tmp_path, "new.p12"), made)
 
 
+@pytest.mark.parametrize("algorithm", [Algorithm.ED25519])
+def test_nss_refuses_ed25519_whole(made: Certified, run: Run, tmp_path: Path) -> None:
+    # NSS 3.87 of Debian 12. When it takes them, docs/reference/key-files.md and exported_answer say so too.
+    file = written(Format.PKCS12, made, tmp_path)
+    (tmp_path / "cert.pem").write_bytes(made.certificates[0].public_bytes(Encoding.PEM))
+    (tmp_path / "nss").mkdir()
+    run("certutil", "-N", "-d", "sql:nss", "-f", "password")
+    locks = ("-d", "sql:nss", "-f", "password")
+    with pytest.raises(AssertionError, match="SEC_ERROR_PKCS12_UNABLE_TO_IMPORT_KEY"):
+        run("pk12util", "-i", file, "-d", "sql:nss", "-k", "password", "-w", "password")
+    with pytest.raises(AssertionError, match="SEC_ERROR_ADDING_CERT"):
+        run("certutil", "-A", "-n", "web-01", "-t", "P,,", "-i", "cert.pem", *locks)
+    assert b"web-01" not in run("certutil", "-L", "-d", "sql:nss")
+
+
 @algorithms
 def test_ssh_keygen_opens_what_is_written_and_writes_what_is_opened(
     made: Certified, run: Run, tmp_path: Path
@@ -188,7 +203,10 @@ def test_ssh_keygen_opens_what_is_written_and_writes_what_is_opened(
     run("ssh-keygen", "-p", "-f", locked.name, "-P", PASSWORD.reveal().decode(), "-N", "")
     assert taken(tmp_path, locked.name, password=None).pair.public == made.pair.public
     (tmp_path / "key.pub").write_bytes(line)
-    if made.pair.public.algorithm is not Algorithm.ED25519:
+    if made.pair.public.algorithm is Algorithm.ED25519:
+        with pytest.raises(AssertionError):
+            run("ssh-keygen", "-e", "-m", "PKCS8", "-f", "key.pub")
+    else:
         told = run("ssh-keygen", "-e", "-m", "PKCS8", "-f", "key.pub")
         assert read(told).publics[0].public == made.pair.public
 
