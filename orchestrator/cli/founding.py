@@ -1,10 +1,13 @@
 """How a home comes to be: in a folder beside its place, which gets its name when all of it is there.
 
 So a home is whole or not there at all, whether it is founded or made of a backup, and a folder that holds
-anything else is left alone.
+anything else is left alone. Whoever makes one holds its folder locked; a folder that nobody holds was left by
+a program that was killed, and the next one that makes a home in the same place removes it.
 """
 
+import fcntl
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
@@ -32,13 +35,14 @@ def home_in_the_making(path: Path) -> Iterator[Home]:
     """
     target = path.absolute()
     refuse_taken(target)
-    home = Home.create(target.with_name(f"{target.name}.new-{system_entropy(4).hex()}"))
-    try:
-        yield home
-        _put_in_place(home.path, target)
-    except BaseException:
-        shutil.rmtree(home.path, ignore_errors=True)
-        raise
+    with ExitStack() as stack:
+        home = _begun(target, stack)
+        try:
+            yield home
+            _put_in_place(home.path, target)
+        except BaseException:
+            shutil.rmtree(home.path, ignore_errors=True)
+            raise
 
 
 def found_home(
@@ -106,6 +110,35 @@ def refuse_taken(target: Path) -> None:
     raise UsageError(
         f"there is a home at {target} already", hint="a home is one fleet: choose another folder"
     )
+
+
+def _begun(target: Path, stack: ExitStack) -> Home:
+    """A new folder beside ``target``, held until ``stack`` ends; what nobody holds is removed first."""
+    _sweep(target)
+    home = Home.create(target.with_name(f"{target.name}.new-{system_entropy(4).hex()}"))
+    if not _hold(home.path, stack):
+        raise UsageError(f"{target}: another keyrelay makes a home there", hint="run the command again")
+    return home
+
+
+def _sweep(target: Path) -> None:
+    """Remove what makers of homes left at ``target`` that were killed."""
+    ours = re.compile(re.escape(target.name) + r"\.new-[0-9a-f]{8}")
+    for left in target.parent.iterdir() if target.parent.is_dir() else ():
+        with ExitStack() as meanwhile:
+            if ours.fullmatch(left.name) and _hold(left, meanwhile):
+                shutil.rmtree(left, ignore_errors=True)
+
+
+def _hold(folder: Path, stack: ExitStack) -> bool:
+    """Keep a folder locked until ``stack`` ends; False where somebody else does, or it is gone."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        stack.callback(os.close, descriptor)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return os.path.samestat(os.fstat(descriptor), folder.stat())
+    except OSError:
+        return False
 
 
 def _put_in_place(made: Path, target: Path) -> None:

@@ -83,6 +83,7 @@ def test_a_restore_that_is_killed_leaves_a_whole_home_or_none(make_lab: MakeLab,
                     break
             else:
                 ground.program(*there, *words).exited(0)
+            assert not [file for file in ground.folder.iterdir() if file.name.startswith("elsewhere.")]
             inventory = ("-i", ground.lab.inventory_file)
             ground.program(*there, "ledger", "verify").exited(0)
             ground.program(*there, "apply", SHARED, *inventory, "--yes").exited(0)
