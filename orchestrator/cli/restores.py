@@ -190,7 +190,7 @@ def _ended(home: Path | None) -> Mapping[SpkiDigest, Ending]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reach:
-    """Which hosts are asked, how, by which new host keys, which are not waited for, and which are believed."""
+    """Which hosts are asked, how, by which new keys, which are not waited for, and which are believed."""
 
     inventory: Sequence[Path] | None
     playbook: Sequence[Path] | None

@@ -80,6 +80,6 @@ def test_what_only_looks_like_it_is_left_alone(tmp_path: Path) -> None:
 
 
 def test_whoever_fails_removes_what_was_begun(tmp_path: Path) -> None:
-    with pytest.raises(KeyError), home_in_the_making(tmp_path / "home"):
-        _ = {}["nothing"]
+    with pytest.raises(FileNotFoundError), home_in_the_making(tmp_path / "home"):
+        (tmp_path / "no backup").read_bytes()
     assert names(tmp_path) == []
