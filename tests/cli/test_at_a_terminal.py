@@ -106,8 +106,9 @@ def test_passphrases_are_asked_for_and_not_shown(terminal: Terminal) -> None:
 
 
 @pytest.fixture
-def made(founded: Terminal) -> tuple[Terminal, str]:
+def made(inside: Terminal, founded: Terminal) -> tuple[Terminal, str]:
     """A fleet with a key in the vault, and that key."""
+    del inside
     key = founded.json("cert", "create", SHARED, *HOSTS, "--for", "all")["id"]
     return founded, str(key)
 
@@ -142,7 +143,10 @@ def test_without_a_password_typed_twice_nothing_is_written_and_nothing_recorded(
     assert keyrelay.json("cert", "list")["keys"][0]["copies"] == []
 
 
-def test_the_password_of_an_imported_file_is_asked_for_and_not_shown(founded: Terminal) -> None:
+def test_the_password_of_an_imported_file_is_asked_for_and_not_shown(
+    inside: Terminal, founded: Terminal
+) -> None:
+    del inside
     pair = certified(Algorithm.ED25519).pair
     written = write_private(
         Format.PKCS12, pair, (), Secret(b"spoken"), name="old", random=SeededEntropy("imported")

@@ -16,6 +16,8 @@ ITS = ("--backup-passphrase-file", "backup.passphrase")
 SERVER = "server-01"
 WRONG = f"SHA256:{'A' * 43}"
 
+pytestmark = pytest.mark.usefixtures("inside")
+
 
 def wipe(lab: Lab, name: str) -> str:
     """Set a host up anew, with nothing on it and another SSH host key; returns that one's fingerprint."""
@@ -57,7 +59,7 @@ def test_a_server_that_was_wiped_comes_back_and_no_agent_ever_distrusts_a_live_k
 @pytest.mark.parametrize("playbook", ["shared", "per-server"])
 @pytest.mark.parametrize("later", [False, True], ids=["newest backup", "a rollout since the backup"])
 def test_a_server_and_the_home_are_gone_and_a_backup_file_brings_both_back_and_no_agent_ever_notices(
-    make_fleet: MakeFleet, tmp_path: Path, playbook: str, *, later: bool
+    make_fleet: MakeFleet, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, playbook: str, *, later: bool
 ) -> None:
     keyrelay, lab = make_fleet(servers=2, agents=2)
     play = keyrelay.folder / "playbooks" / f"{playbook}.yml"
@@ -73,7 +75,7 @@ def test_a_server_and_the_home_are_gone_and_a_backup_file_brings_both_back_and_n
             keyrelay(*apply, "--new-key").ended(0)
         before = keys_in_use(hosts)
         fingerprint = wipe(lab, SERVER)
-        there = another_machine(keyrelay, tmp_path / "another")
+        there = another_machine(keyrelay, tmp_path / "another", monkeypatch)
 
         there("init", "--root-passphrase-file", "root.passphrase").ended(0)
         there(*apply).ended(1).line("error: ", "followed a ledger that is newer than this one")
@@ -94,7 +96,7 @@ def test_a_server_and_the_home_are_gone_and_a_backup_file_brings_both_back_and_n
     assert there(*apply).ended(0).line("nothing to do")
 
 
-def another_machine(lost: Terminal, folder: Path) -> Terminal:
+def another_machine(lost: Terminal, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Terminal:
     """A terminal on another machine, with what an operator brings; the home of before is gone."""
     folder.mkdir()
     for name in ("fleet.backup", "backup.passphrase", "vault.passphrase", "root.passphrase"):
@@ -102,8 +104,10 @@ def another_machine(lost: Terminal, folder: Path) -> Terminal:
     shutil.copytree(lost.folder / "playbooks", folder / "playbooks")
     (folder / "lab").symlink_to((lost.folder / "lab").resolve())
     shutil.rmtree(lost.folder / ".keyrelay")
-    secret = {"KEYRELAY_PASSPHRASE_FILE": str(folder / "vault.passphrase")}
-    return Terminal(folder=folder, environment={**secret, "HOME": str(folder)})
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("HOME", str(folder))
+    monkeypatch.setenv("KEYRELAY_PASSPHRASE_FILE", str(folder / "vault.passphrase"))
+    return Terminal(folder=folder, inside=lost.inside)
 
 
 def refuses_the_naive_way(keyrelay: Terminal, lab: Lab, play: str, *, in_vault: bool) -> None:
