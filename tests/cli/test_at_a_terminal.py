@@ -128,8 +128,8 @@ def test_the_password_of_an_exported_file_is_asked_for_twice_and_not_shown(
     [
         ({FIRST: "spoken", AGAIN: "broken"}, 2),
         ({FIRST: ""}, 2),
-        ({FIRST: INTERRUPT}, 130),
-        ({FIRST: "spoken", AGAIN: INTERRUPT}, 130),
+        ({FIRST: INTERRUPT}, 3),
+        ({FIRST: "spoken", AGAIN: INTERRUPT}, 3),
     ],
     ids=["two passwords", "an empty one", "Ctrl-C", "Ctrl-C the second time"],
 )
@@ -154,7 +154,7 @@ def test_the_password_of_an_imported_file_is_asked_for_and_not_shown(
     (founded.folder / "old.p12").write_bytes(written.reveal())
     question = "Passphrase of old.p12: "
     words = ("cert", "import", SHARED, "old.p12", *HOSTS, "--for", "all")
-    for answer, ends in (("another", 1), ("", 2), (INTERRUPT, 130)):
+    for answer, ends in (("another", 1), ("", 2), (INTERRUPT, 3)):
         code, said = type_at(founded, *words, answers={question: answer})
         assert (code, "another" in said, "Traceback" in said) == (ends, False, False)
         assert founded.json("cert", "list")["keys"] == []
