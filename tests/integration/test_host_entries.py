@@ -1,5 +1,6 @@
 """Entries that the host program puts into keystores and databases of others: nobody else's is touched."""
 
+import os
 import re
 import shutil
 from pathlib import Path
@@ -175,6 +176,18 @@ def test_an_nss_entry_that_was_harmed_is_told_and_mended(machine: Machine, datab
     assert not machine.report(trust(anchors)).changed
 
 
+def test_a_database_whose_modules_somebody_else_may_name_is_not_opened_by_a_survey(
+    machine: Machine, database: Path
+) -> None:
+    machine.report(OLD.stage, OLD.activate(server_manifest(nss(database))))
+    (database / "pkcs11.txt").chmod(0o666)
+    held, _, _ = surveyed(machine)
+    assert set(states(held).values()) == {"unreadable"}
+    (database / "pkcs11.txt").chmod(0o600)
+    held, _, _ = surveyed(machine)
+    assert set(states(held).values()) == {"intact"}
+
+
 def test_what_an_nss_database_refuses_is_known_before_anything_changes(
     machine: Machine, database: Path, app: Path, theirs: Path
 ) -> None:
@@ -191,6 +204,17 @@ def test_what_an_nss_database_refuses_is_known_before_anything_changes(
     assert "certutil -N makes one" in refusal(machine, NEW.activate(none))
     taken = server_manifest(nss(database, name="theirs"))
     assert f"the entry theirs in {database} is not keyrelay's" in refusal(machine, NEW.activate(taken))
+    for file in ("pkcs11.txt", "cert9.db"):
+        before = (database / file).stat().st_mode
+        (database / file).chmod(0o664)
+        wanted = f"{database}/{file} has mode 664, expected writable by its owner only"
+        assert refusal(machine, NEW.activate(manifest)) == wanted
+        (database / file).chmod(before & 0o777)
+    if os.geteuid() == 0:
+        os.chown(database / "pkcs11.txt", 12345, -1)
+        wanted = f"{database}/pkcs11.txt has owner 12345, expected root or the managing user as owner"
+        assert refusal(machine, NEW.activate(manifest)) == wanted
+        os.chown(database / "pkcs11.txt", 0, -1)
     known = theirs / "known.pem"
     known.write_text(OLD.certificate_pem)
     add = ("certutil", "-A", "-d", f"sql:{database}", "-n", "known", "-t", ",,", "-f", app / "pass")

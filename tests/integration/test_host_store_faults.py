@@ -1,6 +1,7 @@
 """Stores and visits that go wrong half-way: killed at any step, on a full disk, and what could leak."""
 
 import os
+import pwd
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.policy.stores import Holds, Nss, PemFiles, Pkcs12
+from orchestrator.policy.stores import Access, Holds, Java, Nss, PemFiles, Pkcs12
 from orchestrator.rotation.reports import Failed, Refused
 from orchestrator.rotation.visits import Disarm, Erase
 from tests.integration.program import SHELLS, Machine, hook, programs
@@ -17,12 +18,15 @@ from tests.integration.stores import (
     NEW,
     OLD,
     PRIVATE,
+    PUBLIC,
+    agent_manifest,
     facts,
     places,
     run,
     server_manifest,
     states,
     surveyed,
+    trust,
 )
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root to mount")
@@ -225,3 +229,95 @@ def test_the_hook_finds_the_stores_filled_and_a_failing_one_takes_them_back(
     assert isinstance(outcome, Failed)
     assert (app / "tls.key").read_bytes() == NEW.pair.private.reveal()
     assert not list(app.glob(".keyrelay*"))
+
+
+def test_a_store_that_cannot_be_filled_after_the_switch_takes_the_host_back(
+    dash: Machine, app: Path, tmp_path: Path
+) -> None:
+    manifest = manifest_of(app)
+    dash.report(OLD.stage, NEW.stage, OLD.activate(manifest))
+    # The copy that the rehearsal works on may be filled, the database itself not.
+    stuck = between(
+        dash, tmp_path / "shims", f'case "$0 $*" in */pk12util*sql:{app}/nss*) echo no room >&2; exit 1; esac'
+    )
+    seen = tmp_path / "hook-saw"
+    outcome = stuck.run(NEW.activate(manifest, hook=hook(f"readlink {dash.base}/server/current >>{seen}")))
+
+    assert isinstance(outcome, Failed)
+    assert outcome.reason == (
+        f"the stores could not be filled: no room; back on {OLD.id},"
+        " and there the stores could not be filled: no room"
+    )
+    assert seen.read_text() == f"credentials/{OLD.id}\n"
+    assert (app / "tls.key").read_bytes() == OLD.pair.private.reveal()
+    held, _, _ = surveyed(dash)
+    assert held is not None
+    assert (held.digest, held.credential) == ("", OLD.id)
+    assert states(held)[f"{app}/nss keyrelay"] == "missing"
+    assert not list(app.glob(".keyrelay*"))
+
+    assert dash.report(OLD.activate(manifest)).changed
+    held, _, _ = surveyed(dash)
+    assert set(states(held).values()) == {"intact"}
+    outcome = stuck.run(NEW.activate(manifest, goes_back=False))
+    assert isinstance(outcome, Failed)
+    assert outcome.reason == f"the stores could not be filled: no room; still on {NEW.id}"
+    held, _, _ = surveyed(dash)
+    assert held is not None
+    assert (held.digest, held.credential) == ("", OLD.id)
+    dash.report(Erase(credentials=(OLD.id,)))
+    assert surveyed(dash)[0] is None
+
+
+def test_a_keystore_that_somebody_changes_during_the_visit_keeps_their_change(
+    dash: Machine, app: Path, tmp_path: Path
+) -> None:
+    keystore = app / "keystore"
+    java = Java(
+        keystore=f"{keystore}",
+        password_file=f"{app}/pass",
+        alias="keyrelay",
+        holds=Holds.ANCHORS,
+        access=PUBLIC,
+    )
+    made = ("-keystore", keystore, "-storepass:file", app / "pass")
+    (tmp_path / "mine.pem").write_text(OLD.certificate_pem)
+    run("keytool", "-importcert", "-noprompt", "-alias", "mine", "-file", tmp_path / "mine.pem", *made)
+    once = tmp_path / "once"
+    meddled = between(
+        dash,
+        tmp_path / "shims",
+        f'case "$0 $*" in */ln*bundles*) [ -e {once} ] || /bin/dd if={app}/nss/cert9.db of={keystore}'
+        f" 2>{once}; esac",
+    )
+    outcome = meddled.run(trust(agent_manifest(java)))
+
+    assert isinstance(outcome, Failed)
+    assert outcome.reason.endswith(
+        f"the stores could not be filled: {keystore} was changed by somebody else during the visit"
+    )
+    assert keystore.read_bytes() == (app / "nss" / "cert9.db").read_bytes()
+
+
+@as_root
+def test_a_login_that_is_not_root_fills_what_is_its_own(lab_folder: Path) -> None:
+    nobody = pwd.getpwnam("nobody").pw_uid
+    app = lab_folder / "app"
+    for folder in (app, lab_folder / "base"):
+        folder.mkdir(mode=0o755)
+        os.chown(folder, nobody, -1)
+    machine = Machine(base=lab_folder / "base", path=programs(lab_folder / "bin", "dash"), user=nobody)
+    own = server_manifest(PemFiles(key=f"{app}/tls.key", access=PRIVATE))
+    machine.report(OLD.stage, NEW.stage, OLD.activate(own))
+    assert (app / "tls.key").stat().st_uid == nobody
+    assert surveyed(machine)[2] == {}
+
+    roots = server_manifest(PemFiles(key=f"{app}/tls.key", access=Access(mode="600", owner="root")))
+    outcome = machine.run(NEW.activate(roots))
+    assert isinstance(outcome, Refused)
+    assert outcome.reason == f"cannot give {app}/tls.key to root: Operation not permitted"
+    elsewhere = server_manifest(PemFiles(key="/usr/local/share/tls.key", access=PRIVATE))
+    outcome = machine.run(NEW.activate(elsewhere))
+    assert isinstance(outcome, Refused)
+    assert outcome.reason == "cannot write in /usr/local/share: Permission denied"
+    assert (app / "tls.key").read_bytes() == OLD.pair.private.reveal()

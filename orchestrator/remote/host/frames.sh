@@ -50,6 +50,9 @@ release() {
   if [ "$held" ]; then
     cd "$here" || return
     if [ "$roomed" ]; then clear_rooms; fi
+    for key in "$work"/*/key4.db "$work/secret"; do
+      if [ -f "$key" ]; then wipe "$key"; fi
+    done
     owner=''
     { read -r owner _ <lock/owner; } 2>/dev/null
     case $owner in "$marker" | '') rm -rf lock ;; esac

@@ -22,12 +22,7 @@ see_nss() {
 lay_nss() {
   need_tool certutil
   need_tool pk12util
-  is_sound "$database" || refuse_place "$culprit"
-  for row in cert9.db key4.db; do
-    if [ -L "$database/$row" ] || [ ! -f "$database/$row" ]; then
-      stop "$database holds no NSS database ($row): certutil -N makes one"
-    fi
-  done
+  is_nss "$database" || stop "$why"
   password=${password_path:-/dev/null}
   [ -f "$password" ] || [ "$password" = /dev/null ] || stop "there is no password in $password"
   open_nss
@@ -40,6 +35,29 @@ lay_nss() {
   entry=$name expected=u,u,u$nl$bodies
   need_in_nss && bundle_key "$job/$entry.new" "$entry" "$work/secret"
   [ ! -s "$source/chain.pem" ] || each_certificate "$source/chain.pem" lay_nss_link
+}
+
+# is_nss FOLDER: whether it is a database that nobody else may write to: NSS loads the modules that it names. Tells
+# what is wrong in $why.
+is_nss() {
+  is_sound "$1" || {
+    why="$culprit has $found, expected $wanted"
+    return 1
+  }
+  for row in cert9.db key4.db pkcs11.txt; do
+    set -- "$1" $(stat -c '%f %u %a' "$1/$row" 2>/dev/null)
+    case ${2-} in
+      8???) ;;
+      *) why="$1 holds no NSS database ($row): certutil -N makes one" && return 1 ;;
+    esac
+    case $4 in
+      *[2367]? | *[2367]) why="$1/$row has mode $4, expected writable by its owner only" && return 1 ;;
+    esac
+    [ "$3" = 0 ] || [ -O "$1/$row" ] || {
+      why="$1/$row has owner $3, expected root or the managing user as owner"
+      return 1
+    }
+  done
 }
 
 # open_nss: refuses a password that does not open the database; one without keys is opened as well.
@@ -114,7 +132,7 @@ leave_nss() {
   database=$1 password=$4 kind=nss
   [ "$password" != - ] || password=/dev/null
   need_tool certutil
-  is_sound "$database" || refuse_place "$culprit"
+  is_nss "$database" || stop "$why"
   open_nss
   begin_job
   printf '%s\n' "$2" >>"$job/leaving"
@@ -127,8 +145,8 @@ rehearse() {
   for row in $databases; do
     IFS=$blanks
     set -- $row
-    for file in cert9.db key4.db pkcs11.txt; do
-      [ ! -f "$1/$file" ] || why=$(dd if="$1/$file" of="$2/$file" bs=65536 2>&1) || cannot_write
+    for file in cert9.db key4.db; do
+      why=$(dd if="$1/$file" of="$2/$file" bs=65536 2>&1) || cannot_write
     done
     rehearsing=$1
     work_in_nss "$2" "$2" "$3" || stop "the NSS database $1 cannot be filled: $why"

@@ -113,8 +113,8 @@ see_entry() {
   if [ "$kind" = java ]; then
     see_java "$@"
   else
-    [ -f "$1/cert9.db" ] || return 0
-    see_nss "$1" "$2"
+    [ -e "$1/cert9.db" ] || return 0
+    is_nss "$1" && see_nss "$1" "$2"
   fi
 }
 

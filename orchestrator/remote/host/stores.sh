@@ -123,7 +123,7 @@ clear_rooms() {
     is_folder "$room" && is_plain "$parent" && is_hex "${room#"$parent"/.keyrelay.}" 32 || continue
     is_sound "$parent" || { over='' && continue; }
     for old in "$room"/*; do
-      if [ -f "$old" ] && [ ! -L "$old" ] && [ "$(stat -c %h "$old")" = 1 ]; then wipe "$old"; fi
+      if [ -f "$old" ] && [ ! -L "$old" ] && [ "$(stat -c %h "$old")" = 1 ]; then chmod 600 "$old" && wipe "$old"; fi
     done
     rm -rf "$room"
   done <"$role/rooms"
@@ -220,6 +220,8 @@ prepare_leaving() {
 
 leave() {
   if [ -L "$1" ] || [ ! -f "$1" ]; then return 0; fi
+  # After a visit that broke off there are lines of before and of then.
+  case $nl$leaving in *"$nl$1 "*) return 0 ;; esac
   is_sound "${1%/*}" || refuse_place "$culprit"
   fresh "$1"
   leaving="$leaving$1 $fresh$nl"
@@ -288,8 +290,8 @@ say_stores() {
 
 # fetch_manifest COUNT: a frame into $new.stores.
 fetch_manifest() {
+  is_number "${1%[bl]}" && [ "${1%[bl]}" -le "$largest_manifest" ] || stop 'the visit is garbled'
   fetch "$1" "$new.stores"
-  [ "$(stat -c %s "$new.stores")" -le "$largest_manifest" ] || stop 'the visit is garbled'
 }
 
 # copy_manifest ROLE FILE: the one in place; an empty file where there is none.
