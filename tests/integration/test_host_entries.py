@@ -293,6 +293,26 @@ def test_a_switch_replaces_the_key_in_a_keystore_of_java(machine: Machine, keyst
     assert in_java(keystore) == theirs
 
 
+def test_a_keystore_of_the_older_kind_keeps_entries_that_have_passwords_of_their_own(
+    machine: Machine, app: Path
+) -> None:
+    keystore = app / "old.jks"
+    made = ("-keystore", keystore, "-storetype", "JKS", "-storepass", PASSWORD)
+    mine = ("-alias", "mine", "-keyalg", "EC", "-dname", "CN=mine", "-keypass", "another password")
+    run("keytool", "-genkeypair", *mine, *made)
+    theirs = in_java(keystore)
+    ed25519 = credential(CredentialId("7" * 32), Algorithm.ED25519)
+    manifest = server_manifest(java(keystore))
+    machine.report(OLD.stage, OLD.activate(manifest), ed25519.stage, ed25519.activate(manifest))
+
+    chain = [ed25519.digest, *digests(issuer().certificate.pem)]
+    assert in_java(keystore) == {**theirs, "keyrelay": ("PrivateKeyEntry", chain)}
+    request = ("-alias", "mine", "-storepass", PASSWORD, "-keypass", "another password")
+    assert "NEW CERTIFICATE REQUEST" in run("keytool", "-certreq", "-keystore", keystore, *request)
+    request = ("-alias", "keyrelay", "-storepass", PASSWORD, "-keypass", PASSWORD)
+    assert "NEW CERTIFICATE REQUEST" in run("keytool", "-certreq", "-keystore", keystore, *request)
+
+
 def test_a_keystore_that_is_missing_is_made_and_goes_with_its_last_entry(machine: Machine, app: Path) -> None:
     keystore = app / "made.p12"
     (app / "pass").unlink()

@@ -133,3 +133,26 @@ def test_a_folder_that_the_group_staff_may_write_to_is_debians_and_good(host: Ho
 
     assert isinstance(outcome, Refused)
     assert outcome.reason.startswith(f"{FOLDER} has mode 2775, expected writable by its owner only")
+
+
+def test_a_host_with_update_ca_trust_gets_them_where_that_looks(host: Host, tmp_path: Path) -> None:
+    """No system but Red Hat's has that program, so one that does the same to one folder stands in for it."""
+    anchors, bundle = "/etc/pki/ca-trust/source/anchors", "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem"
+    (tmp_path / "pki/ca-trust/source/anchors").mkdir(parents=True)
+    (tmp_path / "pki/ca-trust/extracted/pem").mkdir(parents=True)
+    update = host.machine.path / "update-ca-trust"
+    update.write_text(f"#!/bin/sh\ncat {anchors}/*.pem >{bundle} 2>/dev/null || : >{bundle}\n")
+    update.chmod(0o755)
+    nothing = tmp_path / "nothing"
+    nothing.touch(mode=0o600)
+    host.run("mount", "--bind", nothing, "/usr/sbin/update-ca-certificates")
+    host.run("mount", "-t", "tmpfs", "none", "/etc")
+    host.run("cp", "-a", tmp_path / "pki", "/etc/pki")
+    (one,) = digests(root(1).certificate.pem)
+    host.machine.report(trust(MANIFEST))
+
+    assert digests(host.run("cat", bundle)) == [one]
+    _, held, problems = surveyed(host.machine)
+    assert (states(held), problems) == ({f"{anchors}/fleet-{one[:16]}.pem": "intact"}, {})
+    assert host.machine.report(trust("", 2)).changed
+    assert host.run("cat", bundle) == ""
