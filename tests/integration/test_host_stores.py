@@ -239,3 +239,81 @@ def test_unsafe_and_missing_places_are_refused(machine: Machine, app: Path, tmp_
         os.chown(app, 12345, -1)
         reason = refusal(machine, one_key(app))
         assert reason == f"{app} has owner 12345, expected root or the managing user as owner"
+
+
+GARBLED = {
+    "another first line": "keyrelay stores 2\n",
+    "no store": "keyrelay stores 1\nshop pem credential key=/a/b mode=600\n",
+    "an unknown kind": "keyrelay stores 1\nstore soap credential file=/a/b mode=600\n",
+    "what a kind does not hold": "keyrelay stores 1\nstore pkcs12 anchors file=/a/b mode=600\n",
+    "an unknown word": "keyrelay stores 1\nstore pem credential key=/a/b mode=600 run=/bin/sh\n",
+    "a path that goes up": "keyrelay stores 1\nstore pem credential key=/a/../b mode=600\n",
+    "a relative path": "keyrelay stores 1\nstore pem credential key=a/b mode=600\n",
+    "a path with a glob": "keyrelay stores 1\nstore pem credential key=/a/* mode=600\n",
+    "a path in the base": "keyrelay stores 1\nstore pem credential key={base}/server/key mode=600\n",
+    "a mode that lets others write": "keyrelay stores 1\nstore pem credential key=/a/b mode=666\n",
+    "no mode": "keyrelay stores 1\nstore pem credential key=/a/b\n",
+    "no path": "keyrelay stores 1\nstore pem credential mode=600\n",
+    "an owner like an option": "keyrelay stores 1\nstore pem credential key=/a/b owner=-R mode=600\n",
+    "a name like an option": "keyrelay stores 1\nstore nss credential database=/a/b name=-d\n",
+    "fewer lines than it says": "keyrelay stores 1\nstore template text file=/a/b mode=644 lines=2\nx\n",
+    "too many stores": "keyrelay stores 1\n" + "store pem credential key={app}/k mode=600\n" * 17,
+}
+
+
+@pytest.mark.parametrize("manifest", GARBLED.values(), ids=GARBLED.keys())
+def test_a_manifest_that_is_none_is_refused(machine: Machine, app: Path, manifest: str) -> None:
+    settled(machine, "")
+    text = manifest.format(base=machine.base, app=app)
+    assert refusal(machine, text) == "the manifest of the server's stores is garbled"
+    assert [file.name for file in app.iterdir()] == ["unmanaged"]
+
+
+def test_a_link_in_the_place_of_a_store_is_neither_followed_nor_removed(machine: Machine, app: Path) -> None:
+    settled(machine, one_key(app))
+    (app / "tls.key").unlink()
+    (app / "tls.key").symlink_to(app / "unmanaged")
+    held, _, _ = surveyed(machine)
+    assert states(held) == {f"{app}/tls.key": "changed"}
+    assert refusal(machine, one_key(app)) == f"{app}/tls.key is a symbolic link"
+
+    machine.report(OLD.activate())
+    assert (app / "tls.key").is_symlink()
+    assert (app / "unmanaged").read_text() == "mine\n"
+
+
+def test_another_name_of_a_replaced_file_keeps_what_it_had(machine: Machine, app: Path) -> None:
+    settled(machine, one_key(app))
+    os.link(app / "tls.key", app / "backup")
+    machine.report(NEW.activate(one_key(app)))
+
+    assert (app / "tls.key").read_bytes() == NEW.pair.private.reveal()
+    assert (app / "backup").read_bytes() == OLD.pair.private.reveal()
+
+
+def test_stores_may_share_a_password_file_that_is_missing(machine: Machine, app: Path) -> None:
+    one, two = (
+        Pkcs12(file=f"{app}/{name}.p12", password_file=f"{app}/pass", alias=name, access=PRIVATE)
+        for name in ("one", "two")
+    )
+    machine.report(OLD.stage, OLD.activate(server_manifest(one, two)))
+    password = (app / "pass").read_text().strip()
+
+    assert len(password) == 48
+    assert [in_pkcs12(app / f"{name}.p12", password)[2] for name in ("one", "two")] == [b"one", b"two"]
+    machine.report(OLD.activate(server_manifest(two)))
+    assert {file.name for file in app.iterdir()} == {"unmanaged", "two.p12", "pass"}
+    machine.report(OLD.activate())
+    assert {file.name for file in app.iterdir()} == {"unmanaged"}
+
+
+def test_a_file_that_one_role_leaves_to_the_other_stays(machine: Machine, app: Path) -> None:
+    text = Rendered(file=f"{app}/app.conf", access=PUBLIC)
+    settled(machine, server_manifest(text, app="one\n"))
+    before = facts(app / "app.conf")
+    machine.report(trust(agent_manifest(text, app="one\n")))
+    machine.report(OLD.activate())
+
+    assert facts(app / "app.conf") == before
+    machine.report(trust("", 2))
+    assert [file.name for file in app.iterdir()] == ["unmanaged"]
