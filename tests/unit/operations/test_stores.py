@@ -245,6 +245,19 @@ def test_a_visit_that_dies_while_it_fills_stores_is_made_up_for(stocked: World) 
     assert_settled(stocked, with_stores(FILES, agent=(System(name="ours"),)))
 
 
+def test_an_agent_whose_store_cannot_be_filled_keeps_its_bundle_and_is_named(world: World) -> None:
+    world.fleet.trouble(AGENT, store_fails="no space left")
+    applied = world.apply(desired(stores=STORES))
+    assert not applied.complete
+    assert applied.result is not None
+    assert [(block.host, block.reason) for block in applied.result.blocks] == [
+        (AGENT, "a store cannot be filled: no space left")
+    ]
+    assert world.fleet.hosts[AGENT].bundle is not None
+    world.fleet.heal(AGENT)
+    assert_settled(world, desired(stores=STORES))
+
+
 def test_a_leaked_key_goes_though_a_store_cannot_be_filled_with_the_next_one(stocked: World) -> None:
     leaked = stocked.live_key(ONE)
     assert leaked is not None
