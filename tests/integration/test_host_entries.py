@@ -326,6 +326,10 @@ def test_a_keystore_that_is_missing_is_made_and_goes_with_its_last_entry(machine
     _, held, _ = surveyed(machine)
     assert set(states(held).values()) == {"intact"}
     assert len(states(held)) == 2
+    keystore.chmod(0o666)
+    assert surveyed(machine)[2] == {f"{keystore}": "mode 666"}
+    assert machine.report(trust(manifest)).changed
+    assert (oct(keystore.stat().st_mode & 0o777), surveyed(machine)[2]) == ("0o644", {})
     machine.report(trust(agent_manifest(java(keystore, holds=Holds.ANCHORS, access=PUBLIC), roots=(2,)), 2))
     listing = run("keytool", "-list", "-keystore", keystore, "-storepass", password)
     assert listing.count("trustedCertEntry") == 1

@@ -25,6 +25,10 @@ lay_java() {
   else
     each_certificate "$content" lay_java_anchor
   fi
+  if is_ours "keystore $keystore" && [ -e "$keystore" ] && ! has_access "$keystore"; then
+    copy_keystore
+    keep_access
+  fi
   if [ ! -e "$keystore" ] || is_ours "keystore $keystore"; then
     listed="${listed}keystore $keystore - $password_path$nl"
   fi
@@ -117,9 +121,9 @@ copy_keystore() {
   why=$(dd if="$keystore" of="$copy" bs=65536 2>&1) || cannot_write "${keystore%/*}"
 }
 
-# keep_access: the copy is as the keystore that it takes the place of, or as the store says.
+# keep_access: the copy is as the keystore that it takes the place of; one that we have made, as the store says.
 keep_access() {
-  if [ ! -e "$keystore" ]; then
+  if [ "$mode" ] && { [ ! -e "$keystore" ] || is_ours "keystore $keystore"; }; then
     give_access "$copy" "$keystore"
     return
   fi
@@ -133,7 +137,7 @@ keep_access() {
 # leave_java KEYSTORE ALIAS PASSWORD
 leave_java() {
   [ -f "$1" ] || return 0
-  keystore=$1 entry=$2 password=$3 kind=java
+  keystore=$1 entry=$2 password=$3 kind=java mode=''
   need_tool keytool
   is_sound "${keystore%/*}" || refuse_place "$culprit"
   see_java_now

@@ -26,7 +26,12 @@ survey_store() {
       ;;
     template) survey_file "$file_path" ;;
     pkcs12) survey_file "$file_path" leaf ;;
-    java) survey_entries "$keystore" ;;
+    java)
+      survey_entries "$keystore"
+      case $own in
+        *"${nl}keystore $keystore "*) [ ! -e "$keystore" ] || has_access "$keystore" || say_place "$keystore" ;;
+      esac
+      ;;
     nss) survey_entries "$database" ;;
     system) survey_system ;;
   esac
