@@ -133,6 +133,9 @@ def test_a_folder_that_the_group_staff_may_write_to_is_debians_and_good(host: Ho
 
     assert isinstance(outcome, Refused)
     assert outcome.reason.startswith(f"{FOLDER} has mode 2775, expected writable by its owner only")
+    host.run("chgrp", "staff", FOLDER)
+    host.run("chown", "12345", FOLDER)
+    assert isinstance(host.machine.run(trust(BOTH, 2)), Refused)
 
 
 def test_a_host_with_update_ca_trust_gets_them_where_that_looks(host: Host, tmp_path: Path) -> None:

@@ -56,7 +56,7 @@ is_sound() {
 is_staffs() {
   case $1:$2 in
     2775:/usr/local | 2775:/usr/local/share | 2775:/usr/local/share/ca-certificates)
-      [ "$(stat -c %G "$2")" = staff ]
+      [ "$(stat -c '%u %G' "$2")" = '0 staff' ]
       ;;
     *) return 1 ;;
   esac
