@@ -257,7 +257,7 @@ fill_stores() {
   if [ -s "$role/stores" ]; then
     move "$work/filled" "$role/stored"
   else
-    why=$(rm -f "$role/stored" "$role/stores" 2>&1) || return 1
+    why=$(rm -f "$role/stores" "$role/stored" 2>&1) || return 1
   fi
   durable "$role"
 }
