@@ -189,6 +189,16 @@ def test_an_agent_gets_its_anchors(machine: Machine, app: Path) -> None:
     assert [file.name for file in app.iterdir()] == ["unmanaged"]
 
 
+def test_who_reads_the_anchors_while_they_are_replaced_reads_all_of_those_of_before(
+    machine: Machine, app: Path
+) -> None:
+    store = PemAnchors(anchors=f"{app}/ca.pem", access=PUBLIC)
+    machine.report(trust(agent_manifest(store, roots=(1,))))
+    with (app / "ca.pem").open() as reader:
+        assert machine.report(trust(agent_manifest(store, roots=(2,)), 2)).changed
+        assert digests(reader.read()) == digests(root(1).certificate.pem)
+
+
 def refusal(machine: Machine, manifest: str) -> str:
     """Why a switch to NEW is refused; nothing has changed then, neither link nor stores."""
     before = machine.files()

@@ -114,7 +114,8 @@ fresh() {
   fresh=$room/$number
 }
 
-# clear_rooms: what this visit, or one that broke off, has left beside the role's stores; keys are overwritten.
+# clear_rooms: what this visit, or one that broke off, has left beside the role's stores. On a server it is
+# overwritten: it may be a key. An agent's is not, since somebody may be reading the anchors of before.
 clear_rooms() {
   roomed='' over=1
   [ -f "$role/rooms" ] || return 0
@@ -123,7 +124,8 @@ clear_rooms() {
     is_folder "$room" && is_plain "$parent" && is_hex "${room#"$parent"/.keyrelay.}" 32 || continue
     is_sound "$parent" || { over='' && continue; }
     for old in "$room"/*; do
-      if [ -f "$old" ] && [ ! -L "$old" ] && [ "$(stat -c %h "$old")" = 1 ]; then chmod 600 "$old" && wipe "$old"; fi
+      [ "$role" = server ] && [ -f "$old" ] && [ ! -L "$old" ] || continue
+      if [ "$(stat -c %h "$old")" = 1 ]; then chmod 600 "$old" && wipe "$old"; fi
     done
     rm -rf "$room"
   done <"$role/rooms"
