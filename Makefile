@@ -1,7 +1,7 @@
 # What one does with keyrelay's sources. `make` alone lists it.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-reinstall bench test faults faults-long model lint check docs format clean
+.PHONY: help setup demo demo-reinstall bench test faults-long model lint check docs format clean
 MAKEFLAGS += --no-print-directory
 
 BIN := .venv/bin
@@ -26,15 +26,12 @@ bench:  ## how fast 64 hosts are visited, beside ssh, Ansible and pyinfra; a tab
 	@.ci/setup bench
 	@$(BIN)/python benchmarks/push.py --peers $(ARGS)
 
-test: setup  ## all tests, with branch coverage
-	@$(BIN)/pytest -n 2 --cov --cov-report=term --ignore=tests/faults $(ARGS)
-
-faults: setup  ## the program killed, cut off and starved at every step, on real sshds
-	@$(BIN)/pytest -n 2 tests/faults $(ARGS)
+test: setup  ## all tests, with branch coverage; among them the program killed, cut off and starved at every step
+	@$(BIN)/pytest -n 2 --dist worksteal --cov --cov-report=term $(ARGS)
 
 faults-long: setup  ## hours of faults: 2,000 random kills, every write denied, thousands of histories
 	@FAULTS_LONG=1 KEYRELAY_HANDS=5000 KEYRELAY_HISTORIES=2000 \
-	  $(BIN)/pytest -n 2 tests/faults tests/unit/operations/test_any_hand.py tests/unit/operations/test_any_history.py $(ARGS)
+	  $(BIN)/pytest -n 2 --dist worksteal -rP tests/faults tests/unit/operations/test_any_hand.py tests/unit/operations/test_any_history.py $(ARGS)
 
 model: setup  ## every state of small fleets explored, and seeded faults found; a minute
 	@$(BIN)/python -m tests.model

@@ -1,5 +1,6 @@
 """A lab of real hosts, a founded fleet over it, and a process of its own that never stops looking."""
 
+import logging
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -10,6 +11,8 @@ from tests.faults.crashing import Point
 from tests.faults.program import Ended, Program
 from tests.witness import watching
 
+LOG = logging.getLogger(__name__)
+LOG.setLevel(logging.INFO)
 SHARED, PER_SERVER = "shared.yml", "per-server.yml"
 _PLAYBOOK = """\
 - name: fleet

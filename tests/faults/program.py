@@ -16,6 +16,12 @@ KILLED = -9
 """How a run ends that was killed."""
 
 
+def unmeasured() -> dict[str, str]:
+    """The environment of processes that are killed, or watch: coverage would slow them and learn nothing."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}
+    return {**kept, "PYTHONPATH": str(ROOT)}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ended:
     """How a run ended, what it said, and which steps it passed, in order.
@@ -71,7 +77,7 @@ class Program:
         self._process = subprocess.Popen(
             [sys.executable, "-m", "tests.faults.crashing"],
             cwd=folder,
-            env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
+            env={**unmeasured(), **environment},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from orchestrator.cli.machine import SystemController
-from tests.faults.program import ROOT
+from tests.faults.program import unmeasured
 
 TELL_NAME = """
 import sys
@@ -26,7 +26,7 @@ def other() -> Iterator[subprocess.Popen[str]]:
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        env=unmeasured(),
     ) as process:
         yield process
 

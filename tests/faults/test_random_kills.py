@@ -4,16 +4,14 @@
 runs are never the same: it is the sum that counts.
 """
 
-import logging
 import threading
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.fakes import SeededEntropy
-from tests.faults.ground import PER_SERVER, SHARED, Ground
+from tests.faults.ground import LOG, PER_SERVER, SHARED, Ground
 from tests.faults.lanes import LONG, MakeLab, in_each, lanes
 
-LOG = logging.getLogger(__name__)
 KILLS = 2000 if LONG else 100
 LANES = 4
 MOST_IN_A_ROW = 5
