@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -12,7 +13,7 @@ from typing import Any, Self
 from tests.faults.crashing import Moment, Point
 
 ROOT = Path(__file__).parents[2]
-KILLED = -9
+KILLED = -signal.SIGKILL
 """How a run ends that was killed."""
 
 
@@ -88,6 +89,13 @@ class Program:
 
     def __exit__(self, *_: object) -> None:
         self._process.communicate()
+
+    def kill(self) -> None:
+        """Kills the command that runs; another thread waits for that."""
+        server = self._process.pid
+        children = Path(f"/proc/{server}/task/{server}/children").read_text(encoding="ascii")
+        for child in children.split():
+            os.kill(int(child), signal.SIGKILL)
 
     def __call__(
         self,
