@@ -3,6 +3,8 @@
 import os
 import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -184,6 +186,30 @@ def test_a_database_whose_modules_somebody_else_may_name_is_not_opened_by_a_surv
     held, _, _ = surveyed(machine)
     assert set(states(held).values()) == {"unreadable"}
     (database / "pkcs11.txt").chmod(0o600)
+    held, _, _ = surveyed(machine)
+    assert set(states(held).values()) == {"intact"}
+
+
+CUT_SHORT = """
+import os, sqlite3, sys
+database = sqlite3.connect(sys.argv[1], isolation_level=None)
+database.execute("PRAGMA cache_size = 1")
+database.execute("BEGIN")
+database.execute("CREATE TABLE cut_short (text)")
+database.executemany("INSERT INTO cut_short VALUES (?)", [("x" * 3000,)] * 100)
+os.kill(os.getpid(), 9)
+"""
+
+
+def test_a_change_of_a_database_that_was_cut_short_is_taken_back(machine: Machine, database: Path) -> None:
+    manifest = server_manifest(nss(database))
+    machine.report(OLD.stage, OLD.activate(manifest), NEW.stage)
+    subprocess.run([sys.executable, "-c", CUT_SHORT, database / "cert9.db"], check=False)
+    held, _, _ = surveyed(machine)
+    assert set(states(held).values()) == {"unreadable"}
+
+    machine.report(NEW.activate(manifest))
+    assert nss_certificates(database, "keyrelay") == [NEW.digest]
     held, _, _ = surveyed(machine)
     assert set(states(held).values()) == {"intact"}
 

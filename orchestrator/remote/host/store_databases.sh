@@ -62,7 +62,12 @@ is_nss() {
 
 # open_nss: refuses a password that does not open the database; one without keys is opened as well.
 open_nss() {
-  tool certutil -K -d "sql:$database" -f "$password" || case $why in
+  set -- -K -d "sql:$database" -f "$password"
+  for row in "$database"/*-journal; do
+    # A change that was cut short is taken back only by who opens the database for writing.
+    if [ -e "$row" ]; then set -- "$@" -X; fi
+  done
+  tool certutil "$@" || case $why in
     *'no keys found'*) ;;
     *)
       cause
