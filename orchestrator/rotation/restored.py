@@ -78,7 +78,6 @@ def met(recorded: Recorded, event: HostsMet, at: datetime) -> Recorded:
                 certificates=found.certificates,
                 chains=found.chains,
                 issuers=_issuers(recorded, found),
-                in_vault=False,
             )
         )
     for credential, why in event.ended.items():
