@@ -85,7 +85,7 @@ def test_a_server_that_signs_with_a_stolen_place_is_found_out(world: World) -> N
     private = generate(Algorithm.ED25519, random=counting_random("thief")).private
     folders = {n: replace(f, private_key=private) for n, f in state.credentials.items()}
     world.set_host(SERVERS[0], replace(state, credentials=folders))
-    told = (True, "server-1 signs with a key that the ledger does not know")
+    told = (True, "server-1: its signature over a fresh nonce does not verify with the key it should have")
     assert failing(proven(world)) == {(SERVERS[0], a): told for a in AGENTS[:2]}
 
 
