@@ -195,11 +195,14 @@ remove_from_nss() {
   IFS=$nl
   set -f
   for row in $why; do
-    case $row in '<'*'>'*" $2" | '<'*'>'*":$2") ;; *) continue ;; esac
+    case $row in '<'*'>'*) ;; *) continue ;; esac
     IFS=$blanks
-    # Its number, the kind of key, its id, its name.
+    # Its number, the kind of key, its id, its name, which may have blanks and the token's name before it.
     set -- "$1" "$2" "$3" ${row#*>}
-    lost="$lost $5"
+    [ $# -gt 5 ] || continue
+    named=${row#*"$5"}
+    named=${named#"${named%%[! ]*}"}
+    case $named in "$2" | "NSS Certificate DB:$2" | "NSS FIPS 140-2 Certificate DB:$2") lost="$lost $5" ;; esac
   done
   set +f
   IFS=$blanks

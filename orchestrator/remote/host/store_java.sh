@@ -147,11 +147,11 @@ leave_java() {
   keep_access
 }
 
-# leave_keystore KEYSTORE PASSWORD: one that we have made goes when nothing is in it.
+# leave_keystore KEYSTORE PASSWORD: one that we have made goes when nothing is in it; else it stays under its password.
 leave_keystore() {
   [ -f "$1" ] || return 0
   keystore=$1
   current_keystore
-  run_keytool -list -keystore "$current" -storepass:file "$2" || return 0
-  case $why in *'contains 0 entries'*) leave "$1" ;; esac
+  run_keytool -list -keystore "$current" -storepass:file "$2" || why=''
+  case $why in *'contains 0 entries'*) leave "$1" ;; *) locked="$locked- $2$nl" ;; esac
 }

@@ -203,18 +203,28 @@ prepare_stores() {
 
 # prepare_leaving: what was written before and is not named any more, unless the host's other role names it.
 prepare_leaving() {
+  locked=$nl$listed$theirs
   IFS=$nl
   for row in $own; do
     IFS=$blanks
     set -- $row
-    case $1 in filled | partly) continue ;; java | nss) known="$1 $2 $3" ;; *) known="$1 $2" ;; esac
+    case $1 in filled | partly | made) continue ;; java | nss) known="$1 $2 $3" ;; *) known="$1 $2" ;; esac
     case $nl$listed$theirs in *"$nl$known "*) continue ;; esac
     case $1 in
       file) leave "$2" ;;
-      made) case $nl$listed$theirs in *"${nl}file $2 "*) ;; *) leave "$2" ;; esac ;;
       java) leave_java "$2" "$3" "$5" ;;
       keystore) leave_keystore "$2" "$4" ;;
       nss) leave_nss "$2" "$3" "$4" "$5" ;;
+    esac
+  done
+  # A password goes when nothing is under it any more.
+  IFS=$nl
+  for row in $own; do
+    IFS=$blanks
+    set -- $row
+    case $1:$locked in
+      made:*"${nl}made $2 "* | made:*"${nl}file $2 "* | made:*" $2$nl"*) ;;
+      made:*) leave "$2" ;;
     esac
   done
   IFS=$blanks
