@@ -111,10 +111,17 @@ class Manifests:
         return self._alike[asked]
 
     def _made(self, agent: HostName, asked: _Asked) -> str:
+        """Plays that ask for the very same store have the anchors of all in it."""
+        asking: dict[Store, list[PlaybookName]] = {}
+        for name, stores in asked:
+            for store in stores:
+                asking.setdefault(store, []).append(name)
         return make_manifest(
             entry
-            for name, stores in asked
-            for entry in self.plays[name].entries(agent, stores, roots=self._roots_of(name))
+            for store, names in asking.items()
+            for entry in self.plays[names[0]].entries(
+                agent, (store,), roots="\n".join(map(self._roots_of, names))
+            )
         )
 
     def places(self, host: HostName, *, as_server: bool) -> tuple[str, ...]:
@@ -180,11 +187,18 @@ def refuse_clashes(desired: Desired, recorded: Recorded) -> None:
     mine = Installs.of(desired)
     others = [Installs.of(other) for name, other in recorded.playbooks.items() if name != desired.playbook]
     for host in sorted(mine.servers | mine.agents):
-        stores = [*mine.as_server(host), *mine.as_agent(host)]
-        size = sum(map(len, desired.stores.texts.get(host, {}).values()))
+        own = (*mine.as_server(host), *mine.as_agent(host))
+        stores, texts = [*own], desired.stores.texts.get(host, {})
+        size = sum(map(len, texts.values()))
         for other in others:
             theirs = (*other.as_server(host), *other.as_agent(host))
-            clash = find_clash([*stores, *(store for store in theirs if store not in stores)])
+            told = other.desired.stores.texts.get(host, {})
+            others_text = [
+                store
+                for store in theirs
+                if isinstance(store, Rendered) and store in own and told[store.file] != texts[store.file]
+            ]
+            clash = find_clash([*stores, *(s for s in theirs if s not in stores or s in others_text)])
             if clash is not None:
                 raise RefusedError(
                     f"{desired.playbook!r} and {other.desired.playbook!r} both write to {clash[1]} on {host}",
