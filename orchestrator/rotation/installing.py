@@ -193,18 +193,22 @@ def refuse_clashes(desired: Desired, recorded: Recorded) -> None:
         for other in others:
             theirs = (*other.as_server(host), *other.as_agent(host))
             told = other.desired.stores.texts.get(host, {})
-            others_text = [
+            alike = {
                 store
                 for store in theirs
-                if isinstance(store, Rendered) and store in own and told[store.file] != texts[store.file]
-            ]
-            clash = find_clash([*stores, *(s for s in theirs if s not in stores or s in others_text)])
+                if store in stores
+                and not (
+                    isinstance(store, Rendered) and store in own and told[store.file] != texts[store.file]
+                )
+            }
+            differing = [store for store in theirs if store not in alike]
+            clash = find_clash([*stores, *differing])
             if clash is not None:
                 raise RefusedError(
                     f"{desired.playbook!r} and {other.desired.playbook!r} both write to {clash[1]} on {host}",
                     hint="give one of them another place, or take it out of one and apply that first",
                 )
-            stores += theirs
+            stores += differing
         if len(stores) > MOST_STORES or size > MOST_OF_TEXTS:
             raise RefusedError(
                 f"{host} would have {len(stores)} stores, and {size} characters of templates in them; "

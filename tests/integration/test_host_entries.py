@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.keys.material import Algorithm
-from orchestrator.policy.stores import Holds, Java, Nss
+from orchestrator.policy.stores import Holds, Java, Nss, Pkcs12
 from orchestrator.rotation.reports import Failed, Refused
 from orchestrator.rotation.visits import Activate, CredentialId
 from tests.integration.program import SHELLS, Machine, hook, programs
@@ -68,11 +68,21 @@ def theirs(tmp_path: Path) -> Path:
     """Somebody else's certificate and key, in PEM and PKCS #12."""
     folder = tmp_path / "theirs"
     folder.mkdir()
-    made = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-noenc", "-keyout", folder / "key.pem")
-    run("openssl", "req", "-x509", *made, "-subj", "/CN=theirs", "-days", "9", "-out", folder / "cert.pem")
-    given = ("-inkey", folder / "key.pem", "-in", folder / "cert.pem", "-name", "theirs")
-    run("openssl", "pkcs12", "-export", *given, "-passout", "pass:p", "-out", folder / "their.p12")
+    somebodys_entry(folder, "theirs")
     return folder
+
+
+def somebodys_entry(folder: Path, name: str) -> None:
+    """Another key and certificate with that name in ``their.p12``."""
+    made = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-noenc", "-keyout", folder / "key.pem")
+    run("openssl", "req", "-x509", *made, "-subj", f"/CN={name}", "-days", "9", "-out", folder / "cert.pem")
+    given = ("-inkey", folder / "key.pem", "-in", folder / "cert.pem", "-name", name)
+    run("openssl", "pkcs12", "-export", *given, "-passout", "pass:p", "-out", folder / "their.p12")
+
+
+def import_theirs(database: Path, theirs: Path) -> None:
+    given = ("-W", "p", "-k", database.parent / "pass")
+    run("pk12util", "-i", theirs / "their.p12", "-d", f"sql:{database}", *given)
 
 
 @pytest.fixture
@@ -82,8 +92,7 @@ def database(app: Path, theirs: Path) -> Path:
     folder.mkdir(mode=0o755)
     folder.chmod(0o755)
     run("certutil", "-N", "-d", f"sql:{folder}", "-f", app / "pass")
-    given = ("-W", "p", "-k", app / "pass")
-    run("pk12util", "-i", theirs / "their.p12", "-d", f"sql:{folder}", *given)
+    import_theirs(folder, theirs)
     return folder
 
 
@@ -152,6 +161,44 @@ def test_a_switch_replaces_the_key_in_an_nss_database(machine: Machine, database
     assert in_nss(database) == {"theirs": "u,u,u"}
     assert nss_keys(database) == their_key
     assert nss_certificates(database, "theirs") == their_certificate
+
+
+def test_a_key_whose_name_ends_like_ours_stays_in_an_nss_database(
+    machine: Machine, database: Path, theirs: Path
+) -> None:
+    somebodys_entry(theirs, "my keyrelay")
+    import_theirs(database, theirs)
+    their_keys = nss_keys(database)
+    manifest = server_manifest(nss(database))
+    machine.report(OLD.stage, OLD.activate(manifest), NEW.stage, NEW.activate(manifest))
+    assert len(nss_keys(database)) == len(their_keys) + 1
+
+    machine.report(NEW.activate())
+    assert nss_keys(database) == their_keys
+
+
+def test_a_password_that_we_made_stays_while_something_is_under_it(
+    machine: Machine, app: Path, theirs: Path
+) -> None:
+    password, keystore, database = app / "made.pass", app / "made.p12", app / "second"
+    ours = server_manifest(java(keystore, password_file=f"{password}"))
+    machine.report(OLD.stage, OLD.activate(ours))
+    given = ("-srckeystore", theirs / "their.p12", "-srcstorepass", "p", "-destkeystore", keystore)
+    run("keytool", "-importkeystore", *given, "-deststorepass:file", password)
+    machine.report(OLD.activate())
+    assert "theirs" in run("keytool", "-list", "-keystore", keystore, "-storepass:file", password)
+
+    password, file = app / "shared.pass", app / "app.p12"
+    own = Pkcs12(file=f"{file}", password_file=f"{password}", alias="app", access=PRIVATE)
+    machine.report(OLD.activate(server_manifest(own)))
+    database.mkdir()
+    database.chmod(0o755)
+    run("certutil", "-N", "-d", f"sql:{database}", "-f", password)
+    entry = nss(database, password_file=f"{password}")
+    machine.report(OLD.activate(server_manifest(own, entry)))
+    machine.report(OLD.activate(server_manifest(entry)))
+    assert (file.exists(), password.exists()) == (False, True)
+    machine.report(NEW.stage, NEW.activate(server_manifest(entry)))
 
 
 def test_an_nss_entry_that_was_harmed_is_told_and_mended(machine: Machine, database: Path) -> None:
@@ -287,8 +334,8 @@ def in_java(keystore: Path) -> dict[str, tuple[str, list[str]]]:
 
 def java(keystore: Path, **arguments: object) -> Java:
     given: dict[str, object] = {"alias": "keyrelay", "holds": Holds.CREDENTIAL, "access": PRIVATE}
-    password = f"{keystore.parent}/pass"
-    return Java(keystore=f"{keystore}", password_file=password, **{**given, **arguments})  # type: ignore[arg-type]  # the test names Java's own arguments
+    given["password_file"] = f"{keystore.parent}/pass"
+    return Java(keystore=f"{keystore}", **{**given, **arguments})  # type: ignore[arg-type]  # the test names Java's own arguments
 
 
 def test_a_switch_replaces_the_key_in_a_keystore_of_java(machine: Machine, keystore: Path) -> None:

@@ -342,6 +342,38 @@ def test_two_plays_that_would_undo_each_other_are_refused(world: World) -> None:
         world.apply(two)
 
 
+def test_plays_may_share_a_store_and_its_file_has_the_roots_of_all(world: World) -> None:
+    theirs = "-----BEGIN CERTIFICATE-----\nMIIC\n-----END CERTIFICATE-----\n"
+    their_ca = CommandSpec(argv=("/our-ca",), root=theirs, timeout=timedelta(seconds=30))
+    stores = Stores(agent=(ROOTS,))
+    world.apply(desired(servers=SERVERS[:1], soak=timedelta(0), name="one", stores=stores))
+    second = replace(desired(servers=SERVERS[1:2], name="two", stores=stores), issuer=their_ca)
+    third = desired(servers=SERVERS[2:], name="three", stores=stores)
+    for wanted in (second, third):
+        record(prepare_to_change(wanted, world.ports), world.ports)
+
+    manifest = Manifests.of(world.recorded).agent(AGENT)
+    assert manifest.count("\nstore pem anchors ") == 1
+    assert theirs in manifest
+    assert world.recorded.root in manifest
+
+
+def test_plays_with_two_texts_for_one_file_are_refused(world: World) -> None:
+    one, same, other = (
+        desired(
+            servers=SERVERS[number : number + 1],
+            soak=timedelta(0),
+            name=f"play-{number}",
+            stores=Stores(agent=(CONFIG,), texts={host: {CONFIG.file: text} for host in AGENTS}),
+        )
+        for number, text in enumerate(("a\n", "a\n", "b\n"))
+    )
+    world.apply(one)
+    record(prepare_to_change(same, world.ports), world.ports)
+    with pytest.raises(RefusedError, match=f"both write to {CONFIG.file} on {AGENT}"):
+        prepare_to_change(other, world.ports)
+
+
 def test_more_stores_than_a_host_takes_are_refused(world: World) -> None:
     many = tuple(System(name=f"ours-{number}") for number in range(16))
     world.apply(desired(servers=SERVERS[:1], soak=timedelta(0), name="one", stores=Stores(agent=many)))
