@@ -155,7 +155,7 @@ def _uses(server: ServerRecord, credential: CredentialId) -> bool:
 
 def _away(recorded: Recorded, holdups: Holdups, servers: tuple[HostName, ...]) -> Iterator[Away]:
     """The hosts that do not answer, of those that the servers' next steps wait for."""
-    needed = {host for server in servers for host in holdups.needed(server, holdups.steps[server])}
+    needed = {host for server in servers for _, host in holdups.needed(server, holdups.steps[server])}
     for host in sorted(needed):
         contact = recorded.contacts.get(host)
         if contact is not None and contact.failing_since is not None:

@@ -27,8 +27,8 @@ from orchestrator.rotation import reports as rp
 from orchestrator.rotation import visits as vs
 from orchestrator.rotation.engine import Decision, decide
 from orchestrator.rotation.errands import Errand
-from orchestrator.rotation.holdups import Block, Wait
-from orchestrator.rotation.proofs import judge
+from orchestrator.rotation.holdups import Block, Edge, Wait
+from orchestrator.rotation.proofs import disbelief, judge
 from orchestrator.rotation.recognition import STOPPED
 from orchestrator.rotation.recorded import Recorded
 from orchestrator.rotation.visits import CredentialId
@@ -118,6 +118,7 @@ class _Run:
         self._playbook = playbook
         self._aside = dict(aside)
         self._unissued: dict[HostName, str] = {}
+        self._unverified: dict[Edge, str] = {}
         self._fences = dict(fences)
         self._changed: set[HostName] = set()
         self._visits = 0
@@ -134,6 +135,7 @@ class _Run:
                 random=self._ports.entropy,
                 aside=self._aside,
                 unissued=self._unissued,
+                unverified=self._unverified,
             )
             stopped = self._ports.stop.asked and decision.moves
             if not stopped and self._at_home(decision):
@@ -333,7 +335,10 @@ class _Run:
         return order
 
     def _take_in(self, outcome: rp.Outcome) -> None:
-        if isinstance(outcome, rp.Unreachable | rp.Refused | rp.Failed):
+        if isinstance(outcome, rp.Refused) and outcome.unverified:
+            for server, verdict in outcome.unverified.items():
+                self._unverified[outcome.host, server] = disbelief(server, verdict)
+        elif isinstance(outcome, rp.Unreachable | rp.Refused | rp.Failed):
             self._aside[outcome.host] = outcome.reason
         if isinstance(outcome, rp.Unreachable):
             return

@@ -28,6 +28,14 @@ def is_believable(recorded: Recorded, credential: Credential, at: datetime) -> b
     return believed_until(recorded, credential) > at
 
 
+def refused_from(recorded: Recorded, line: TrustLine, credential: Credential) -> datetime:
+    """From when on an agent refuses what is signed with a credential, although it has this line (S10)."""
+    if line.credential:
+        return credential.expires
+    playbook = recorded.playbooks[recorded.servers[line.server].playbook]
+    return credential.ends + playbook.certificate.grace
+
+
 def vouched_lines(recorded: Recorded, credential: Credential) -> frozenset[TrustLine]:
     """The lines by which an agent would accept a credential for its certificates alone."""
     issued = {

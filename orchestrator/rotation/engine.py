@@ -15,7 +15,7 @@ from orchestrator.policy.desired import Origin, PlaybookName
 from orchestrator.rotation import visits as vs
 from orchestrator.rotation.bundles import Press, wanted_denials, wanted_lines
 from orchestrator.rotation.errands import Errand, ServerErrands, joined, making
-from orchestrator.rotation.holdups import Block, Holdups, Wait
+from orchestrator.rotation.holdups import Block, Edge, Holdups, Wait
 from orchestrator.rotation.leftovers import to_destroy, to_retire
 from orchestrator.rotation.lifecycle import Phase, Step
 from orchestrator.rotation.patience import over_budget, to_waive
@@ -94,6 +94,7 @@ def decide(
     random: Random,
     aside: Mapping[HostName, str] | None = None,
     unissued: Mapping[HostName, str] | None = None,
+    unverified: Mapping[Edge, str] | None = None,
 ) -> Decision:
     """What may be done now.
 
@@ -105,6 +106,7 @@ def decide(
         random: for nonces.
         aside: hosts not to visit in this run, since a visit failed, with the reason.
         unissued: servers whose key in use the issuer does not certify anew in this run, with the reason.
+        unverified: what agents could not verify in this run, and are not asked again, with the reason.
     """
     return _Round(
         recorded,
@@ -113,6 +115,7 @@ def decide(
         random=random,
         aside=aside or {},
         unissued=unissued or {},
+        unverified=unverified or {},
     ).decision()
 
 
@@ -128,6 +131,7 @@ class _Round:
         random: Random,
         aside: Mapping[HostName, str],
         unissued: Mapping[HostName, str],
+        unverified: Mapping[Edge, str],
     ) -> None:
         self._recorded = recorded
         self._playbook = playbook
@@ -136,6 +140,7 @@ class _Round:
         self._errands = ServerErrands(view=self._view, random=random, endings=self._endings)
         self._aside = aside
         self._unissued = unissued
+        self._unverified = unverified
         self._all_steps = {
             server: self._view.step(server)
             for server, record in sorted(recorded.servers.items())
@@ -192,6 +197,7 @@ class _Round:
                 {**self._without_target(), **self._unissued, **self._aside},
                 self._elsewhere,
                 self._unsettled | self._unissued.keys(),
+                self._unverified,
             )
         )
         decision = Decision(
@@ -276,14 +282,14 @@ class _Round:
         bundle, installed = self._press.bundle(lines, denied)
         have = recorded.settled_bundle(agent)
         if have is None or not stocked or not self._is_as_good(have, installed):
-            proved, claims = self._claims(lines)
+            proved, claims = self._claims(agent, lines)
             intent = Intent(host=agent, bundle=installed, proves=proved)
             had = {ln.credential for b in recorded.bundles(agent) for ln in b.lines if ln.credential}
             ends = self._endings.told(had - {line.credential for line in lines})
             stores = self._view.manifests.agent(agent)
             order = vs.Trust(bundle=bundle, claims=claims, ends=ends, stores=stores)
             return Errand(host=agent, orders=(order,), intent=intent)
-        proved, claims = self._claims(self._to_prove(agent, lines))
+        proved, claims = self._claims(agent, self._to_prove(agent, lines))
         if not claims:
             return None
         intent = Intent(host=agent, proves=proved)
@@ -307,12 +313,19 @@ class _Round:
             and (not self._view.proves(agent, line.server) or agent in self._view.unconfirmed(line.server))
         )
 
-    def _claims(self, lines: frozenset[TrustLine]) -> tuple[tuple[Proof, ...], tuple[Claim, ...]]:
-        """The claims an agent can verify for these lines: those for what its servers should end up with."""
+    def _claims(
+        self, agent: HostName, lines: frozenset[TrustLine]
+    ) -> tuple[tuple[Proof, ...], tuple[Claim, ...]]:
+        """The claims an agent can verify for these lines: those for what its servers should end up with.
+
+        What has ended it refuses, and what it could not verify in this run it is not asked again.
+        """
         pairs: list[tuple[Proof, Claim]] = []
         for line in sorted(lines):
             target = self._view.target(line.server)
             if target is None or line != self._view.line(line.server, target):
+                continue
+            if self._view.ended(line.server) is not None or (agent, line.server) in self._unverified:
                 continue
             placement = self._recorded.servers[line.server].placements.get(target)
             if placement is None or placement.claim is None:

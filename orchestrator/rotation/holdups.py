@@ -10,6 +10,12 @@ from orchestrator.policy.desired import PlaybookName
 from orchestrator.rotation.lifecycle import STEPS, Step
 from orchestrator.rotation.standing import View
 
+PROVING = frozenset({Step.PUBLISH, Step.CONFIRM})
+"""The steps that agents' proofs end."""
+
+Edge = tuple[HostName, HostName]
+"""An agent, and a server that it listens to."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wait:
@@ -93,6 +99,7 @@ class Holdups:
         aside: Mapping[HostName, str],
         elsewhere: Mapping[HostName, PlaybookName],
         unsettled: AbstractSet[HostName],
+        unverified: Mapping[Edge, str],
     ) -> Iterator[Block]:
         """Each host that this run does not visit, and that a server, or the end of a rollout, waits for.
 
@@ -100,12 +107,18 @@ class Holdups:
             aside: hosts whose visit failed, with the reason.
             elsewhere: agents that runs of another playbook visit, with that playbook.
             unsettled: agents that have yet to get, or to prove, what they should have.
+            unverified: what agents could not verify in this run, with the reason.
         """
         waiting: dict[HostName, dict[HostName, Step]] = {}
+        doubts: dict[HostName, dict[str, None]] = {}
         for server, step in self.steps.items():
-            for host in self.needed(server, step):
-                if host in aside or host in elsewhere:
+            for other, host in self.needed(server, step):
+                asked = self.steps.get(other) in PROVING
+                doubt = (unverified.get((host, other)) or self._over(other)) if asked else ""
+                if host in aside or host in elsewhere or doubt:
                     waiting.setdefault(host, {})[server] = step
+                if doubt:
+                    doubts.setdefault(host, {})[doubt] = None
         for agent in unsettled & aside.keys():
             waiting.setdefault(agent, {})
         for host, servers in sorted(waiting.items()):
@@ -115,23 +128,35 @@ class Holdups:
                 host=host,
                 servers=tuple(servers),
                 steps=tuple(servers.values()),
-                reason=aside.get(host) or f"only runs of playbook {elsewhere[host]!r} visit it",
+                reason=aside.get(host) or "; ".join(doubts.get(host, ())) or _elsewhere(elsewhere[host]),
                 since=since or self.view.now,
             )
 
-    def needed(self, server: HostName, step: Step) -> Iterator[HostName]:
-        """Whom the server's step waits for."""
+    def _over(self, server: HostName) -> str:
+        """Why no agent can prove the server's target any more; empty: it can."""
+        ended = self.view.ended(server)
+        if ended is None:
+            return ""
+        playbook = self.view.recorded.servers[server].playbook
+        return f"{server} of playbook {playbook!r}: its key ended on {ended:%Y-%m-%d %H:%M:%SZ}"
+
+    def needed(self, server: HostName, step: Step) -> Iterator[tuple[HostName, HostName]]:
+        """Whom the server's step waits for, each with the server for whose sake that is."""
         visits = STEPS[step].visits
         if visits == "server" or (step is Step.CERTIFY):
-            yield server
+            yield server, server
         elif step is Step.PUBLISH:
-            yield from self.view.unproven(server)
+            yield from ((server, agent) for agent in self.view.unproven(server))
         elif step is Step.CONFIRM:
-            yield from self.view.unconfirmed(server)
+            yield from ((server, agent) for agent in self.view.unconfirmed(server))
         elif step is Step.DROP:
-            yield from self.view.trusting_outgoing(server)
+            yield from ((server, agent) for agent in self.view.trusting_outgoing(server))
         elif step in {Step.WAVE, Step.SOAK}:
             others = self.view.before_wave(server) if step is Step.WAVE else self.view.unsoaked(server)
             for other in others:
                 if other != server and not self.view.active(other):
                     yield from self.needed(other, self.steps.get(other, Step.DONE))
+
+
+def _elsewhere(playbook: PlaybookName) -> str:
+    return f"only runs of playbook {playbook!r} visit it"

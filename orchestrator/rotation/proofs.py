@@ -5,9 +5,11 @@ with, and every verdict and digest that an agent reports, before any of it is re
 """
 
 import re
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import timedelta
 
+from orchestrator.inventory.model import HostName
 from orchestrator.keys.material import PublicKey
 from orchestrator.policy.stores import digest_of
 from orchestrator.rotation import reports as rp
@@ -27,14 +29,17 @@ def judge(recorded: Recorded, orders: tuple[vs.Order, ...], outcome: rp.Outcome)
 
     Returns:
         The outcome itself; ``Failed`` without the unproven reports where one does not verify; ``Refused``
-        with all reports where the host's clock is further off than the playbook allows (S7), so that what
-        was done stands and nothing counts as proven. Reasons call keys by the names that people know.
+        with all reports where an agent could not verify what some servers signed, so that its other verdicts
+        count and only those servers wait for it (S6); and where the host's clock is further off than the
+        playbook allows (S7), so that what was done stands and nothing counts as proven. Reasons call keys by
+        the names that people know.
     """
     if isinstance(outcome, rp.Unreachable):
         return outcome
     if isinstance(outcome, rp.Refused | rp.Failed):
         outcome = replace(outcome, reason=with_names(recorded, outcome.reason))
     proven: list[rp.Report] = []
+    unverified: dict[HostName, rp.Verdict] = {}
     allowed = recorded.allowed_skew(outcome.host)
     clock = "" if abs(outcome.skew) <= allowed else _clock(outcome.skew, allowed)
     for order, report in zip(orders, outcome.reports, strict=False):
@@ -45,14 +50,26 @@ def judge(recorded: Recorded, orders: tuple[vs.Order, ...], outcome: rp.Outcome)
             if isinstance(outcome, rp.Refused) and isinstance(order, vs.READING):
                 return replace(outcome, reason=fault, reports=tuple(proven))
             return rp.Failed(host=outcome.host, reason=fault, reports=tuple(proven), skew=outcome.skew)
+        unverified |= _unverified(order, report)
         proven.append(report)
     done = isinstance(outcome, rp.Changed | rp.Unchanged)
     if len(outcome.reports) > len(orders) or (done and len(outcome.reports) < len(orders)):
         reason = f"it reported on {len(outcome.reports)} of {len(orders)} orders"
         return rp.Failed(host=outcome.host, reason=reason, reports=tuple(proven), skew=outcome.skew)
-    if done and clock:
-        return rp.Refused(host=outcome.host, reason=clock, reports=outcome.reports, skew=outcome.skew)
+    if done and (clock or unverified):
+        return rp.Refused(
+            host=outcome.host,
+            reason="; and ".join(filter(None, (clock, _disbelieving(unverified)))),
+            reports=outcome.reports,
+            skew=outcome.skew,
+            unverified={} if clock else unverified,
+        )
     return outcome
+
+
+def disbelief(server: HostName, verdict: rp.Verdict) -> str:
+    """What an agent that could not verify a server's signature is said to hold it up by."""
+    return _disbelieving({server: verdict})
 
 
 def _clock(off: timedelta, allowed: timedelta) -> str:
@@ -76,11 +93,11 @@ def _fault(recorded: Recorded, order: vs.Order, report: rp.Report) -> str:
         case vs.Trust(), rp.Trusted():
             if (report.position, report.digest) != (order.bundle.position, order.bundle.digest):
                 return f"it uses bundle {report.position} ({report.digest[:12]}), not the one it was given"
-            return _unverified(order.claims, report.verdicts) or _unfilled(order.stores, report.stores)
+            return _uncounted(order.claims, report.verdicts) or _unfilled(order.stores, report.stores)
         case vs.Disarm(in_use=None), rp.Disarmed(emptied=False):
             return "it leaves, and did not say that its stores are empty"
         case vs.Check(), rp.Checked():
-            return _unverified(order.claims, report.verdicts)
+            return _uncounted(order.claims, report.verdicts)
         case _:
             return "" if order.kind == report.kind else f"it answered {report.kind} to {order.kind}"
 
@@ -128,15 +145,28 @@ def _unfilled(manifest: str, told: str) -> str:
     return f"its stores are filled by manifest {told[:12] or 'none'}, not by {wanted[:12] or 'none'}"
 
 
-def _unverified(claims: tuple[Claim, ...], verdicts: tuple[rp.Verdict, ...]) -> str:
-    if len(claims) != len(verdicts):
-        return f"it gave {len(verdicts)} verdicts on {len(claims)} signatures"
-    wrong = [
-        f"{claim.challenge.server} ({verdict})"
-        for claim, verdict in zip(claims, verdicts, strict=True)
-        if verdict is not rp.Verdict.VALID
-    ]
-    if not wrong:
+def _uncounted(claims: tuple[Claim, ...], verdicts: tuple[rp.Verdict, ...]) -> str:
+    if len(claims) == len(verdicts):
         return ""
+    return f"it gave {len(verdicts)} verdicts on {len(claims)} signatures"
+
+
+def _unverified(order: vs.Order, report: rp.Report) -> Mapping[HostName, rp.Verdict]:
+    """The servers whose signatures an agent could not verify."""
+    match order, report:
+        case (vs.Trust(claims=claims), rp.Trusted(verdicts=verdicts)) | (
+            vs.Check(claims=claims),
+            rp.Checked(verdicts=verdicts),
+        ):
+            told = zip(claims, verdicts, strict=True)
+            return {c.challenge.server: verdict for c, verdict in told if verdict is not rp.Verdict.VALID}
+        case _:
+            return {}
+
+
+def _disbelieving(unverified: Mapping[HostName, rp.Verdict]) -> str:
+    if not unverified:
+        return ""
+    wrong = [f"{server} ({verdict})" for server, verdict in unverified.items()]
     more = f" and {len(wrong) - NAMED} more" if len(wrong) > NAMED else ""
     return "it could not verify the signature of " + ", ".join(wrong[:NAMED]) + more

@@ -5,7 +5,8 @@ A failing host is a value, never an exception. Which value says what is known af
 of the orders done before it); after ``Failed`` only a survey can tell.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import StrEnum
 from typing import Literal
@@ -186,6 +187,8 @@ class Refused:
 
     Attributes:
         fenced: whether the host follows another ledger, so that this one has to stop (S8, S9).
+        unverified: by server the verdict on a signature that is not proven, where nothing else is amiss: all
+            orders were done, and what is reported of other servers counts.
     """
 
     host: HostName
@@ -193,6 +196,7 @@ class Refused:
     reports: tuple[Report, ...] = ()
     skew: timedelta = timedelta(0)
     fenced: bool = False
+    unverified: Mapping[HostName, Verdict] = field(default_factory=dict)
     kind: Literal["refused"] = "refused"
 
 

@@ -12,7 +12,7 @@ from typing import Self, assert_never
 
 from orchestrator.inventory.model import HostName
 from orchestrator.policy.desired import Prove, RolloutSpec
-from orchestrator.rotation.belief import is_believable
+from orchestrator.rotation.belief import is_believable, refused_from
 from orchestrator.rotation.installing import Manifests
 from orchestrator.rotation.lifecycle import STEPS, SUSPENDED, Step
 from orchestrator.rotation.recorded import Credential, Recorded, Rollout, Standing, TrustLine
@@ -191,6 +191,14 @@ class View:
             return False
         settled = self.active(server) or self.renews(server)
         return settled or proof.at + self.spec(server).proof_age > self.now
+
+    def ended(self, server: HostName) -> datetime | None:
+        """Since when agents refuse the server's target, so that none can prove it; None: they do not."""
+        target, line = self.target(server), self.target_line(server)
+        if target is None or line is None or server not in self.recorded.credentials[target].certificates:
+            return None
+        end = refused_from(self.recorded, line, self.recorded.credentials[target])
+        return end if end <= self.now else None
 
     def unconfirmed(self, server: HostName) -> frozenset[HostName]:
         """The agents that have yet to verify what the server signed after its switch."""

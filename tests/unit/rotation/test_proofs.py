@@ -172,12 +172,15 @@ def test_a_missing_verdict_is_not_a_good_one(world: World) -> None:
 
 
 @pytest.mark.parametrize("verdict", [Verdict.INVALID, Verdict.UNTRUSTED, Verdict.EXPIRED])
-def test_a_bad_verdict_names_the_server_and_what_is_wrong(world: World, verdict: Verdict) -> None:
+def test_a_bad_verdict_names_its_server_and_leaves_the_others_theirs(world: World, verdict: Verdict) -> None:
     check = vs.Check(claims=claims(2))
     report = rp.Checked(digest="", verdicts=(Verdict.VALID, verdict))
     judged = judge(world.recorded, (check,), changed(report, host=AGENT))
-    assert judged == rp.Failed(
-        host=AGENT, reason=f"it could not verify the signature of server-1 ({verdict})"
+    assert judged == rp.Refused(
+        host=AGENT,
+        reason=f"it could not verify the signature of server-1 ({verdict})",
+        reports=(report,),
+        unverified={HostName("server-1"): verdict},
     )
 
 
@@ -185,7 +188,7 @@ def test_many_bad_verdicts_are_counted_after_the_first_three(world: World) -> No
     check = vs.Check(claims=claims(5))
     report = rp.Checked(digest="", verdicts=(Verdict.INVALID,) * 5)
     judged = judge(world.recorded, (check,), changed(report, host=AGENT))
-    assert isinstance(judged, rp.Failed)
+    assert isinstance(judged, rp.Refused)
     assert judged.reason.endswith("server-2 (invalid) and 2 more")
 
 
@@ -268,10 +271,11 @@ def test_a_wrong_clock_is_told_before_the_verdicts_that_it_may_explain(world: Wo
     report = rp.Checked(digest="", verdicts=(Verdict.EXPIRED,))
     ahead = timedelta(days=400)
     judged = judge(world.recorded, (check,), changed(report, host=AGENT, skew=ahead))
-    assert judged == rp.Failed(
+    assert judged == rp.Refused(
         host=AGENT,
         reason="its clock is 34560000 s ahead; messages.clock_skew allows 30 s; "
         "and it could not verify the signature of server-0 (expired)",
+        reports=(report,),
         skew=ahead,
     )
 
