@@ -232,7 +232,9 @@ class _Desk:
         if found != wanted:
             self._put(order.credential, wanted)
             if self.state.current == order.credential:
-                self._become(hook_pending=True, came_from=(order.credential, None))
+                due = self.state.came_from if self.state.hook_pending else None
+                kept = due is not None and due[0] == order.credential
+                self._become(hook_pending=True, came_from=due if kept else (order.credential, None))
         return rp.Staged(
             credential=order.credential, signature=_signed(private, order.challenge), changed=found != wanted
         )

@@ -19,6 +19,7 @@ from orchestrator.rotation.reports import Activated, Changed, Failed, Refused, S
 from orchestrator.rotation.visits import Activate, Check, Generate, Order, Sign, Survey, Trust, Visit
 from tests.faults.disks import mounted
 from tests.integration.program import (
+    CERTIFICATE,
     ED25519,
     ONE,
     P256,
@@ -323,6 +324,20 @@ def test_what_is_due_is_told_by_a_survey_and_goes_back_to_where_it_came_from(mac
     after = machine.report(Survey())
     assert isinstance(after, Surveyed)
     assert after.survey.current == ONE
+
+
+def test_a_certificate_brought_to_a_switch_that_broke_off_leaves_it_its_way_back(machine: Machine) -> None:
+    machine.report(stage(TWO, P256))
+    kills_its_visit = f"read -r _ _ _ _ pid _ <{machine.base}/lock/owner; kill -9 $pid; sleep 1"
+    assert isinstance(machine.run(activate_two(kills_its_visit)), Failed)
+    machine.report(stage(TWO, P256, certificate=CERTIFICATE * 2))
+
+    failed = machine.run(
+        activate_two(f"case $(readlink {machine.base}/server/current) in *{TWO}) false; esac")
+    )
+
+    assert isinstance(failed, Failed)
+    assert failed.reason == f"the hook exited 1; back on {ONE}"
 
 
 def test_a_visit_that_is_ended_ends_its_hook_and_gives_the_lock_back(

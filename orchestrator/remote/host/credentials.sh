@@ -121,7 +121,12 @@ order_stage() {
     if [ -e "$place/cert.pem" ]; then leads server credentials; fi
     settle "$new/cert.pem" "$new/chain.pem"
     # What signs may have read the certificate before this one, so its hook is due again.
-    if [ "$to" = "$id" ]; then put server/hook-pending "$id -" || cannot_write; fi
+    if [ "$to" = "$id" ]; then
+      # A switch that broke off has left there where it came from: that stays the way back.
+      due=''
+      { read -r due _ <server/hook-pending; } 2>/dev/null
+      [ "$due" = "$id" ] || put server/hook-pending "$id -" || cannot_write
+    fi
     # The certificate comes last: with it the credential is complete.
     move "$new/chain.pem" "$place/chain.pem"
     move "$new/cert.pem" "$place/cert.pem"
