@@ -1,8 +1,9 @@
 """What signs is what serves: the host program and a running service that loaded its key when it started."""
 
 import os
+import signal
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from datetime import timedelta
 from pathlib import Path
 
@@ -208,6 +209,26 @@ def test_all_that_a_command_started_ends_with_its_time(machine: Machine, tmp_pat
     failed(machine.run(activate(TWO, P256, prove=f"sleep 600 & echo $! $$ >>{pids}; sleep 600")))
 
     assert not [pid for pid in pids.read_text().split() if Path("/proc", pid).exists() and _alive(pid)]
+
+
+@pytest.mark.parametrize("apart", ["", "setsid "], ids=["with it", "in a session of its own"])
+def test_a_command_that_leaves_its_output_open_is_told_so(
+    machine: Machine, services: ExitStack, tmp_path: Path, apart: str
+) -> None:
+    """The service may well have signed: nobody can tell whether that was all of its answer."""
+    service, pids = serving(services, machine), tmp_path / "pids"
+    leaves = f"{apart}sh -c 'echo $$ >>{pids}; exec sleep 301' & {service.ask}"
+    try:
+        reason = failed(machine.run(activate(TWO, P256, prove=leaves, reload=service.reload)))
+
+        said = "the prove_command did not close its output within 1s"
+        assert reason == f"{said}; back on {ONE}, and there {said}"
+        left = [pid for pid in pids.read_text().split() if Path("/proc", pid).exists() and _alive(pid)]
+        assert apart or not left
+    finally:
+        for pid in pids.read_text().split():
+            with suppress(ProcessLookupError):
+                os.kill(int(pid), signal.SIGKILL)
 
 
 def _alive(pid: str) -> bool:

@@ -20,18 +20,21 @@ run() {
   ) <"$3" 2>"$work/output" 3<&- 4>&- &
   group=$!
   wait "$group"
+  ended=$?
   status=''
   { read -r status <"$work/status"; } 2>/dev/null
-  if [ "$status" ]; then
-    group=''
-    [ "$status" != 0 ] || return 0
-    said="exited $status"
-  else
-    # busybox's timeout ends one process only; the session's number is that of its first process.
-    kill -s KILL -- "-$group" 2>/dev/null
-    group=''
-    if [ $(($(date +%s) - since)) -lt "$2" ]; then said='was killed'; else said="did not end within ${2}s"; fi
-  fi
+  # Only what a timeout or a signal ended has such a status. busybox's timeout ends one process only; the session's
+  # number is that of its first process.
+  [ "$status" ] && [ "$ended" -lt 124 ] || kill -s KILL -- "-$group" 2>/dev/null
+  group=''
+  case $status in
+    0)
+      [ "$ended" -ge 124 ] || return 0
+      said="did not close its output within ${2}s"
+      ;;
+    '') if [ $(($(date +%s) - since)) -lt "$2" ]; then said='was killed'; else said="did not end within ${2}s"; fi ;;
+    *) said="exited $status" ;;
+  esac
   text=$(dd if="$work/output" bs=2000 count=1 2>/dev/null)
   IFS=$nl
   set -f
