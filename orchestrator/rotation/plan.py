@@ -318,7 +318,7 @@ def _is_to_prove(view: View, agent: HostName, line: TrustLine, desired: Desired)
     """Whether an agent has yet to verify what the server signs, as far as this playbook brings that about."""
     mine = view.recorded.servers[line.server].playbook == desired.playbook
     due = line == view.target_line(line.server) and (mine or view.staged(line.server))
-    return due and proof_of(view.recorded, agent, line.server) is None
+    return due and view.ended(line.server) is None and proof_of(view.recorded, agent, line.server) is None
 
 
 _AGAIN = "gets its trust bundle again"

@@ -49,6 +49,7 @@ def test_another_playbook_whose_key_has_ended_holds_nobody_up(policy: Policy) ->
     applied = world.apply(first, new_key=True)
     assert applied.complete, applied.result
     assert world.live_key(SERVERS[0]) not in {before, None}
+    assert world.apply(first).result is None
     assert_settled(world, first, second)
 
 
