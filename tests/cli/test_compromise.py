@@ -5,6 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from orchestrator.lab import Lab
+from orchestrator.lab.processes import wait_until
 from tests.cli.terminal import Terminal, keys_in_use
 
 MakeFleet = Callable[..., tuple[Terminal, Lab]]
@@ -47,6 +48,35 @@ def test_a_leaked_key_goes_although_an_agent_is_down_and_the_broken_edges_are_li
     assert "nobody holds it" in keyrelay("holders", "--", leaked).ended(0).out
     assert keyrelay("prove", *INVENTORY).ended(0).out.startswith("every edge holds")
     keyrelay("compromise", *LEAK, "--", leaked).ended(1).line("nobody holds it")
+
+
+def test_a_key_that_has_ended_in_another_playbook_holds_up_neither_a_handover_nor_a_leak(
+    make_fleet: MakeFleet, inside: Terminal
+) -> None:
+    del inside
+    keyrelay, _ = make_fleet(servers=2, agents=2)
+    playbook = (keyrelay.folder / "playbooks" / "per-server.yml").read_text()
+    for name, server in (("first", "server-01"), ("second", "server-02")):
+        text = playbook.replace("name: Server-to-agent authentication", f"name: {name}")
+        keyrelay.write(f"{name}.yml", text.replace("servers: servers", f"servers: {server}"))
+    ends_soon = keyrelay.folder / "second.yml"
+    short = (
+        ends_soon.read_text().replace("lifetime: 365d", "lifetime: 20s").replace("grace: 30d", "grace: 0s")
+    )
+    ends_soon.write_text(short)
+    for name in ("first", "second"):
+        keyrelay("apply", f"{name}.yml", *INVENTORY, "--yes").ended(0)
+    assert wait_until(lambda: "expired" in keyrelay("prove", *INVENTORY).out, timeout_s=60)
+
+    before = key_of(keyrelay, "server-01")
+    keyrelay("apply", "first.yml", *INVENTORY, "--yes", "--new-key").ended(0)
+    leaked = key_of(keyrelay, "server-01")
+    assert leaked != before
+    keyrelay("compromise", *LEAK, "--", leaked).ended(0)
+    assert key_of(keyrelay, "server-01") != leaked
+
+    keyrelay("apply", "second.yml", *INVENTORY, "--yes").ended(0)
+    assert keyrelay("prove", *INVENTORY).ended(0).out.startswith("every edge holds")
 
 
 def test_a_lost_key_is_replaced_once_every_agent_has_proven_the_next(fleet: tuple[Terminal, Lab]) -> None:
