@@ -61,7 +61,7 @@ sign_in_use() {
 }
 
 hook_ran() {
-  [ ! -e server/hook-pending ] || rm -f server/hook-pending
+  rm -f server/hook-pending server/adopted
 }
 
 # go_back REASON: to the credential used before, the stores filled with it, and the hook and the service's proof for it.

@@ -101,8 +101,12 @@ need_in_nss() {
     cause
     stop "certutil cannot read the NSS database $database: $cause"
   }
-  [ -z "$seen" ] || [ "$adopt" ] || is_ours "nss $database $entry" ||
-    stop "the entry $entry in $database is not keyrelay's: remove it, or let the store adopt it (adopt: yes)"
+  # A server could not give it back.
+  [ -z "$seen" ] || is_ours "nss $database $entry" || case $role:$adopt in
+    agent:?*) ;;
+    agent:) stop "the entry $entry in $database is not keyrelay's: remove it, or let the store adopt it (adopt: yes)" ;;
+    *) stop "the entry $entry in $database is not keyrelay's: rename or remove it" ;;
+  esac
   sum_of "$expected"
   listed="${listed}nss $database $entry $sum ${password_path:--}$nl"
   [ "$seen" != "$expected" ] || return 1

@@ -37,8 +37,25 @@ lay_java() {
 # look_into_java: whether the entry may be written; sets $seen.
 look_into_java() {
   see_java_now
-  [ -z "$seen" ] || [ "$adopt" ] || is_ours "java $keystore $entry" ||
+  if [ -z "$seen" ] || is_ours "java $keystore $entry"; then return 0; fi
+  [ "$adopt" ] ||
     stop "the entry $entry in $keystore is not keyrelay's: remove it, or let the store adopt it (adopt: yes)"
+  [ "$role" = agent ] || keep_entry
+}
+
+# keep_entry: as `keep`, in a keystore of its own under the same password.
+keep_entry() {
+  fresh "$keystore"
+  copy_entry "$current" "$fresh" -deststoretype PKCS12
+  adopted="${adopted}java $keystore $entry $fresh$nl"
+}
+
+# copy_entry KEYSTORE KEYSTORE ARGUMENT…
+copy_entry() {
+  from=$1 into=$2
+  shift 2
+  run_keytool -importkeystore -noprompt -srckeystore "$from" -srcstorepass:file "$password" -srcalias "$entry" \
+    -destkeystore "$into" -deststorepass:file "$password" -destalias "$entry" "$@" || keytool_fails
 }
 
 see_java_now() {
@@ -144,6 +161,8 @@ leave_java() {
   [ "$seen" ] || return 0
   copy_keystore
   run_keytool -delete -keystore "$copy" -alias "$entry" -storepass:file "$password" || keytool_fails
+  find_kept "java $keystore $entry"
+  [ -z "$kept" ] || copy_entry "$kept" "$copy"
   keep_access
 }
 

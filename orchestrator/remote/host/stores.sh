@@ -65,14 +65,39 @@ is_staffs() {
 # is_ours WORDS: whether what a line of `stored` begins with these words names is ours, in either role.
 is_ours() { case $ours in *"$nl$1 "*) ;; *) return 1 ;; esac }
 
-# claim PATH: refuses a path that is not ours to write to.
+# claim PATH: refuses a path that is not ours to write to; sets $adopting where it becomes ours.
 claim() {
+  adopting=''
   is_sound "${1%/*}" || refuse_place "$culprit"
   if [ -L "$1" ]; then stop "$1 is a symbolic link"; fi
   [ -e "$1" ] || return 0
   [ -f "$1" ] || stop "$1 is no plain file"
-  is_ours "file $1" || [ "$adopt" ] ||
-    stop "$1 is there and is not keyrelay's: move it away, or let the store adopt it (adopt: yes)"
+  is_ours "file $1" && return
+  [ "$adopt" ] || stop "$1 is there and is not keyrelay's: move it away, or let the store adopt it (adopt: yes)"
+  adopting=1
+}
+
+# keep PATH: a file that a store adopts is given back where the server goes back; until its hook has run, it is kept.
+keep() {
+  [ "$role" = server ] || return 0
+  why=$(ln "$1" "$fresh.old" 2>&1) || {
+    cause
+    stop "cannot keep $1 for a way back: $cause"
+  }
+  adopted="${adopted}file $1 $fresh.old$nl"
+}
+
+# find_kept WORDS: sets $kept to the file with what was adopted, by how its line in `adopted` begins; empty: none.
+find_kept() {
+  kept=''
+  case $nl$adopted in
+    *"$nl$1 "*)
+      kept=$nl$adopted
+      kept=${kept##*"$nl$1 "}
+      kept=${kept%%"$nl"*}
+      [ -f "$kept" ] && [ ! -L "$kept" ] || kept=''
+      ;;
+  esac
 }
 
 # has_access FILE: whether owner, group and mode are the store's; sets $found and $wanted otherwise.
@@ -107,7 +132,7 @@ fresh() {
       { printf '%s\n' "$room" >>"$role/rooms"; } 2>/dev/null || cannot_write
       durable "$role/rooms"
       roomed=$roomed$room$nl
-      why=$(mkdir -m 700 "$room" 2>&1) || cannot_write "$parent"
+      is_folder "$room" || why=$(mkdir -m 700 "$room" 2>&1) || cannot_write "$parent"
       ;;
   esac
   number=$((number + 1))
@@ -115,19 +140,24 @@ fresh() {
 }
 
 # clear_rooms: what this visit, or one that broke off, has left beside the role's stores. On a server it is
-# overwritten: it may be a key. An agent's is not, since somebody may be reading the anchors of before.
+# overwritten: it may be a key. An agent's is not, since somebody may be reading the anchors of before. What was
+# adopted stays until the hook has run.
 clear_rooms() {
   roomed='' over=1
   [ -f "$role/rooms" ] || return 0
+  read_adopted
   while IFS= read -r room; do
     parent=${room%/.keyrelay.*}
     is_folder "$room" && is_plain "$parent" && is_hex "${room#"$parent"/.keyrelay.}" 32 || continue
     is_sound "$parent" || { over='' && continue; }
+    still=''
     for old in "$room"/*; do
       [ "$role" = server ] && [ -f "$old" ] && [ ! -L "$old" ] || continue
+      case $adopted in *" $old$nl"*) still=1 over='' && continue ;; esac
       if [ "$(stat -c %h "$old")" = 1 ]; then chmod 600 "$old" && wipe "$old"; fi
+      rm -f "$old"
     done
-    rm -rf "$room"
+    [ "$still" ] || rm -rf "$room"
   done <"$role/rooms"
   [ -z "$over" ] || rm -f "$role/rooms"
 }
@@ -139,13 +169,20 @@ read_stored() {
   while IFS= read -r row; do stored=$stored$row$nl; done <"$1/stored"
 }
 
+# read_adopted: sets $adopted.
+read_adopted() {
+  adopted=''
+  [ -f "$role/adopted" ] || return 0
+  while IFS= read -r row; do adopted=$adopted$row$nl; done <"$role/adopted"
+}
+
 # lay SOURCE PATH: PATH is to hold what the file SOURCE holds.
 lay() {
   claim "$2"
   hashes "$1" || cannot_write
   sum=${hashes# }
   listed="${listed}file $2 $sum$nl"
-  if [ -e "$2" ] && hashes "$2" && [ "$hashes" = " $sum" ] && has_access "$2"; then return 0; fi
+  if [ -z "$adopting" ] && [ -e "$2" ] && hashes "$2" && [ "$hashes" = " $sum" ] && has_access "$2"; then return 0; fi
   fresh "$2"
   why=$(dd if="$1" of="$fresh" bs=65536 2>&1) || cannot_write "${2%/*}"
   hashes "$fresh" && [ "$hashes" = " $sum" ] || stop "what was written beside $2 is not what was sent"
@@ -155,6 +192,7 @@ lay() {
 # replace PATH: by $fresh, when the stores are filled.
 replace() {
   give_access "$fresh" "$1"
+  if [ "$adopting" ] && [ -e "$1" ]; then keep "$1"; fi
   renames="$renames$fresh $1$nl"
 }
 
@@ -162,11 +200,12 @@ replace() {
 # $stores_due where something differs, and what fill_stores has to do.
 prepare_stores() {
   role=$1 stores_due='' listed='' renames='' leaving='' databases='' refresh='' originals='' passed=$nl
-  system_files='' rehearsing='' certificate_sum=-
+  system_files='' rehearsing='' certificate_sum=- adopting='' adopted=''
   [ -s "$2" ] || [ -e "$role/stored" ] || [ -e "$role/rooms" ] || return 0
   manifest=$2 id_filled=${3:--} me=$(id -u) tools=${PATH-}:/usr/local/sbin:/usr/sbin:/sbin
   case $role in server) make_folders 700 server ;; *) make_folders 755 agent ;; esac
   clear_rooms
+  read_adopted
   if [ "$role" = server ]; then read_stored agent; else read_stored server; fi
   theirs=$nl$stored
   read_stored "$role"
@@ -195,8 +234,13 @@ prepare_stores() {
   put "$work/filled" "filled $filled${text%"$nl"}" || cannot_write
   why=$(dd if="$manifest" of="$work/stores" bs=65536 2>&1) || cannot_write
   IFS=$nl
-  set -- "$work/partly" "$work/filled" "$work/stores"
+  print_to "$work/adopted" %s "$adopted" || cannot_write
+  set -- "$work/partly" "$work/filled" "$work/stores" "$work/adopted"
   for row in $renames; do set -- "$@" "${row%% *}"; done
+  for row in $adopted; do
+    row=${row##* }
+    if [ -e "$row" ]; then set -- "$@" "$row" "${row%/*}"; fi
+  done
   IFS=$blanks
   why=$(sync "$@" 2>&1) || cannot_write
 }
@@ -236,13 +280,15 @@ leave() {
   case $nl$leaving in *"$nl$1 "*) return 0 ;; esac
   is_sound "${1%/*}" || refuse_place "$culprit"
   fresh "$1"
-  leaving="$leaving$1 $fresh$nl"
+  find_kept "file $1"
+  leaving="$leaving$1 $fresh $kept$nl"
   is_system_file "$1" && refresh=1
 }
 
 # fill_stores: 1 where it failed, with $why.
 fill_stores() {
   [ "$stores_due" ] || return 0
+  [ -z "$adopted" ] || move "$work/adopted" "$role/adopted"
   move "$work/partly" "$role/stored"
   move "$work/stores" "$role/stores"
   durable "$role"
@@ -256,7 +302,11 @@ fill_stores() {
   for row in $leaving; do
     IFS=$blanks
     set -- $row
-    why=$(mv -T "$1" "$2" 2>&1 && sync "${1%/*}" 2>&1) || return 1
+    if [ $# -eq 3 ]; then
+      why=$(ln "$1" "$2" 2>&1 && mv -T "$3" "$1" 2>&1)
+    else
+      why=$(mv -T "$1" "$2" 2>&1)
+    fi && why=$(sync "${1%/*}" 2>&1) || return 1
   done
   IFS=$nl
   for row in $databases; do
@@ -271,7 +321,20 @@ fill_stores() {
   else
     why=$(rm -f "$role/stores" "$role/stored" 2>&1) || return 1
   fi
+  forget_given || return 1
   durable "$role"
+}
+
+# forget_given: what is not ours any more needs not be kept; 1 where it failed, with $why.
+forget_given() {
+  text=''
+  IFS=$nl
+  for row in $adopted; do
+    case $nl$listed in *"$nl${row% *} "*) text=$text$row$nl ;; esac
+  done
+  IFS=$blanks
+  [ "$text" != "$adopted" ] || return 0
+  print_to "$work/adopted" %s "$text" && move "$work/adopted" "$role/adopted"
 }
 
 # swap FRESH PATH: by one rename; what was there goes into the room, where it is overwritten in the end.
@@ -285,7 +348,7 @@ swap() {
       }
       ;;
   esac
-  if [ -f "$2" ] && [ ! -L "$2" ]; then ln "$2" "$1.old" 2>/dev/null; fi
+  if [ -f "$2" ] && [ ! -L "$2" ]; then ln -f "$2" "$1.old" 2>/dev/null; fi
   [ -d "$work" ] || {
     why='the lock was lost: the visit took longer than its lease'
     return 1
