@@ -324,13 +324,15 @@ class _Desk:
         ``there`` is what goes wrong on the way; empty: nothing.
         """
         goes_back = order.goes_back if isinstance(order, visits.Activate) else True
-        if self.state.current == before or not goes_back:
+        if not goes_back or (self.state.current == before and self.state.server_stores == stores):
             raise _FailureError(f"{said}; still on {self.state.current}")
         if stores is not None:
             folder = self.state.credentials.get(before) if before is not None else None
             stores = filled(stores.manifest or order.stores, before, folder) if folder is not None else None
-        self._become(current=before, server_stores=stores)
         back = f"back on {before}" if before else "no credential is in use, as before"
+        if self.state.current == before:
+            back = f"still on {before}, with the stores of before"
+        self._become(current=before, server_stores=stores)
         if there:
             raise _FailureError(f"{said}; {back}, and there {there}")
         self._become(hook_pending=False)

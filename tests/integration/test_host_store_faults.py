@@ -231,6 +231,125 @@ def test_the_hook_finds_the_stores_filled_and_a_failing_one_takes_them_back(
     assert not list(app.glob(".keyrelay*"))
 
 
+def test_a_change_of_the_stores_alone_whose_hook_fails_is_taken_back(machine: Machine, app: Path) -> None:
+    one = manifest_of(app, nss=False)
+    two = server_manifest(PemFiles(key=f"{app}/tls.key", chain=f"{app}/chain.pem", access=PRIVATE))
+    dislikes = hook(f"echo >>{app}/ran; test ! -e {app}/chain.pem")
+    machine.report(OLD.stage, OLD.activate(one))
+    before = facts(app / "tls.key")
+    outcome = machine.run(OLD.activate(two, hook=dislikes))
+
+    assert isinstance(outcome, Failed)
+    assert outcome.reason == f"the hook exited 1; still on {OLD.id}, with the stores of before"
+    assert (app / "ran").read_text() == "\n\n"
+    assert not (app / "chain.pem").exists()
+    assert (app / "tls.crt").read_text() == OLD.chain_pem
+    assert facts(*before) == before
+    assert not machine.report(OLD.activate(one, hook=dislikes)).changed
+
+
+def test_a_store_that_is_refused_on_the_way_back_keeps_no_hook_from_running(
+    machine: Machine, app: Path
+) -> None:
+    manifest = manifest_of(app, nss=False)
+    machine.report(OLD.stage, NEW.stage, OLD.activate(manifest))
+    current = f"{machine.base}/server/current"
+    link = f"ln -sf unmanaged {app}/tls.crt"
+    meddles = hook(
+        f'{link}; readlink {current} >>{app}/saw; test "$(readlink {current})" = credentials/{OLD.id}'
+    )
+    outcome = machine.run(NEW.activate(manifest, hook=meddles))
+
+    assert isinstance(outcome, Failed)
+    assert outcome.reason == (
+        f"the hook exited 1; back on {OLD.id},"
+        f" and there the stores could not be filled: {app}/tls.crt is a symbolic link"
+    )
+    assert (app / "saw").read_text() == f"credentials/{NEW.id}\ncredentials/{OLD.id}\n"
+    assert not (machine.base / "server" / "hook-pending").exists()
+    assert not list(app.glob(".keyrelay*"))
+
+
+def test_the_successor_of_a_leaked_key_is_put_in_use_though_a_store_is_refused(
+    machine: Machine, app: Path
+) -> None:
+    machine.report(OLD.stage, NEW.stage, OLD.activate())
+    (app / "tls.crt").write_text("somebody else's\n")
+    manifest = manifest_of(app, nss=False)
+    assert isinstance(machine.run(NEW.activate(manifest)), Refused)
+    outcome = machine.run(NEW.activate(manifest, goes_back=False))
+
+    assert isinstance(outcome, Failed)
+    assert outcome.reason.startswith(
+        f"the stores could not be filled: {app}/tls.crt is there and is not keyrelay's"
+    )
+    assert outcome.reason.endswith(f"; still on {NEW.id}")
+    assert (machine.base / "server" / "current").readlink() == Path(f"credentials/{NEW.id}")
+    assert (app / "tls.crt").read_text() == "somebody else's\n"
+    (app / "tls.crt").unlink()
+    machine.report(NEW.activate(manifest, goes_back=False))
+    assert (app / "tls.key").read_bytes() == NEW.pair.private.reveal()
+
+
+def adopting(app: Path) -> str:
+    """Two stores that take the places of what others have put there, and one that takes nobody's."""
+    adopt = Access(mode="600", adopt=True)
+    keystore = Java(
+        keystore=f"{app}/keystore",
+        password_file=f"{app}/pass",
+        alias="theirs",
+        holds=Holds.CREDENTIAL,
+        access=adopt,
+    )
+    return server_manifest(
+        PemFiles(key=f"{app}/tls.key", certificate=f"{app}/tls.crt", access=adopt), keystore
+    )
+
+
+def their_entry(app: Path) -> str:
+    """The certificate of somebody else's entry in the keystore, which is made with it if it is missing."""
+    named = ("-keystore", app / "keystore", "-storepass:file", app / "pass", "-alias", "theirs")
+    if not (app / "keystore").exists():
+        run("keytool", "-genkeypair", "-keyalg", "EC", "-dname", "CN=theirs", *named)
+    return run("keytool", "-list", "-rfc", *named)
+
+
+def test_what_was_adopted_is_given_back_where_a_first_hook_fails(machine: Machine, app: Path) -> None:
+    (app / "tls.key").write_text("the operator's key\n")
+    (app / "tls.key").chmod(0o640)
+    before, entry = facts(app / "tls.key"), their_entry(app)
+    machine.report(OLD.stage)
+    outcome = machine.run(OLD.activate(adopting(app), hook=hook("false")))
+
+    assert isinstance(outcome, Failed)
+    assert "no credential is in use, as before" in outcome.reason
+    assert (app / "tls.key").read_text() == "the operator's key\n"
+    assert facts(*before) == before
+    assert their_entry(app) == entry
+    assert {file.name for file in app.iterdir()} == {"keystore", "nss", "pass", "unmanaged", "tls.key"}
+    assert not (machine.base / "server" / "rooms").exists()
+
+
+def test_what_was_adopted_is_kept_until_a_hook_has_run(dash: Machine, app: Path) -> None:
+    (app / "tls.key").write_text("the operator's key\n")
+    entry = their_entry(app)
+    dash.report(OLD.stage)
+    kill = f'read -r _ _ _ _ pid _ <{dash.base}/lock/owner && kill -9 "$pid"'
+    assert isinstance(dash.run(OLD.activate(adopting(app), hook=hook(kill))), Failed)
+    assert (app / "tls.key").read_bytes() == OLD.pair.private.reveal()
+
+    outcome = dash.run(OLD.activate(adopting(app), hook=hook("false")))
+    assert isinstance(outcome, Failed)
+    assert dash.report(OLD.activate()).changed
+    assert (app / "tls.key").read_text() == "the operator's key\n"
+    assert their_entry(app) == entry
+
+    dash.report(OLD.activate(adopting(app), hook=hook("true")))
+    assert (app / "tls.key").read_bytes() == OLD.pair.private.reveal()
+    assert not list(app.glob(".keyrelay*"))
+    assert not (dash.base / "server" / "adopted").exists()
+
+
 def test_a_store_that_cannot_be_filled_after_the_switch_takes_the_host_back(
     dash: Machine, app: Path, tmp_path: Path
 ) -> None:

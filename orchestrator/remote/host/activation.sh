@@ -15,7 +15,10 @@ order_activate() {
   done
   leads server credentials
   before=$to
+  # A leaked key's successor is put in use though a store is refused.
+  if [ "$failing" = stay ] && [ "$before" != "$id" ]; then instead=switch_without_stores; fi
   prepare_stores server "$new.stores" "$id"
+  instead=''
   if [ "$before" = "$id" ] && [ ! -e server/hook-pending ] && [ -z "$stores_due" ]; then
     sign_in_use || stop "$said"
     say "signature $signature"
@@ -23,6 +26,19 @@ order_activate() {
     done_with unchanged
     return
   fi
+  switch
+  fill_stores || go_back "the stores could not be filled: $why"
+  if [ "$hook" != - ] && ! run_hook; then go_back "the hook $said"; fi
+  sign_in_use || go_back "$said"
+  hook_ran
+  clear_rooms
+  say "signature $signature"
+  say_stores server
+  done_with changed
+}
+
+# switch: of the link, with $before where the way back leads to.
+switch() {
   due='' earlier=''
   { read -r due earlier <server/hook-pending; } 2>/dev/null
   # A visit that broke off before its hook had switched already; the way back leads to where it came from.
@@ -38,14 +54,12 @@ order_activate() {
   durable server .
   leads server credentials
   [ "$to" = "$id" ] || stop "$base/server/current leads to $to after the switch to $id"
-  fill_stores || go_back "the stores could not be filled: $why"
-  if [ "$hook" != - ] && ! run_hook; then go_back "the hook $said"; fi
-  sign_in_use || go_back "$said"
-  hook_ran
-  clear_rooms
-  say "signature $signature"
-  say_stores server
-  done_with changed
+}
+
+switch_without_stores() {
+  refusal=$1
+  switch
+  stop "the stores could not be filled: $refusal; still on $id"
 }
 
 # sign_in_use: by the service where a command has it sign, else with the file; sets $signature, or $said.
@@ -64,10 +78,17 @@ hook_ran() {
   rm -f server/hook-pending server/adopted
 }
 
-# go_back REASON: to the credential used before, the stores filled with it, and the hook and the service's proof for it.
+# go_back REASON: to the credential and the manifest used before, and the hook and the service's proof for them.
 go_back() {
-  if [ "$before" = "$id" ] || [ "$failing" = stay ]; then stop "$1; still on $id"; fi
-  if [ "$before" ]; then
+  reason=$1
+  if [ "$failing" = stay ]; then stop "$reason; still on $id"; fi
+  if [ "$before" = "$id" ]; then
+    # A change of the stores alone; without one, there is nothing else to go back to.
+    hashes "$new.before" "$new.stores" || cannot_write
+    set -- $hashes
+    [ "$1" != "$2" ] || stop "$reason; still on $id"
+    again="still on $id, with the stores of before"
+  elif [ "$before" ]; then
     point server "credentials/$before"
     again="back on $before"
   else
@@ -76,16 +97,24 @@ go_back() {
     print_to "$new.before" %s '' || cannot_write
   fi
   durable server
-  context="$1; $again, and there the stores could not be filled: "
+  instead=end_way_back
   prepare_stores server "$new.before" "$before"
-  context=''
-  fill_stores || again="$again, and there the stores could not be filled: $why"
+  instead='' why=''
+  fill_stores || end_way_back "$why"
+  end_way_back ''
+}
+
+# end_way_back REASON: why the stores could not be filled, or empty. What reads none of them is served all the same.
+end_way_back() {
+  [ -z "$1" ] || again="$again, and there the stores could not be filled: $1"
   if [ "$hook" != - ] && ! run_hook; then
     again="$again, and there the hook $said"
   elif [ "$prover" != - ] && [ "$before" ] && ! prove "$before"; then
     again="$again, and there $said"
-  else
+  elif [ -z "$1" ]; then
     hook_ran
+  else
+    rm -f server/hook-pending
   fi
-  stop "$1; $again"
+  stop "$reason; $again"
 }

@@ -20,7 +20,7 @@ blanks=" 	$nl"
 longest=3600
 IFS=$blanks
 base='' here='' work='' scratch='' held='' made='' raise='' buried='' touched='' guarded='' writing='' device='' group=''
-roomed='' server='' nonce='' fleet='' why='' context='' number=0
+roomed='' server='' nonce='' fleet='' why='' instead='' number=0
 # Children find an empty standard input and an unheard standard output; only `line` reads 3, `say` writes 4.
 exec 3<&0 </dev/null 4>&1 >/dev/null
 
@@ -31,8 +31,14 @@ stop_fenced() {
   finish
 }
 
+# stop REASON: ends the visit, or goes on with what $instead names, once.
 stop() {
-  if [ "$touched" ]; then say "failed $context$1"; else say "refused $1"; fi
+  if [ "$instead" ]; then
+    IFS=$blanks
+    turn=$instead instead=''
+    "$turn" "$1"
+  fi
+  if [ "$touched" ]; then say "failed $1"; else say "refused $1"; fi
   finish
 }
 
