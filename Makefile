@@ -1,7 +1,7 @@
 # What one does with keyrelay's sources. `make` alone lists it.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-reinstall bench test faults-long model lint check docs format clean
+.PHONY: help setup demo demo-reinstall bench test faults faults-long model lint check docs format clean
 MAKEFLAGS += --no-print-directory
 
 BIN := .venv/bin
@@ -26,8 +26,11 @@ bench:  ## how fast 64 hosts are visited, beside ssh, Ansible and pyinfra; a tab
 	@.ci/setup bench
 	@$(BIN)/python benchmarks/push.py --peers $(ARGS)
 
-test: setup  ## all tests, with branch coverage; among them the program killed, cut off and starved at every step
-	@$(BIN)/pytest -n 2 --dist worksteal --cov --cov-report=term $(ARGS)
+test: setup  ## the tests, with branch coverage; among them the program killed at every step and at random
+	@$(BIN)/pytest -n 2 --dist worksteal -m "not long" --cov --cov-report=term $(ARGS)
+
+faults: setup  ## the rest of the tests: hosts cut off, starved, stopped and out of time; a quarter of an hour
+	@$(BIN)/pytest -n 2 --dist worksteal -m long $(ARGS)
 
 faults-long: setup  ## hours of faults: 2,000 random kills, every write denied, thousands of histories
 	@FAULTS_LONG=1 KEYRELAY_HANDS=5000 KEYRELAY_HISTORIES=2000 \
@@ -42,7 +45,7 @@ lint: setup  ## format, lint, types and the layers of the house
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-check: lint test  ## everything that must hold before a commit
+check: lint test  ## what must hold before a commit
 
 docs: setup  ## the parts of the pages that are generated
 	$(BIN)/python docs/generate.py

@@ -17,6 +17,8 @@ from tests.faults.lanes import LONG
 from tests.faults.proxy import Fault, Proxies, Way, Wound
 from tests.faults.visiting import CLOCK, ENTROPY, endpoint, stage, timed, visit
 
+pytestmark = pytest.mark.long
+
 MakeLab = Callable[..., Lab]
 DEADLINE = timedelta(seconds=8)
 SLACK_S = 2.0

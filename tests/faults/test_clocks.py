@@ -13,6 +13,8 @@ from tests.faults.crashing import Moment, Point
 from tests.faults.ground import SHARED, Ground, prepared, watched
 from tests.faults.program import Program
 
+pytestmark = pytest.mark.long
+
 MakeLab = Callable[..., Lab]
 HOUR_S, DAY_S, YEAR_S = 3600, 86400, 31536000
 OFF_S = (HOUR_S, -HOUR_S, DAY_S, -DAY_S, 400 * DAY_S)

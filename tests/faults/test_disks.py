@@ -20,6 +20,8 @@ from tests.faults.lanes import LONG
 from tests.faults.program import Ended
 from tests.faults.shims import Shims
 
+pytestmark = pytest.mark.long
+
 MakeLab = Callable[..., Lab]
 HOSTS = {"server": "server-01", "agent": "agent-001"}
 FULL, READ_ONLY, DENIED = "No space left on device", "Read-only file system", "Permission denied"

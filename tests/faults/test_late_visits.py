@@ -15,6 +15,8 @@ from tests.faults.lanes import LONG
 from tests.faults.program import Ended
 from tests.faults.shims import Shims
 
+pytestmark = pytest.mark.long
+
 MakeLab = Callable[..., Lab]
 DEADLINE_S = 6.0
 SLACK_S = 2.0

@@ -12,6 +12,8 @@ from tests.faults.crashing import Moment, Point
 from tests.faults.ground import PER_SERVER, SHARED, Ground, prepared, watched
 from tests.faults.lanes import MakeLab
 
+pytestmark = pytest.mark.long
+
 ITS = ("--backup-passphrase-file", "backup.passphrase")
 BEFORE_PUBLISHING = Point(step="send trust", moment=Moment.BEFORE)
 AFTER_THE_SWITCH = Point(step="receive activate", moment=Moment.AFTER)
