@@ -24,12 +24,13 @@ from pydantic import (
 from orchestrator.documents import Document, read_document, read_file
 from orchestrator.errors import InputError, Place
 from orchestrator.inventory.names import shown
+from orchestrator.keys.material import Algorithm
 from orchestrator.policy.desired import LONGEST_DELEGATED, IssuerSpec, Origin, PlaybookName, Policy
 from orchestrator.policy.durations import format_duration
 from orchestrator.policy.expiry import part_of, room
 from orchestrator.policy.fields import Duration, OneOf, Text, contradiction, refused
 from orchestrator.policy.hooks import MAX_CHARACTERS, check_hook
-from orchestrator.policy.install import Install, TemplateEntry
+from orchestrator.policy.install import Install, NssEntry, TemplateEntry
 from orchestrator.policy.named_files import read_issuer_files, read_templates
 from orchestrator.policy.refusals import Problem, problems_of, refuse
 from orchestrator.policy.sections import (
@@ -42,7 +43,7 @@ from orchestrator.policy.sections import (
     Section,
     Service,
 )
-from orchestrator.policy.stores import find_clash
+from orchestrator.policy.stores import Holds, find_clash
 
 HOOK = "hook"
 PROVE_COMMAND = "prove_command"
@@ -258,6 +259,15 @@ class Playbook(Section):
                 "allowed: a place for each",
                 at=("install", number),
             )
+        for number, entry in enumerate(self.install):
+            holds_key = isinstance(entry, NssEntry) and entry.holds is Holds.CREDENTIAL
+            if holds_key and self.key.algorithm is Algorithm.ED25519:
+                raise contradiction(
+                    f"install[{number}] puts a key of key.algorithm ed25519 into NSS, which takes none; "
+                    "allowed with store nss: ecdsa-p256, rsa-3072",
+                    at=("install", number),
+                    hint="for example key: {algorithm: ecdsa-p256}",
+                )
         return self
 
     @model_validator(mode="after")

@@ -35,9 +35,9 @@ GOOD = """\
 """
 
 
-def read(*entries: str, file: str = "p.yml") -> Playbook:
+def read(*entries: str, file: str = "p.yml", algorithm: str = "ecdsa-p256") -> Playbook:
     """The play whose first entry of ``install`` stands in line 7."""
-    text = GOOD + "".join(f"    - {entry}\n" for entry in entries)
+    text = GOOD + "".join(f"    - {entry}\n" for entry in entries) + f"  key: {{algorithm: {algorithm}}}\n"
     (play,) = read_playbooks(text.encode(), file=file)
     return play
 
@@ -187,6 +187,14 @@ def test_entries_of_one_keystore_and_files_of_one_password_stand_beside_each_oth
         "{store: java, keystore: /k, password_file: /p, alias: roots, holds: anchors}",
         "{store: pkcs12, file: /f, password_file: /p}",
     )
+
+
+def test_no_key_is_put_into_nss_that_it_does_not_take() -> None:
+    message = r"7:7: install\[0\] puts a key of key.algorithm ed25519 into NSS.*ecdsa-p256, rsa-3072"
+    with pytest.raises(InputError, match=message):
+        read("{store: nss, database: /d}", algorithm="ed25519")
+    assert read("{store: nss, database: /d, holds: anchors}", algorithm="ed25519")
+    assert read("{store: nss, database: /d}", algorithm="rsa-3072")
 
 
 def test_a_list_is_not_longer_than_a_host_takes() -> None:
