@@ -184,6 +184,21 @@ def places(store: Store) -> tuple[str, ...]:
             assert_never(store)
 
 
+def covers(store: Store, place: str) -> bool:
+    """Whether a place that a host tells of is one of the store's; its anchors have places of their own."""
+    if place in places(store):
+        return True
+    match store:
+        case System():
+            named = re.fullmatch(r".*/(.+?)(-[0-9a-f]{16})?\.[a-z]+", place)
+            return named is not None and named[1] == store.name
+        case Nss() | Java() if store.holds is Holds.ANCHORS:
+            entry, _, digest = place.rpartition("-")
+            return entry == places(store)[0] and re.fullmatch("[0-9a-f]{16}", digest) is not None
+        case _:
+            return False
+
+
 def password_file(store: Store) -> str:
     """The file that it reads its password from, which stores may share; empty: none."""
     return store.password_file if isinstance(store, (Pkcs12, Nss, Java)) else ""

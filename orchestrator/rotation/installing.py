@@ -62,10 +62,9 @@ class Installs:
             return ()
         return tuple(store for store in self.desired.stores.agent if store not in self.as_server(host))
 
-    def entries(self, host: HostName, stores: tuple[Store, ...], *, roots: str = "") -> Iterator[str]:
-        """The entries of these stores in the host's manifest."""
-        texts = self.desired.stores.texts.get(host, {})
-        return (entry_of(store, anchors=roots, texts=texts) for store in stores)
+    def entry(self, host: HostName, store: Store, *, roots: str = "") -> str:
+        """The entry of a store in the host's manifest."""
+        return entry_of(store, anchors=roots, texts=self.desired.stores.texts.get(host, {}))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,21 +87,29 @@ class Manifests:
     def server(self, server: HostName) -> str:
         """What a server is to have in its stores; empty: nothing, or it leaves."""
         if server not in self._servers:
-            record = self.recorded.servers[server]
-            play = self.plays[record.playbook] if record.target is not None else None
-            entries = play.entries(server, play.as_server(server)) if play is not None else ()
-            self._servers[server] = make_manifest(entries)
+            self._servers[server] = make_manifest(self.entries(server, as_server=True).values())
         return self._servers[server]
 
     def agent(self, agent: HostName) -> str:
         """What an agent is to have in its stores; empty: nothing, or it has left every playbook."""
         if agent not in self._agents:
-            asked = tuple(
-                (name, stores) for name, play in self.plays.items() if (stores := play.as_agent(agent))
-            )
+            asked = self._asked(agent)
             own = any(isinstance(store, Rendered) for _, stores in asked for store in stores)
             self._agents[agent] = self._made(agent, asked) if own else self._made_alike(agent, asked)
         return self._agents[agent]
+
+    def entries(self, host: HostName, *, as_server: bool) -> Mapping[Store, str]:
+        """The stores that a host is to have in one of its roles, each with its entry in the manifest."""
+        if not as_server:
+            return self._entries(host, self._asked(host))
+        record = self.recorded.servers[host]
+        if record.target is None:
+            return {}
+        play = self.plays[record.playbook]
+        return {store: play.entry(host, store) for store in play.as_server(host)}
+
+    def _asked(self, agent: HostName) -> _Asked:
+        return tuple((name, stores) for name, play in self.plays.items() if (stores := play.as_agent(agent)))
 
     def _made_alike(self, agent: HostName, asked: _Asked) -> str:
         """Agents without texts of their own have the very same manifest."""
@@ -111,27 +118,27 @@ class Manifests:
         return self._alike[asked]
 
     def _made(self, agent: HostName, asked: _Asked) -> str:
+        return make_manifest(self._entries(agent, asked).values())
+
+    def _entries(self, agent: HostName, asked: _Asked) -> Mapping[Store, str]:
         """Plays that ask for the very same store have the anchors of all in it."""
         asking: dict[Store, list[PlaybookName]] = {}
         for name, stores in asked:
             for store in stores:
                 asking.setdefault(store, []).append(name)
-        return make_manifest(
-            entry
+        return {
+            store: self.plays[names[0]].entry(agent, store, roots="\n".join(map(self._roots_of, names)))
             for store, names in asking.items()
-            for entry in self.plays[names[0]].entries(
-                agent, (store,), roots="\n".join(map(self._roots_of, names))
-            )
-        )
+        }
 
     def places(self, host: HostName, *, as_server: bool) -> tuple[str, ...]:
-        """The stores of a host in one of its roles, each by its first place, sorted."""
+        """Every place in the stores of a host in one of its roles, sorted."""
         stores = (
             store
             for play in self.plays.values()
             for store in (play.as_server(host) if as_server else play.as_agent(host))
         )
-        return tuple(sorted({places(store)[0] for store in stores}))
+        return tuple(sorted({place for store in stores for place in places(store)}))
 
     def holding(self, server: HostName) -> tuple[str, ...]:
         """Where the server's stores hold the key that they were filled with last, sorted; none if unknown."""

@@ -27,6 +27,7 @@ from orchestrator.rotation.lookup import name_of
 from orchestrator.rotation.observed import HostSurvey
 from orchestrator.rotation.recognition import refuse_newer_hosts
 from orchestrator.rotation.recorded import Recorded, RolloutId, Standing, TrustLine
+from orchestrator.rotation.refilling import Refilling
 from orchestrator.rotation.rekey import candidate, new_credential, reason_to_rekey
 from orchestrator.rotation.settle import proof_of
 from orchestrator.rotation.standing import View
@@ -165,7 +166,8 @@ def make_plan(
     )
     goes_on = same and not new
     after = recorded if goes_on else _after(recorded, start, now)
-    changes = tuple(_changes(after, now, desired, reasons))
+    stores = Refilling.of(recorded, desired.playbook, surveys)
+    changes = tuple(_changes(after, now, desired, reasons, stores))
     told = tuple(sorted({*start.reasons, *(f"{c.host}: {c.why}" for c in changes if c.host not in targets)}))
     starts = not goes_on or (running is None and changes)
     return Plan(
@@ -247,17 +249,20 @@ def _changes(
     now: datetime,
     desired: Desired,
     reasons: Mapping[ScopeName, str],
+    stores: Refilling,
 ) -> Iterable[Change]:
     view = View.of(recorded, now)
     scope_of = {server: scope.name for scope in desired.scopes for server in scope.servers}
     for server, record in sorted(recorded.servers.items()):
         if record.given_up or record.playbook != desired.playbook or view.step(server) is Step.DONE:
             continue
-        what = tuple(_server_changes(view, server))
+        refilled = tuple(stores.server(view.manifests, server))
+        what = tuple(_server_changes(view, server, refilled))
         if record.target is None:
             why = "it has left the playbook"
         else:
-            why = reasons.get(scope_of.get(server, ScopeName("")), "") or "it is not where it should be yet"
+            otherwise = _OTHER_STORES if what == refilled else "it is not where it should be yet"
+            why = reasons.get(scope_of.get(server, ScopeName("")), "") or otherwise
         if what:
             yield Change(host=server, role=Role.SERVER, what=what, why=why)
     press = Press(recorded)
@@ -267,19 +272,19 @@ def _changes(
         contact = recorded.contacts.get(agent)
         away = agent in waived and contact is not None and contact.failing_since is not None
         final = _final(view, agent, desired, steps)
-        change = None if away else _agent_change(view, press, agent, final, desired)
+        refilled = tuple(stores.agent(view.manifests, agent))
+        change = None if away else _agent_change(view, press, agent, final, desired, refilled)
         if change is not None:
             yield change
 
 
-def _server_changes(view: View, server: HostName) -> Iterable[str]:
+def _server_changes(view: View, server: HostName, refilled: Iterable[str]) -> Iterable[str]:
     record = view.recorded.servers[server]
     outgoing = view.outgoing(server)
     if record.target is None:
         if outgoing:
             yield f"stops signing and erases {_names(view, outgoing)}"
-        if server in view.recorded.server_stores:
-            yield "empties its stores"
+        yield from refilled
         return
     target = view.recorded.credentials[record.target]
     placement = record.placements.get(target.id)
@@ -290,15 +295,9 @@ def _server_changes(view: View, server: HostName) -> Iterable[str]:
         yield "ends the switch that was cut short"
     if placement is None or placement.standing is not Standing.ACTIVE:
         yield "switches to it once its agents have proven it"
-    if not view.manifests.is_filled(server):
-        yield from _filling(view.manifests.places(server, as_server=True))
+    yield from refilled
     if outgoing:
         yield f"puts away and erases {_names(view, outgoing)}"
-
-
-def _filling(places: Iterable[str]) -> Iterable[str]:
-    named = ", ".join(places)
-    yield f"fills {named}" if named else "empties its stores"
 
 
 def _final(
@@ -322,10 +321,16 @@ def _is_to_prove(view: View, agent: HostName, line: TrustLine, desired: Desired)
 
 
 _AGAIN = "gets its trust bundle again"
+_OTHER_STORES = "its stores are not as they should be"
 
 
 def _agent_change(
-    view: View, press: Press, agent: HostName, final: frozenset[TrustLine], desired: Desired
+    view: View,
+    press: Press,
+    agent: HostName,
+    final: frozenset[TrustLine],
+    desired: Desired,
+    refilled: tuple[str, ...],
 ) -> Change | None:
     recorded = view.recorded
     denied = wanted_denials(view, final)
@@ -338,8 +343,7 @@ def _agent_change(
         what.append(f"drops {_lines(view, dropped)}")
     if have and (newly := denied - {c for bundle in recorded.bundles(agent) for c in bundle.denied}):
         what.append(f"denies {_names(view, newly)}")
-    if not view.manifests.is_stocked(agent):
-        what.extend(_filling(view.manifests.places(agent, as_server=False)))
+    what.extend(refilled)
     if not what and have:
         current = recorded.settled_bundle(agent)
         # What it denies for longer than needed goes with its next bundle, and is no reason for one.
@@ -352,8 +356,8 @@ def _agent_change(
     if not what:
         return None
     why = "its servers change keys" if agent in view.listens else "it listens to no server any more"
-    if not (added or dropped or denied) and not view.manifests.is_stocked(agent):
-        why = "its stores do not hold what they should"
+    if refilled and not (added or dropped or denied):
+        why = _OTHER_STORES
     if added and not have:
         why = "it has no trust bundle"
     elif what == [_AGAIN]:

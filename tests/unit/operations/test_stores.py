@@ -7,6 +7,7 @@ import pytest
 
 from orchestrator.errors import RefusedError
 from orchestrator.inventory.model import HostName
+from orchestrator.operations.apply import Applied
 from orchestrator.operations.audit import audit
 from orchestrator.operations.compromise import end_key
 from orchestrator.operations.planning import prepare_to_change, record
@@ -24,6 +25,7 @@ from orchestrator.policy.stores import (
     Store,
     Stores,
     System,
+    covers,
 )
 from orchestrator.rotation.drift import Drift
 from orchestrator.rotation.installing import Manifests
@@ -58,6 +60,11 @@ def stocked(world: World) -> World:
     """A fleet whose stores are filled."""
     assert world.apply(desired(stores=STORES)).complete
     return world
+
+
+def told_changes(applied: Applied) -> dict[HostName, tuple[str, ...]]:
+    """What the plan said of each host."""
+    return {change.host: change.what for change in applied.prepared.plan.changes}
 
 
 def on_server(world: World, server: HostName = ONE) -> Filled:
@@ -129,8 +136,8 @@ def test_to_install_more_without_a_new_key_is_a_rollout_that_ends_at_once(world:
     key = world.live_key(ONE)
     applied = world.apply(desired(soak=timedelta(0), stores=STORES))
     assert applied.complete
-    told = {change.host: change.what for change in applied.prepared.plan.changes}
-    assert told[ONE] == ("fills /etc/app/conf, /etc/app/key, /etc/app/p12",)
+    told = told_changes(applied)
+    assert told[ONE] == ("fills /etc/app/conf, /etc/app/crt, /etc/app/key, /etc/app/p12",)
     assert told[AGENT] == ("fills /etc/app/ca, /etc/app/conf",)
     assert keys_in(world) == {world.live_key(ONE)} == {key}
     assert_settled(world, desired(soak=timedelta(0), stores=STORES))
@@ -139,19 +146,61 @@ def test_to_install_more_without_a_new_key_is_a_rollout_that_ends_at_once(world:
 def test_what_is_taken_out_of_a_playbook_is_taken_out_of_hosts(stocked: World) -> None:
     wanted = desired(stores=Stores())
     applied = stocked.apply(wanted)
-    assert {"empties its stores"} == {
-        what for change in applied.prepared.plan.changes for what in change.what
-    }
+    told = told_changes(applied)
+    assert told[ONE] == ("empties /etc/app/conf, /etc/app/crt, /etc/app/key, /etc/app/p12",)
+    assert told[AGENT] == ("empties /etc/app/ca, /etc/app/conf",)
     assert stocked.fleet.hosts[ONE].server_stores is None
     assert stocked.fleet.hosts[AGENT].agent_stores is None
     assert_settled(stocked, wanted)
 
 
-def test_an_entry_less_leaves_the_others(stocked: World) -> None:
+def test_an_entry_less_leaves_the_others_and_the_plan_names_what_goes(stocked: World) -> None:
     wanted = with_stores(FILES)
-    stocked.apply(wanted)
+    told = told_changes(stocked.apply(wanted))
+    assert told[ONE] == ("empties /etc/app/conf, /etc/app/p12",)
+    assert told[AGENT] == ("empties /etc/app/ca, /etc/app/conf",)
     assert on_server(stocked).places.keys() == {"/etc/app/key", "/etc/app/crt"}
     assert_settled(stocked, wanted)
+
+
+def test_a_plan_names_what_is_filled_and_what_is_emptied_and_its_digest_covers_both(stocked: World) -> None:
+    moved = replace(FILES, certificate="/etc/app/new.crt")
+    one, other = (
+        prepare_to_change(with_stores(*stores, agent=(ROOTS,)), stocked.ports).plan
+        for stores in ((moved, P12), (moved, P12, replace(CONFIG, access=Access(mode="644"))))
+    )
+    told = {change.host: (change.what, change.why) for change in one.changes}
+    assert told[ONE] == (
+        ("fills /etc/app/key, /etc/app/new.crt", "empties /etc/app/conf, /etc/app/crt"),
+        "its stores are not as they should be",
+    )
+    assert told[AGENT] == (("empties /etc/app/conf",), "its stores are not as they should be")
+    assert one.digest != other.digest
+
+
+def test_a_new_key_fills_no_store_that_holds_none(stocked: World) -> None:
+    told = told_changes(stocked.apply(desired(stores=STORES), new_key=True))
+    assert "fills /etc/app/crt, /etc/app/key, /etc/app/p12" in told[ONE]
+    assert not [what for what in told[AGENT] if "fills" in what or "empties" in what]
+
+
+def test_what_a_host_that_cannot_be_asked_would_lose_is_known_from_the_ledger(stocked: World) -> None:
+    stocked.fleet.trouble(ONE, unreachable="no route")
+    told = told_changes(stocked.apply(with_stores(FILES)))
+    assert told[ONE] == ("empties /etc/app/conf, /etc/app/p12",)
+    again = told_changes(stocked.apply(with_stores(FILES)))
+    assert again[ONE] == ("empties /etc/app/conf, /etc/app/p12",)
+
+
+def test_roots_in_a_database_have_places_of_their_own() -> None:
+    roots = Nss(database="/etc/app/db", name="ours", holds=Holds.ANCHORS)
+    system = System(name="ours")
+    digest = "0123456789abcdef"
+    assert covers(roots, f"/etc/app/db ours-{digest}")
+    assert not covers(roots, f"/etc/app/db ours-too-{digest}")
+    assert not covers(replace(roots, holds=Holds.CREDENTIAL), f"/etc/app/db ours-{digest}")
+    assert covers(system, f"/usr/local/share/ca-certificates/ours-{digest}.crt")
+    assert not covers(system, f"/usr/local/share/ca-certificates/ours-too-{digest}.crt")
 
 
 @pytest.mark.parametrize(
@@ -196,9 +245,7 @@ def test_a_wrong_owner_of_a_store_is_named_and_mended(stocked: World) -> None:
     stocked.set_host(ONE, replace(state, problems=(problem,)))
     assert drifts(stocked, ONE) == [(Drift.BAD_PERMISSIONS, "/etc/app/key: found mode 644, wanted mode 600")]
     applied = stocked.apply(desired(stores=STORES))
-    assert [change.what for change in applied.prepared.plan.changes] == [
-        ("fills /etc/app/conf, /etc/app/key, /etc/app/p12",)
-    ]
+    assert told_changes(applied) == {ONE: ("fills /etc/app/key",)}
 
 
 def test_an_agents_store_that_was_emptied_is_named_and_mended(stocked: World) -> None:

@@ -52,7 +52,7 @@ def with_place(**changes: object) -> Twist:
 @pytest.mark.parametrize(
     ("twist", "drift", "detail"),
     [
-        (lambda _: None, Drift.MISSING, "nothing was put into /etc/app/key"),
+        (lambda _: None, Drift.MISSING, "nothing was put into /etc/app/crt, /etc/app/key"),
         (lambda s: replace(s, digest=""), Drift.MISMATCH, "its stores were not filled to the end"),
         (
             lambda s: replace(s, digest="f" * 64),
