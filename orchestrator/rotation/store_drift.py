@@ -34,12 +34,15 @@ def store_drift(
     if as_server is not None and as_server.digest and wanted and record is not None:
         known = view.recorded.credentials.get(CredentialId(as_server.credential or ""))
         if known is not None and known.id != record.target:
-            yield Drift.PREVIOUS, f"its stores were filled with an earlier key, {name_of(known)}"
+            if _was_its_own(known, host):
+                yield Drift.PREVIOUS, f"its stores were filled with an earlier key, {name_of(known)}"
+            else:
+                yield Drift.MISMATCH, f"its stores were filled with {name_of(known)}, which was never its own"
     yield from _filled(as_agent, view.manifests.agent(host), view.manifests.places(host, as_server=False))
     for stores in filter(None, (as_server, as_agent)):
         for place, fault in faults_of(view.recorded, host, stores, survey):
             if fault:
-                yield _of_place(by_key, stores, place)
+                yield _of_place(by_key, host, stores, place)
 
 
 def _filled(held: HeldStores | None, wanted: str, places: Sequence[str]) -> Iterator[tuple[Drift, str]]:
@@ -56,7 +59,14 @@ def _filled(held: HeldStores | None, wanted: str, places: Sequence[str]) -> Iter
         yield Drift.PREVIOUS, "its stores were filled as the playbook asked before"
 
 
-def _of_place(by_key: Mapping[SpkiDigest, Credential], stores: HeldStores, place: str) -> tuple[Drift, str]:
+def _was_its_own(credential: Credential, server: HostName) -> bool:
+    """Whether a server was ever certified for a key."""
+    return server in credential.certificates or server in credential.superseded
+
+
+def _of_place(
+    by_key: Mapping[SpkiDigest, Credential], host: HostName, stores: HeldStores, place: str
+) -> tuple[Drift, str]:
     """What is wrong with one of them, by what is in it."""
     store = next(store for store in stores.places if store.place == place)
     strange = [key for key in store.keys if key not in by_key]
@@ -68,5 +78,6 @@ def _of_place(by_key: Mapping[SpkiDigest, Credential], stores: HeldStores, place
         return Drift.UNKNOWN_KEY, f"{place} holds key {strange[0][:12]}, which is not in the ledger"
     others = [by_key[key] for key in store.keys if by_key[key].id != stores.credential]
     if others:
-        return Drift.PREVIOUS, f"{place} holds {name_of(others[0])}"
+        drift = Drift.PREVIOUS if _was_its_own(others[0], host) else Drift.MISMATCH
+        return drift, f"{place} holds {name_of(others[0])}"
     return Drift.MISMATCH, f"{place} holds something else than was put there"

@@ -95,9 +95,21 @@ def test_stores_that_were_filled_with_the_key_of_another_server_are_told_by_its_
     other = world.recorded.servers[SERVERS[1]].target
     told = twisted(world, lambda stores: replace(stores, credential=other))
     ((drift, detail), *places) = drifts(world, told)
-    assert drift is Drift.PREVIOUS
-    assert detail.startswith("its stores were filled with an earlier key, key ")
+    assert drift is Drift.MISMATCH
+    assert detail.startswith("its stores were filled with key ")
+    assert detail.endswith(f" of server:{SERVERS[1]}, which was never its own")
     assert len(places) == 2
+
+
+def test_a_store_that_holds_the_key_of_another_server_holds_no_earlier_key(world: World) -> None:
+    other = world.recorded.servers[SERVERS[1]].target
+    assert other is not None
+    public = world.recorded.credentials[other].public
+    assert public is not None
+    ((drift, detail),) = drifts(world, twisted(world, with_place(keys=(public.spki_digest,))))
+    assert drift is Drift.MISMATCH
+    assert detail.startswith("/etc/app/crt holds key ")
+    assert detail.endswith(f" of server:{SERVERS[1]}")
 
 
 def test_what_is_left_of_a_playbook_that_installs_nothing_any_more_is_named(world: World) -> None:
