@@ -42,6 +42,10 @@ class Host:
         """What is in the bundle that programs read."""
         return set(digests(self.run("cat", BUNDLE)))
 
+    def links(self) -> list[str]:
+        """Every name beside the bundle, by which OpenSSL looks a certificate up, and what it leads to."""
+        return sorted(self.run("find", Path(BUNDLE).parent, "-printf", "%p %l\n").splitlines())
+
     def names(self) -> set[str]:
         return set(self.run("ls", "-A", FOLDER).split())
 
@@ -68,7 +72,7 @@ def host(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Host]:
             copy = tmp_path / folder.replace("/", "_")
             shutil.copytree(folder, copy, symlinks=True)
             made.run("mount", "--bind", copy, folder)
-        made.run("update-ca-certificates")
+        made.run("update-ca-certificates", "--fresh")
         yield made
     finally:
         keeper.kill()
@@ -78,7 +82,7 @@ def host(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Host]:
 
 
 def test_anchors_come_into_the_bundle_of_the_system_and_leave_it(host: Host) -> None:
-    before, files = host.trusted(), host.names()
+    before, files, links = host.trusted(), host.names(), host.links()
     one, two = (digests(root(number).certificate.pem)[0] for number in (1, 2))
     host.machine.report(trust(MANIFEST))
 
@@ -97,6 +101,31 @@ def test_anchors_come_into_the_bundle_of_the_system_and_leave_it(host: Host) -> 
     assert host.trusted() == {*before, two}
     host.machine.report(trust("", 4))
     assert (host.trusted(), host.names()) == (before, files)
+    assert host.links() == links
+
+
+def test_names_of_another_anchor_with_the_subject_of_one_that_left_still_lead_to_it(host: Host) -> None:
+    theirs = f"{FOLDER}/zz-theirs.crt"
+    host.machine.report(trust(MANIFEST))
+    host.run("sh", "-c", 'printf %s "$1" >"$2"', "-", root(2).certificate.pem, theirs)
+    host.run("update-ca-certificates")
+    host.machine.report(trust("", 2))
+    (one,) = digests(root(1).certificate.pem)
+
+    assert not [link for link in host.links() if one[:16] in link]
+    assert host.run("openssl", "verify", "-no-CAfile", "-CApath", str(Path(BUNDLE).parent), theirs)
+
+
+def test_a_visit_that_broke_off_with_the_anchor_gone_and_the_bundle_old_is_ended_by_the_next(
+    host: Host,
+) -> None:
+    before, links = host.trusted(), host.links()
+    host.machine.report(trust(MANIFEST))
+    (one,) = digests(root(1).certificate.pem)
+    host.run("rm", f"{FOLDER}/fleet-{one[:16]}.crt")
+    host.machine.report(trust("", 2))
+
+    assert (host.trusted(), host.links()) == (before, links)
 
 
 def test_an_anchor_that_fell_out_of_the_bundle_is_told_and_comes_back(host: Host) -> None:

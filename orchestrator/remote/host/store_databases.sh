@@ -224,10 +224,10 @@ remove_from_nss() {
 find_system() {
   if (PATH=$tools && command -v update-ca-certificates); then
     system_tool=update-ca-certificates system_folder=/usr/local/share/ca-certificates system_ending=crt
-    system_bundle=/etc/ssl/certs/ca-certificates.crt
+    system_bundle=/etc/ssl/certs/ca-certificates.crt system_links=/etc/ssl/certs
   elif (PATH=$tools && command -v update-ca-trust); then
     system_tool=update-ca-trust system_folder=/etc/pki/ca-trust/source/anchors system_ending=pem
-    system_bundle=/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem
+    system_bundle=/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem system_links=''
   else
     return 1
   fi
@@ -262,10 +262,33 @@ lay_system_anchor() {
   case $renames in *" $system_folder/$entry.$system_ending$nl"*) refresh=1 ;; esac
 }
 
+# unlink_left: update-ca-certificates leaves the links to a file that is gone, unless another one came or went by
+# its own configuration. Others of the subject are then numbered anew: OpenSSL stops at the first number that is free.
+unlink_left() {
+  renumber=''
+  IFS=$nl
+  for row in $own; do
+    IFS=$blanks
+    set -- $row
+    [ "$1" = file ] && is_system_file "$2" && [ ! -e "$2" ] || continue
+    linked=${2##*/}
+    linked=${linked%.*}.pem
+    [ "$system_links" ] && [ "$(readlink "$system_links/$linked")" = "$2" ] || continue
+    rm -f "$system_links/$linked"
+    for link in "$system_links"/????????.*; do
+      if [ -L "$link" ] && [ "$(readlink "$link")" = "$linked" ]; then rm -f "$link" && renumber=1; fi
+    done
+  done
+  IFS=$blanks
+  # It fails for dangling links of others as well, which are not ours to judge.
+  [ -z "$renumber" ] || tool openssl rehash "$system_links" || :
+}
+
 # refresh_system: 1 where it failed, with $why.
 refresh_system() {
   find_system || return 0
   umask 022
+  unlink_left
   tool "$system_tool" || {
     umask 077
     cause

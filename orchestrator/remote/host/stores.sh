@@ -275,6 +275,8 @@ prepare_leaving() {
 }
 
 leave() {
+  # The system may still have an anchor whose file is gone.
+  is_system_file "$1" && refresh=1
   if [ -L "$1" ] || [ ! -f "$1" ]; then return 0; fi
   # After a visit that broke off there are lines of before and of then.
   case $nl$leaving in *"$nl$1 "*) return 0 ;; esac
@@ -282,7 +284,6 @@ leave() {
   fresh "$1"
   find_kept "file $1"
   leaving="$leaving$1 $fresh $kept$nl"
-  is_system_file "$1" && refresh=1
 }
 
 # fill_stores: 1 where it failed, with $why.
