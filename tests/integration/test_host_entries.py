@@ -395,6 +395,7 @@ def test_a_keystore_that_is_missing_is_made_and_goes_with_its_last_entry(machine
     password = (app / "pass").read_text().strip()
     listing = run("keytool", "-list", "-keystore", keystore, "-storepass", password)
     assert listing.count("trustedCertEntry") == 2
+    assert oct((app / "pass").stat().st_mode & 0o777) == "0o600"
     assert oct(keystore.stat().st_mode & 0o777) == "0o644"
     _, held, _ = surveyed(machine)
     assert set(states(held).values()) == {"intact"}

@@ -44,7 +44,9 @@ find_password() {
   fresh "$password"
   why=$(openssl rand -hex -out "$fresh" 24 2>&1) || cannot_write "${password%/*}"
   [ -s "$fresh" ] || stop "openssl made no password"
-  store_mode=$mode mode=${mode%?}0
+  # A group that is named shares it; nobody else reads it.
+  store_mode=$mode
+  if [ "$for_group" ]; then mode=${mode%?}0; else mode=600; fi
   replace "$password"
   password=$fresh mode=$store_mode
 }
