@@ -19,9 +19,9 @@ from orchestrator.policy.desired import Desired
 from orchestrator.rotation.observed import HeldStore, HostSurvey
 from orchestrator.rotation.recorded import Recorded
 from orchestrator.rotation.reports import Changed, Outcome, Unchanged
-from orchestrator.rotation.visits import CredentialId, Survey, Trust, Visit
+from orchestrator.rotation.visits import CredentialId, Disarm, Survey, Trust, Visit
 from tests.fake_fleet import FakeFleet
-from tests.fake_state import survey
+from tests.fake_state import HostState, survey
 from tests.fakes import FakeClock, FakeLedger, FakeVault
 
 Edge = tuple[HostName, HostName]
@@ -73,6 +73,7 @@ class Eye:
         in_flight: for those it could ever sign with, the longest time for which its messages were valid then.
         lost_issuers: issuers that only a lost ledger knew; a restored one names their agents, and no more.
         vouchers: the certificates (PEM) that a server was ever seen to have of its keys, by server and key.
+        away: what servers have in a base that is not mounted; their services loaded their keys before.
     """
 
     fleet: FakeFleet
@@ -95,6 +96,7 @@ class Eye:
     in_flight: dict[tuple[HostName, str], timedelta] = field(default_factory=dict)
     vouchers: dict[tuple[HostName, str], set[str]] = field(default_factory=dict)
     lost_issuers: set[SpkiDigest] = field(default_factory=set)
+    away: dict[HostName, HostState] = field(default_factory=dict)
     visits: int = 0
 
     def begins(self) -> None:
@@ -112,6 +114,8 @@ class Eye:
             raise ViolationError(f"L1: no end after {self.visits} visits; the last is {visit}")
         if isinstance(outcome, Changed | Unchanged) and isinstance(visit.orders[0], Survey):
             self.surveyed.add(outcome.host)
+        if isinstance(outcome, Changed | Unchanged) and self._is_put_away(visit):
+            del self.away[outcome.host]
         given = [order.bundle for order in visit.orders if isinstance(order, Trust)]
         if self.fleet.hosts[outcome.host].bundle in given:
             self.adrift.discard(outcome.host)
@@ -137,6 +141,28 @@ class Eye:
         state = self.fleet.hosts[host]
         self.planted |= {(host, name) for name in (*state.credentials, *state.disarmed)}
 
+    def _is_put_away(self, visit: Visit) -> bool:
+        """Whether a key of a base that is away, brought back from the vault, is put away."""
+        away = self.away.get(visit.endpoint.host)
+        named = {c for order in visit.orders if isinstance(order, Disarm) for c in order.credentials}
+        return away is not None and not named.isdisjoint(away.credentials)
+
+    def base_goes(self, host: HostName) -> None:
+        """A base was unmounted: whoever loaded a key from it before goes on signing."""
+        self._follow_keys()
+        self.away[host] = self.fleet.hosts[host]
+        self.fleet.hosts[host] = HostState()
+        self.live[host] = None
+        self.surveyed.discard(host)
+
+    def base_comes_back(self, host: HostName) -> None:
+        """It is mounted again, over whatever was written where it was missing."""
+        self.fleet.hosts[host] = self.away.pop(host)
+        self.live[host] = self.live_key(host)
+        self.meddled.add(host)
+        self.surveyed.discard(host)
+        self.look(f"once the base of {host} was back")
+
     def live_key(self, server: HostName) -> str | None:
         """The SPKI digest of the key that the server really uses: its service's, where that keeps its own."""
         host, serves = self.fleet.hosts[server], self.fleet.faults[server].serves
@@ -145,8 +171,11 @@ class Eye:
         return self._keys(server).get(host.current) if host.current is not None else None
 
     def _keys(self, host: HostName) -> dict[str, SpkiDigest]:
+        return self._keys_in(self.fleet.hosts[host])
+
+    def _keys_in(self, state: HostState) -> dict[str, SpkiDigest]:
         """The keys within reach of a switch, by the name of their folder."""
-        held = survey(self.fleet.hosts[host]).credentials
+        held = survey(state).credentials
         return {h.name: h.key for h in held if h.key is not None and not h.disarmed}
 
     def trusted(self, agent: HostName, server: HostName) -> set[str]:
@@ -206,7 +235,8 @@ class Eye:
             live = self.live_key(host)
             if live is not None and (host, live) not in self.stolen:
                 used.add(live)
-            armed |= {(host, key) for key in {*self._keys(host).values(), live} if key in used}
+            away = self._keys_in(self.away[host]).values() if host in self.away else ()
+            armed |= {(host, key) for key in {*self._keys(host).values(), *away, live} if key in used}
             self._follow_certificates(host)
         self.cooling |= {key: self.clock.now() + self.in_flight[key] for key in self.armed - armed}
         for key in armed:

@@ -202,13 +202,26 @@ class World:
             if not self.says_lost(wanted, new_key=new_key):
                 raise
             applied = go()
+        if not applied.complete and self.says_lost(wanted):
+            applied = go()
         self.eye.check_end(applied, wanted)
         return applied
 
     def says_lost(self, wanted: Desired, *, new_key: bool = False) -> bool:
-        """A person says of the keys that servers have lost that they are; whether there are any."""
+        """A person says of the keys that wiped servers miss that they are lost; whether there are any.
+
+        Nobody says so of a server whose base is only not mounted, nor of a key that the vault brings back.
+        """
         strandings = prepare_to_change(wanted, self.ports, new_key=new_key).plan.strandings
-        keys = sorted({key for stranding in strandings for key in stranding.keys})
+        stranded = {key for one in strandings if one.server not in self.eye.away for key in one.keys}
+        missing = {
+            key
+            for server, record in self.recorded.servers.items()
+            if server not in self.eye.away
+            for key in record.missing
+            if key != record.target or not self.recorded.credentials[key].in_vault
+        }
+        keys = sorted(stranded | missing)
         ends = [KeyEnded(credential=key, how=KeyState.LOST, reason="it was wiped") for key in keys]
         if ends:
             self.ledger.append(ends, onto=self.ledger.read(), at=self.clock.now())
@@ -243,6 +256,14 @@ class World:
     def wipe(self, host: HostName) -> None:
         """The host was installed anew; what it knew is gone, and that is nobody's fault here."""
         self.set_host(host, HostState())
+
+    def base_goes(self, server: HostName) -> None:
+        """The disk with the server's base is not mounted; its service has its key in memory."""
+        self.eye.base_goes(server)
+
+    def base_comes_back(self, server: HostName) -> None:
+        """It is mounted again."""
+        self.eye.base_comes_back(server)
 
     def set_host(self, host: HostName, state: HostState) -> None:
         """Someone else changed the host: a snapshot was restored, a file was edited."""

@@ -31,6 +31,8 @@ from orchestrator.rotation.holdups import Block, Edge, Wait
 from orchestrator.rotation.proofs import disbelief, judge
 from orchestrator.rotation.recognition import STOPPED
 from orchestrator.rotation.recorded import Recorded
+from orchestrator.rotation.standing import View
+from orchestrator.rotation.stranding import spared
 from orchestrator.rotation.visits import CredentialId
 
 PURPOSE = "credential"
@@ -80,6 +82,8 @@ def hand_over(
 ) -> Result:
     """Do all that the engine allows for one playbook.
 
+    Servers that miss the key in use are left as they are, whoever asks, until a person says that it is lost.
+
     Args:
         ports: the outside things.
         recorded: the ledger as it stands.
@@ -92,7 +96,8 @@ def hand_over(
         ConflictError: another controller writes the ledger (S8).
         RefusedError: a host follows another ledger; from now on this home writes nothing any more.
     """
-    run = _Run(ports, take(recorded, ports), playbook, aside=aside, fences=fences)
+    lost = spared(View.of(recorded, ports.clock.now()), playbook)
+    run = _Run(ports, take(recorded, ports), playbook, aside={**lost, **aside}, fences=fences)
     try:
         run.recorded = before_retiring(ports, run.recorded, playbook)
         result = run.until(ports.clock.now() + wait)

@@ -10,13 +10,13 @@ from datetime import timedelta
 
 from orchestrator.errors import RefusedError, UsageError
 from orchestrator.inventory.model import Endpoint, HostName
-from orchestrator.operations.asking import survey
+from orchestrator.operations.asking import survey, taken_in
 from orchestrator.operations.handover import Result, hand_over
 from orchestrator.operations.lease import require_free
 from orchestrator.operations.planning import prepare_to_change, record
 from orchestrator.policy.desired import Desired, PlaybookName
 from orchestrator.ports import Ports
-from orchestrator.rotation.events import KeyEnded
+from orchestrator.rotation.events import Event, HostSetUpAnew, KeyEnded
 from orchestrator.rotation.lifecycle import KeyState
 from orchestrator.rotation.observed import HostSurvey
 from orchestrator.rotation.recorded import Credential, Recorded
@@ -54,21 +54,26 @@ def reinstall(ports: Ports, name: str, endpoint: Endpoint, *, wait: timedelta) -
 
     Raises:
         UsageError: the ledger does not know the host.
-        RefusedError: it cannot be reached, or was not wiped.
+        RefusedError: it cannot be reached, or it misses nothing that it had.
         ConflictError: another controller writes.
     """
-    recorded = ports.ledger.read()
+    recorded, now = ports.ledger.read(), ports.clock.now()
     host = known_host(recorded, name)
     require_free(recorded, ports)
     answers = survey(ports.fleet, [endpoint], ports.progress)
     if host not in answers.surveys:
         raise RefusedError(f"{host} cannot be asked what it holds: {answers.failures.get(host, '')}")
-    _refuse_unwiped(recorded, host, answers.surveys[host])
-    lost = tuple(only_there(recorded, host))
+    there = taken_in(recorded, answers, at=now)
+    server = there.servers.get(host)
+    if server is None or not server.missing:
+        _refuse_unwiped(recorded, host, answers.surveys[host])
+    lost = tuple(only_there(there, host))
     why = f"{host} was set up anew, and nobody else had it"
-    ends = [KeyEnded(credential=one.id, how=KeyState.LOST, reason=why) for one in lost]
+    ends: list[Event] = [KeyEnded(credential=one.id, how=KeyState.LOST, reason=why) for one in lost]
+    if server is not None and (gone := recorded.may_hold(host) - server.placements.keys()):
+        ends.append(HostSetUpAnew(host=host, gone=tuple(sorted(gone))))
     if ends:
-        recorded = ports.ledger.append(ends, onto=recorded, at=ports.clock.now())
+        recorded = ports.ledger.append(ends, onto=recorded, at=now)
         lost = tuple(recorded.credentials[one.id] for one in lost)
     results = tuple(
         (playbook, _run(ports, desired, endpoint, wait))
@@ -91,13 +96,17 @@ def known_host(recorded: Recorded, name: str) -> HostName:
 
 
 def only_there(recorded: Recorded, host: HostName) -> Iterator[Credential]:
-    """The keys that the host may sign with, or is to have, and that no vault and no other server holds."""
+    """The keys that the host may sign with, or is to have, and that no vault and no other server holds.
+
+    Where it is known to miss some, those that it has are not among them.
+    """
     server = recorded.servers.get(host)
     if server is None:
         return
     elsewhere = {c for other in recorded.servers if other != host for c in recorded.may_hold(other)}
     aimed = {server.target} if server.target is not None else set()
-    for name in sorted((recorded.may_hold(host) | aimed) - elsewhere):
+    there = server.placements.keys() if server.missing else frozenset()
+    for name in sorted((recorded.may_hold(host) | aimed) - elsewhere - there):
         credential = recorded.credentials[name]
         if credential.public is not None and credential.ended is None and not credential.in_vault:
             yield credential

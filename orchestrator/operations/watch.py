@@ -36,7 +36,8 @@ def watch_once(ports: Ports, desired: Desired) -> Applied:
             hint="When it may go forward again, say so with: keyrelay apply",
         )
     recorded = record(prepared, ports)
-    if prepared.plan.start is None and prepared.plan.resumes is None:
+    idle = prepared.plan.start is None and prepared.plan.resumes is None
+    if idle and not prepared.plan.strandings:
         release(recorded, ports)
         return Applied(prepared=prepared, result=None)
     result = hand_over(

@@ -100,6 +100,7 @@ def _server(server: ServerRecord, at: datetime) -> ServerRecord:
             {c: replace(p, since=min(p.since, at)) for c, p in server.placements.items()}
         ),
         cleared=MappingProxyType({c: min(since, at) for c, since in server.cleared.items()}),
+        missing=MappingProxyType({c: min(since, at) for c, since in server.missing.items()}),
         set_back=_past(server.set_back, at),
     )
 

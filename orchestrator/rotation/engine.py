@@ -22,6 +22,7 @@ from orchestrator.rotation.patience import over_budget, to_waive
 from orchestrator.rotation.prolonging import in_use, last_call, to_prolong, uncertified
 from orchestrator.rotation.recorded import Installed, Intent, Proof, Recorded, RolloutId, TrustLine
 from orchestrator.rotation.standing import View
+from orchestrator.rotation.stranding import why_missing
 from orchestrator.rotation.tombstones import Endings
 from orchestrator.rotation.visits import Claim, CredentialId, Voucher
 
@@ -194,7 +195,7 @@ class _Round:
         waits = tuple(holdups.waits())
         blocks = tuple(
             holdups.blocks(
-                {**self._without_target(), **self._unissued, **self._aside},
+                {**self._missing(), **self._without_target(), **self._unissued, **self._aside},
                 self._elsewhere,
                 self._unsettled | self._unissued.keys(),
                 self._unverified,
@@ -249,6 +250,14 @@ class _Round:
             server: "the key it is to have is compromised; the next apply makes another one"
             for server in self._steps
             if (target := self._view.target(server)) is not None and self._view.compromised(target)
+        }
+
+    def _missing(self) -> Mapping[HostName, str]:
+        """Servers on which an old key is not to be seen, with what a person may say of it."""
+        return {
+            server: why_missing(self._view, server)
+            for server, step in self._steps.items()
+            if step is Step.DISARM and self._view.missing(server) and not self._view.armed(server)
         }
 
     def _trusts_compromised(self, agent: HostName) -> bool:

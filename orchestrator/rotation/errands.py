@@ -68,7 +68,8 @@ class ServerErrands:
         recorded = self.view.recorded
         record = recorded.servers[server]
         target = recorded.credentials[record.target] if record.target is not None else None
-        there = tuple(c for c in self.view.outgoing(server) if c in recorded.may_hold(server))
+        held = recorded.may_hold(server) - record.missing.keys()
+        there = tuple(c for c in self.view.outgoing(server) if c in held)
         match step:
             case Step.EXPEL:
                 return self._expelling(server)
@@ -85,7 +86,7 @@ class ServerErrands:
                 challenge = self._challenge(server)
                 intent = Intent(host=server, activates=target.id, challenges={target.id: challenge})
                 return Errand(host=server, orders=(self._activate(server, target, challenge),), intent=intent)
-            case Step.DISARM:
+            case Step.DISARM if self.view.armed(server) or server in recorded.pending:
                 order: vs.Order = vs.Disarm(credentials=there, in_use=record.target)
                 orders = (*self._serving(server), order)
                 return Errand(host=server, orders=orders, intent=Intent(host=server, disarms=there))

@@ -255,6 +255,19 @@ class HostGivenUp:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class HostSetUpAnew:
+    """A person says that a server was wiped: nothing on it has, or signs with, what it had before.
+
+    Attributes:
+        gone: what it had, by the ledger, and has no more.
+    """
+
+    host: HostName
+    gone: tuple[CredentialId, ...]
+    kind: Literal["host-set-up-anew"] = "host-set-up-anew"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RolloutEnded:
     """Every server is where the rollout wanted it, and no agent trusts anything else."""
 
@@ -283,6 +296,7 @@ Event = (
     | ExportDestroyed
     | KeyEnded
     | HostGivenUp
+    | HostSetUpAnew
     | RolloutEnded
 )
 

@@ -19,6 +19,7 @@ from orchestrator.rotation.ahead import prepared
 from orchestrator.rotation.chronology import set_right
 from orchestrator.rotation.keeping import backed_up
 from orchestrator.rotation.lifecycle import KeyState
+from orchestrator.rotation.missing import let_go, without_ended, without_unbelieved
 from orchestrator.rotation.outcomes import ended, failing
 from orchestrator.rotation.recorded import (
     AgentRecord,
@@ -51,7 +52,6 @@ MOVES_NOTHING = (
     he.IssuerKeyDestroyed,
     ev.RolloutPaused,
     ev.RolloutResumed,
-    ev.AgentsWaived,
     he.ControllerStopped,
     he.BackupsKept,
 )
@@ -85,7 +85,9 @@ def evolve(recorded: Recorded, entry: ev.Entry) -> Recorded:
     except KeyError as error:
         raise ValueError(f"entry {entry.number} tells of {error}, which is not known") from error
     after = replace(after, version=entry.number, head=entry.digest, written=entry.at)
-    return after if isinstance(entry.event, MOVES_NOTHING) else settle(after, at=entry.at)
+    if isinstance(entry.event, MOVES_NOTHING):
+        return after
+    return settle(without_unbelieved(after, entry.at), at=entry.at)
 
 
 def _apply(recorded: Recorded, event: ev.Event, at: datetime) -> Recorded:
@@ -174,9 +176,12 @@ def _apply(recorded: Recorded, event: ev.Event, at: datetime) -> Recorded:
         case ev.ExportDestroyed():
             return _export_destroyed(recorded, event)
         case ev.KeyEnded():
-            return _credential(recorded, event.credential, ended=event.how, ended_why=event.reason)
+            ended_now = _credential(recorded, event.credential, ended=event.how, ended_why=event.reason)
+            return without_ended(ended_now, event.credential, at)
         case ev.HostGivenUp():
             return _give_up(recorded, event)
+        case ev.HostSetUpAnew():
+            return let_go(recorded, event.host, event.gone, at)
         case he.ControllerStopped():
             return replace(recorded, stopped=event.reason)
         case he.BackupIntended() | he.BackupWritten() | he.BackupRemoved() | he.BackupsKept():
@@ -325,6 +330,7 @@ def _finish(recorded: Recorded, event: ev.RolloutEnded, at: datetime) -> Recorde
         for host, server in recorded.servers.items()
         if server.target is None
         and not server.placements
+        and not server.missing
         and host not in recorded.pending
         and host not in recorded.server_stores
         and all(at >= since + recorded.credentials[c].in_flight for c, since in server.cleared.items())

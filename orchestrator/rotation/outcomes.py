@@ -191,10 +191,12 @@ def _switch(
         certificate=before.certificate if before is not None else "",
     )
     cleared = {c: ended for c, ended in record.cleared.items() if c != credential}
+    missing = {c: since for c, since in record.missing.items() if c != credential}
     after = replace(
         record,
         placements=MappingProxyType(placements),
         cleared=MappingProxyType(cleared),
+        missing=MappingProxyType(missing),
         set_back=None if credential == record.target else record.set_back,
     )
     return recorded.with_server(server, after)

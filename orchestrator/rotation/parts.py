@@ -28,6 +28,9 @@ class ServerRecord:
     Attributes:
         target: None: it has left, and is to end up with nothing.
         cleared: since when it cannot sign any more with a credential that it could sign with (S7).
+        missing: since when a credential that it could sign with was not to be seen there. Its service may
+            have it in memory, and its files may come back with a disk, until a visit puts it away or a person
+            says what became of it.
         given_up: why nobody visits it any more, though it may still hold keys; empty: it is visited.
         set_back: when the server said that switching to its target failed; None: it has not, or did since.
     """
@@ -36,6 +39,7 @@ class ServerRecord:
     target: CredentialId | None
     placements: Mapping[CredentialId, Placement] = field(default_factory=dict)
     cleared: Mapping[CredentialId, datetime] = field(default_factory=dict)
+    missing: Mapping[CredentialId, datetime] = field(default_factory=dict)
     set_back: datetime | None = None
     given_up: str = ""
 

@@ -15,10 +15,9 @@ from orchestrator.errors import RefusedError
 from orchestrator.inventory.model import HostName
 from orchestrator.keys.material import Random
 from orchestrator.policy.desired import Desired, Origin, ScopeName
-from orchestrator.rotation.ahead import to_take_up
 from orchestrator.rotation.bundles import Press, wanted_denials, wanted_lines
 from orchestrator.rotation.capabilities import refuse_unable_hosts, unwritable_hosts
-from orchestrator.rotation.events import Entry, NewCredential, RolloutStarted
+from orchestrator.rotation.events import Entry, RolloutStarted
 from orchestrator.rotation.evolve import evolve
 from orchestrator.rotation.history import too_tight
 from orchestrator.rotation.installing import refuse_clashes
@@ -28,10 +27,10 @@ from orchestrator.rotation.observed import HostSurvey
 from orchestrator.rotation.recognition import refuse_newer_hosts
 from orchestrator.rotation.recorded import Recorded, RolloutId, Standing, TrustLine
 from orchestrator.rotation.refilling import Refilling
-from orchestrator.rotation.rekey import candidate, new_credential, reason_to_rekey
 from orchestrator.rotation.settle import proof_of
 from orchestrator.rotation.standing import View
-from orchestrator.rotation.stranding import Stranding, strandings
+from orchestrator.rotation.stranding import Stranding, spared, strandings
+from orchestrator.rotation.targets import choose
 from orchestrator.rotation.visits import CredentialId
 from orchestrator.rotation.waves import cut_waves
 
@@ -65,7 +64,8 @@ class Plan:
         renews_only: whether all of it follows from what was applied before: keys that came due, drift that
             is mended, a rollout that goes on. Otherwise the playbook or the inventory has changed.
         warnings: what may go wrong though nothing is refused.
-        strandings: servers that would get a new key in place of one that they have lost.
+        strandings: servers that were asked and would get another key in place of one that they miss; in this
+            plan they keep what they were to have.
     """
 
     desired: Desired
@@ -126,40 +126,16 @@ def make_plan(
     refuse_clashes(desired, recorded)
     if not _asks_the_same(desired, recorded):
         refuse_unable_hosts(desired, surveys)
-    new: list[NewCredential] = []
-    reasons: dict[ScopeName, str] = {}
     running = recorded.running(desired.playbook)
-    paused = running is not None and bool(running.paused)
-    targets: dict[HostName, CredentialId | None] = {
-        server: None
-        for server, record in recorded.servers.items()
-        if record.playbook == desired.playbook
-        and not record.given_up
-        and (record.target is not None or record.placements)
-    }
-    for scope in desired.scopes:
-        known = candidate(scope, desired, recorded)
-        reason = reason_to_rekey(
-            scope, known, desired, recorded, surveys, now=now, new_key=new_key, paused=paused
-        )
-        ahead = to_take_up(scope, desired, recorded, now=now)
-        if ahead is not None and not reason and not paused:
-            reason = (
-                "an imported key waits for it" if ahead.imported else "a key that was made ahead waits for it"
-            )
-        if reason:
-            reasons[scope.name] = reason
-            if ahead is None:
-                new.append(new_credential(scope, desired, now=now, random=random))
-            target = ahead.id if ahead is not None else new[-1].id
-        elif known is not None:
-            target = known.id
-        targets |= dict.fromkeys(scope.servers, target)
+    asked = choose(desired, recorded, surveys, now=now, random=random, new_key=new_key)
+    stranded = tuple(strandings(View.of(recorded, now), asked.targets))
+    chosen = asked.without({one.server for one in stranded}, desired, recorded)
+    targets, new, reasons = chosen.targets, chosen.new, chosen.reasons
     same = _is_as_before(desired, recorded, targets)
     start = RolloutStarted(
         rollout=RolloutId(random(8).hex()),
         desired=desired,
-        new=tuple(new),
+        new=new,
         targets=targets,
         reasons=tuple(f"{scope}: {reason}" for scope, reason in reasons.items()),
         waves=_waves(desired, recorded, targets),
@@ -186,20 +162,8 @@ def make_plan(
                 ),
             )
         ),
-        strandings=_strandings(recorded, now, targets, new, surveys),
+        strandings=tuple(one for one in stranded if one.server in surveys),
     )
-
-
-def _strandings(
-    recorded: Recorded,
-    now: datetime,
-    targets: Mapping[HostName, CredentialId | None],
-    new: Iterable[NewCredential],
-    surveys: Mapping[HostName, HostSurvey],
-) -> tuple[Stranding, ...]:
-    fresh = {made.id for made in new}
-    wanted = {server: target for server, target in targets.items() if target in fresh}
-    return tuple(strandings(View.of(recorded, now), wanted, surveys.keys())) if wanted else ()
 
 
 def _waves(
@@ -253,7 +217,11 @@ def _changes(
 ) -> Iterable[Change]:
     view = View.of(recorded, now)
     scope_of = {server: scope.name for scope in desired.scopes for server in scope.servers}
+    left = spared(view, desired.playbook)
     for server, record in sorted(recorded.servers.items()):
+        if server in left:
+            yield Change(host=server, role=Role.SERVER, what=("is left as it is",), why=left[server])
+            continue
         if record.given_up or record.playbook != desired.playbook or view.step(server) is Step.DONE:
             continue
         refilled = tuple(stores.server(view.manifests, server))

@@ -60,7 +60,12 @@ def to_prolong(view: View, servers: frozenset[HostName]) -> Iterator[tuple[Crede
 
 def in_use(recorded: Recorded, servers: frozenset[HostName]) -> tuple[Credential, ...]:
     """The keys that these servers may be signing with, apart from those that a person has ended."""
-    names = {c for server in servers for c in recorded.may_sign(server)}
+    names = {
+        c
+        for server in servers
+        if (record := recorded.servers.get(server)) is not None
+        for c in recorded.may_sign(server) - record.missing.keys()
+    }
     known = (recorded.credentials[name] for name in sorted(names))
     return tuple(c for c in known if c.ended is None and c.certificates)
 

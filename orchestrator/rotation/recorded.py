@@ -238,11 +238,12 @@ class Recorded:
         return last.waived if last is not None else {}
 
     def may_sign(self, server: HostName) -> frozenset[CredentialId]:
-        """Credentials the server may be signing with, or go back to by itself."""
+        """Credentials the server may be signing with, or go back to by itself; also those it misses."""
         record = self.servers.get(server)
         if record is None:
             return frozenset()
         signing = {c for c, placement in record.placements.items() if placement.standing in SIGNING}
+        signing.update(record.missing)
         intent = self.pending.get(server)
         if intent is not None and intent.activates is not None:
             signing.add(intent.activates)
@@ -252,7 +253,7 @@ class Recorded:
         """Credentials whose private key the server may hold, in whatever standing."""
         record = self.servers.get(server)
         intent = self.pending.get(server)
-        held = frozenset(record.placements) if record is not None else frozenset[CredentialId]()
+        held = frozenset((*record.placements, *record.missing)) if record is not None else frozenset()
         filled = self.server_stores.get(server)
         if filled is not None and filled.credential in self.credentials:
             held |= {filled.credential}

@@ -344,30 +344,36 @@ class View:
             case Step.CONFIRM:
                 return not self.unconfirmed(server)
             case Step.SOAK:
-                return not self._armed(server) or not self.unsoaked(server)
+                return not (self.armed(server) or self.missing(server)) or not self.unsoaked(server)
             case Step.DISARM:
-                return not self._armed(server) and not uncertain
+                return not self.armed(server) and not self.missing(server) and not uncertain
             case Step.WAIT:
                 return not self.waits_until(server)
             case Step.DROP:
                 return not any(self.trusting_outgoing(server))
             case Step.ERASE:
-                return self.recorded.may_hold(server) <= {record.target}
+                return self.recorded.may_hold(server) - record.missing.keys() <= {record.target}
             case Step.DONE:
                 return False
             case _:
                 assert_never(step)
 
-    def _armed(self, server: HostName) -> bool:
+    def missing(self, server: HostName) -> tuple[CredentialId, ...]:
+        """Old credentials that are not to be seen on the server, though it may still sign with them."""
+        record = self.recorded.servers[server]
+        outgoing = self.outgoing_lines(server)
+        return tuple(sorted(c for c in record.missing if self.line(server, c) in outgoing))
+
+    def armed(self, server: HostName) -> bool:
         """Whether the server has, within reach of a revert, a credential that it is to lose."""
-        placements = self.recorded.servers[server].placements
+        record, placements = self.recorded.servers[server], self.recorded.servers[server].placements
         outgoing = self.outgoing(server)
         if self.target(server) is None and server in self.recorded.server_stores:
             return True
         return any(
             c not in placements or placements[c].standing is not Standing.DISARMED
             for c in outgoing
-            if c in self.recorded.may_hold(server)
+            if c in self.recorded.may_hold(server) - record.missing.keys()
         )
 
     def waits_until(self, server: HostName) -> datetime | None:

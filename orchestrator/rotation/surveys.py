@@ -1,8 +1,10 @@
 """What a survey changes in the record: what a host really holds replaces what we thought.
 
 A folder whose key does not fit its credential counts as unproven: the audit names it, the plan makes a new
-key, and the handover to that one erases it. A credential that a server could sign with and that is gone or
-put away is remembered in ``cleared``: messages signed with it may still be in flight (S7).
+key, and the handover to that one erases it. A credential that a server could sign with and that is put away
+is remembered in ``cleared``: messages signed with it may still be in flight (S7). One that is not to be seen
+is ``missing``, for that proves nothing: the disk it lies on may not be mounted, and a service that loaded it
+goes on signing. Only where a person has ended the key it counts as gone.
 """
 
 from dataclasses import replace
@@ -73,7 +75,9 @@ def _server(
                 hook_due=due,
             )
     signing = {c for c, placement in placements.items() if placement.standing in SIGNING}
-    ended = {**record.cleared, **dict.fromkeys(could_sign, at)}
+    unseen = could_sign - placements.keys()
+    missing = {c: record.missing.get(c, at) for c in unseen if recorded.credentials[c].ended is None}
+    ended = {**record.cleared, **dict.fromkeys(could_sign - missing.keys(), at)}
     cleared = {c: since for c, since in ended.items() if c not in signing}
     target = placements.get(record.target) if record.target is not None else None
     switched = target is not None and target.standing is Standing.ACTIVE
@@ -81,6 +85,7 @@ def _server(
         record,
         placements=MappingProxyType(placements),
         cleared=MappingProxyType(cleared),
+        missing=MappingProxyType(missing),
         set_back=None if switched else record.set_back,
     )
     return recorded.with_server(server, after)

@@ -28,6 +28,7 @@ ELSEWHERE = {
     "endpoints-changed",
     "key-ended",
     "host-given-up",
+    "host-set-up-anew",
     "controller-stopped",
     "home-restored",
     "hosts-met",

@@ -237,6 +237,7 @@ class _View:
                 for c, then in record.cleared.items()
                 if then + recorded.credentials[c].in_flight > self.now
             ),
+            _sorted(at(server, c) for c in record.missing),
             record.set_back is not None,
             record.given_up != "",
         )

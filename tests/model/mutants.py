@@ -237,7 +237,7 @@ def _skips_disarm() -> Patches:
         placements = record.placements.items() if record is not None else ()
         return frozenset(c for c, placement in placements if placement.standing is Standing.ACTIVE)
 
-    yield patch.object(View, "_armed", lambda _view, _server: False)
+    yield patch.object(View, "armed", lambda _view, _server: False)
     yield patch.object(Recorded, "may_sign", active_only)
 
 

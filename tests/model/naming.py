@@ -103,6 +103,7 @@ class Namer:
         ledgers = [state.recorded] if state.backup is None else [state.recorded, state.backup.recorded]
         for record in (record for recorded in ledgers for record in recorded.servers.values()):
             found.update(record.cleared)
+            found.update(record.missing)
             if record.target is not None:
                 found.add(record.target)
         if state.late is not None:

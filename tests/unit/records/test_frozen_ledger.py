@@ -52,6 +52,9 @@ LATER = {
         '"endpoints":{},"found":[],"hosts":["server-1"],"kind":"hosts-met","servers":{"server-2":"main"},'
         '"targets":{"server-1":null}}'
     ),
+    "host-set-up-anew": (
+        '{"gone":["11111111111111111111111111111111"],"host":"server-1","kind":"host-set-up-anew"}'
+    ),
     "issuer-key-intended": '{"kind":"issuer-key-intended","record":"issuer-0123456789abcdef"}',
     "issuer-added": '{"certificate":"PEM","kind":"issuer-added","record":"issuer-0123456789abcdef"}',
     "issuer-key-destroyed": '{"kind":"issuer-key-destroyed","record":"issuer"}',

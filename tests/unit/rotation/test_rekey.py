@@ -115,10 +115,11 @@ def test_a_server_that_joins_and_leaves_took_the_key_along_too() -> None:
     assert reasons(planned(world, SHARED)) == ["server-3 has left it and was given its key"]
 
 
-def test_a_key_lost_with_its_server_is_replaced() -> None:
+def test_a_key_lost_with_its_server_is_replaced_where_nobody_trusts_it() -> None:
     made_there = replace(ONE, key=replace(ONE.key, origin=Origin.SERVER))
     world = applied(made_there)
-    world.wipe(SERVER)
+    for host in (SERVER, *AGENTS):
+        world.wipe(host)
     assert reasons(planned(world, made_there)) == ["it was made on server-1 and is gone from there"]
 
 
@@ -172,9 +173,10 @@ def test_a_key_that_waits_for_its_certificate_is_not_lost() -> None:
     pytest.fail("the key was never seen without its certificate")
 
 
-def test_a_key_that_nobody_has_any_more_is_replaced() -> None:
+def test_a_key_that_nobody_has_any_more_is_replaced_where_nobody_trusts_it() -> None:
     world = applied(ONE)
-    world.wipe(SERVER)
+    for host in (SERVER, *AGENTS):
+        world.wipe(host)
     (known,) = world.recorded.credentials
     world.ledger.append([KeyDestroyed(credential=known)], onto=world.recorded, at=world.clock.now())
     assert reasons(planned(world, ONE)) == ["server-1 lacks it and the vault has no copy"]

@@ -7,7 +7,8 @@ import pytest
 
 from orchestrator.inventory.model import HostName
 from orchestrator.keys.material import SpkiDigest
-from orchestrator.rotation.events import HostsSurveyed
+from orchestrator.rotation.events import HostsSurveyed, KeyEnded
+from orchestrator.rotation.lifecycle import KeyState
 from orchestrator.rotation.observed import HeldCredential, HeldEdge, HostSurvey
 from orchestrator.rotation.recorded import AgentRecord, Evidence, Intent, Proof, Recorded, Standing
 from orchestrator.rotation.visits import CredentialId
@@ -63,14 +64,32 @@ def test_a_survey_that_tells_nothing_new_changes_nothing_but_the_contact(world: 
     assert told.contacts[SERVER].seen == LATER
 
 
-def test_a_key_that_is_gone_is_remembered_for_its_messages_under_way(world: World) -> None:
+def test_a_key_that_is_not_to_be_seen_may_be_signed_with_all_the_same(world: World) -> None:
     new, old = keys(world)
     empty = replace(held(world), credentials=(), current=None)
     told = seen(world.recorded, SERVER, empty)
     assert told.servers[SERVER].placements == {}
-    assert told.servers[SERVER].cleared == {new: LATER, old: LATER}
+    assert (told.servers[SERVER].missing, told.servers[SERVER].cleared) == ({new: LATER, old: LATER}, {})
+    assert told.may_sign(SERVER) == told.may_hold(SERVER) == {new, old}
     again = seen(told, SERVER, empty, at=LATER + timedelta(hours=1))
-    assert again.servers[SERVER].cleared == told.servers[SERVER].cleared
+    assert again.servers[SERVER] == told.servers[SERVER]
+
+
+def test_a_key_that_is_seen_again_is_what_it_was(world: World) -> None:
+    empty = replace(held(world), credentials=(), current=None)
+    again = seen(seen(world.recorded, SERVER, empty), SERVER, held(world))
+    assert again.servers[SERVER].missing == {}
+    assert again.may_sign(SERVER) == world.recorded.may_sign(SERVER)
+
+
+def test_a_missing_key_that_a_person_ends_is_remembered_for_its_messages_under_way(world: World) -> None:
+    _, old = keys(world)
+    empty = replace(held(world), credentials=(), current=None)
+    told = seen(world.recorded, SERVER, empty)
+    ended = KeyEnded(credential=old, how=KeyState.LOST, reason="it was wiped")
+    after_it = after(told, ended, at=LATER + timedelta(hours=1))
+    assert after_it.servers[SERVER].cleared == {old: LATER + timedelta(hours=1)}
+    assert old not in after_it.servers[SERVER].missing
 
 
 def test_a_key_that_was_put_away_is_remembered_too(world: World) -> None:

@@ -1,0 +1,60 @@
+"""Credentials that a server could sign with and that are not to be seen there: when they stop to count.
+
+A survey that does not find a key proves nothing (``surveys.py``). The key is let go when a person says what
+became of it, or when no agent that is waited for would lose anything with it. Found again, it is what it was.
+"""
+
+from collections.abc import Collection
+from dataclasses import replace
+from datetime import datetime
+from types import MappingProxyType
+
+from orchestrator.inventory.model import HostName
+from orchestrator.rotation.recorded import Recorded
+from orchestrator.rotation.visits import CredentialId
+
+
+def let_go(recorded: Recorded, server: HostName, gone: Collection[CredentialId], at: datetime) -> Recorded:
+    """``recorded`` where the server has these no more; messages signed with them may be in flight (S7)."""
+    record = recorded.servers[server]
+    signed = recorded.may_sign(server) & set(gone)
+    after = replace(
+        record,
+        placements=MappingProxyType({c: one for c, one in record.placements.items() if c not in gone}),
+        missing=MappingProxyType({c: since for c, since in record.missing.items() if c not in gone}),
+        cleared=MappingProxyType({**record.cleared, **dict.fromkeys(signed, at)}),
+    )
+    return recorded.with_server(server, after)
+
+
+def without_ended(recorded: Recorded, credential: CredentialId, at: datetime) -> Recorded:
+    """``recorded`` where no server misses a key that a person has ended."""
+    for server, record in recorded.servers.items():
+        if credential in record.missing:
+            recorded = let_go(recorded, server, [credential], at)
+    return recorded
+
+
+def without_unbelieved(recorded: Recorded, at: datetime) -> Recorded:
+    """``recorded`` where no server misses a key by which no agent believes it, or it alone."""
+    for server, record in recorded.servers.items():
+        unbelieved = [c for c in record.missing if not _matters(recorded, server, c)]
+        if unbelieved:
+            recorded = let_go(recorded, server, unbelieved, at)
+    return recorded
+
+
+def _matters(recorded: Recorded, server: HostName, credential: CredentialId) -> bool:
+    """Whether an agent that is waited for would lose the server by losing what makes it believe the key."""
+    record = recorded.servers[server]
+    line = recorded.line(server, credential)
+    target = record.target
+    if target is not None and credential != target and line == recorded.line(server, target):
+        return False
+    waived = recorded.waived(record.playbook)
+    return any(
+        line in bundle.lines
+        for agent in {*recorded.agents, *recorded.pending}
+        if agent not in waived and not recorded.given_up(agent)
+        for bundle in recorded.bundles(agent)
+    )
