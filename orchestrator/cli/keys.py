@@ -78,4 +78,4 @@ def compromise(
     with here.ports(passphrase_file) as (ports, _):
         ended = end_key(ports, key, lost=lost, reason=reason, wait=waiting)
     here.screen.answer(ended_answer(ended), as_json=as_json)
-    leave(Code.DONE if ended.result.complete else Code.PARTLY)
+    leave(Code.DONE if ended.complete else Code.PARTLY)

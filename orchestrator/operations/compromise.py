@@ -8,6 +8,7 @@ from orchestrator.inventory.model import HostName
 from orchestrator.operations.handover import Result, hand_over
 from orchestrator.operations.lease import require_free
 from orchestrator.operations.planning import prepare_to_change, record
+from orchestrator.policy.desired import Desired, PlaybookName
 from orchestrator.ports import Ports
 from orchestrator.rotation.belief import is_vouched_for
 from orchestrator.rotation.edges import broken_edges
@@ -23,17 +24,26 @@ class Ended:
 
     Attributes:
         credential: as it stands now; ``removed`` when nobody holds or trusts it any more.
+        result: of the run of its own playbook.
+        others: of the runs of other playbooks with a server that may have had it, by playbook.
         broken: the edges (server, agent) that do not hold now.
     """
 
     credential: Credential
     result: Result
+    others: tuple[tuple[PlaybookName, Result], ...]
     broken: tuple[tuple[HostName, HostName], ...]
+
+    @property
+    def complete(self) -> bool:
+        """Whether nothing is left to do in any of the runs."""
+        return self.result.complete and all(result.complete for _, result in self.others)
 
 
 def end_key(ports: Ports, key: str, *, lost: bool, reason: str, wait: timedelta) -> Ended:
     """Write that a key leaked (or is lost), and hand over to another one.
 
+    Servers that have gone to another playbook since, and may still have it, are visited by a run of that.
     A leak does not wait for a rollout that is paused (``engine.decide``); everything else of it stays paused.
 
     Args:
@@ -67,21 +77,33 @@ def end_key(ports: Ports, key: str, *, lost: bool, reason: str, wait: timedelta)
     require_free(recorded, ports)
     if known.ended is not how:
         event = KeyEnded(credential=known.id, how=how, reason=reason)
-        ports.ledger.append([event], onto=recorded, at=ports.clock.now())
-    prepared = prepare_to_change(recorded.playbooks[known.playbook], ports)
-    result = hand_over(
-        ports,
-        record(prepared, ports),
-        known.playbook,
-        aside=prepared.answers.failures,
-        fences=prepared.answers.fences,
-        wait=wait,
+        recorded = ports.ledger.append([event], onto=recorded, at=ports.clock.now())
+    elsewhere = {
+        one.playbook for server, one in recorded.servers.items() if known.id in recorded.may_hold(server)
+    }
+    result = _run(ports, recorded.playbooks[known.playbook], wait)
+    others = tuple(
+        (playbook, _run(ports, recorded.playbooks[playbook], wait))
+        for playbook in sorted(elsewhere - {known.playbook})
     )
-    after = result.recorded
+    after = ports.ledger.read()
     return Ended(
         credential=after.credentials[known.id],
         result=result,
+        others=others,
         broken=tuple(broken_edges(after)),
+    )
+
+
+def _run(ports: Ports, desired: Desired, wait: timedelta) -> Result:
+    prepared = prepare_to_change(desired, ports)
+    return hand_over(
+        ports,
+        record(prepared, ports),
+        desired.playbook,
+        aside=prepared.answers.failures,
+        fences=prepared.answers.fences,
+        wait=wait,
     )
 
 

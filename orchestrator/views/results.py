@@ -74,6 +74,8 @@ def ended_answer(ended: Ended) -> Answer:
     """What came of ending a key: where it stands, and the edges that do not hold meanwhile."""
     credential, result = ended.credential, ended.result
     body: list[str | Grid] = [f"{name_of(credential)} is {credential.state}", *standstill(result)]
+    for playbook, other in ended.others:
+        body += [*standstill(other), f"playbook {playbook}: {how_it_ended(other)}"]
     if ended.broken:
         body.append(grid(("server", "agent that may not believe it"), ended.broken))
     thumbprint = credential.public.thumbprint if credential.public is not None else None
@@ -82,8 +84,12 @@ def ended_answer(ended: Ended) -> Answer:
             "thumbprint": thumbprint,
             "state": credential.state,
             "broken": [{"server": server, "agent": agent} for server, agent in ended.broken],
-            "complete": result.complete,
+            "complete": ended.complete,
             **result_data(result),
+            "others": [
+                {"playbook": playbook, "complete": other.complete, **result_data(other)}
+                for playbook, other in ended.others
+            ],
         },
         body=(*body, how_it_ended(result)),
     )

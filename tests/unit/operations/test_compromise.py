@@ -124,6 +124,24 @@ def test_a_leak_does_not_wait_for_a_paused_rollout_but_a_loss_does(world: World,
     assert (world.live_key(SERVERS[1]) == in_use) is lost
 
 
+def test_a_leaked_key_goes_from_a_server_that_has_gone_to_another_playbook(world: World) -> None:
+    moved, stays = SERVERS[0], SERVERS[1]
+    shared = desired(Policy.SHARED, servers=(moved, stays))
+    world.apply(shared)
+    key = key_of(world, moved)
+    world.fleet.trouble(moved, unreachable="off")
+    world.apply(desired(Policy.SHARED, servers=(stays,)), wait=timedelta(0))
+    world.apply(desired(servers=(moved,), name="other"))
+    world.fleet.heal(moved)
+
+    ended = end(world, key)
+
+    assert [playbook for playbook, _ in ended.others] == ["other"]
+    assert ended.complete
+    assert ended.credential.id not in world.fleet.hosts[moved].credentials
+    assert world.orphans() == []
+
+
 def test_a_lost_key_is_handed_over_by_the_rules(world: World) -> None:
     world.apply(desired())
     world.wipe(SERVERS[0])
