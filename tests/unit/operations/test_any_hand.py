@@ -179,6 +179,16 @@ class Hands(RuleBasedStateMachine):
     def is_well_again(self, host: HostName) -> None:
         self.world.fleet.heal(host)
 
+    @rule(server=st.sampled_from(SERVERS))
+    def base_goes(self, server: HostName) -> None:
+        if server not in self.world.eye.away and self.world.fleet.hosts[server].credentials:
+            self.world.base_goes(server)
+
+    @precondition(lambda self: self.world.eye.away)
+    @rule(data=st.data())
+    def base_comes_back(self, data: st.DataObject) -> None:
+        self.world.base_comes_back(data.draw(st.sampled_from(sorted(self.world.eye.away))))
+
     @rule(
         by=st.sampled_from(
             [timedelta(minutes=3), timedelta(minutes=15), timedelta(days=2), timedelta(days=250)]
@@ -189,6 +199,8 @@ class Hands(RuleBasedStateMachine):
             self.world.clock.wait_until(self.world.clock.now() + by)
 
     def teardown(self) -> None:
+        for server in sorted(self.world.eye.away):
+            self.world.base_comes_back(server)
         for host in HOSTS:
             self.world.fleet.heal(host)
         self._until_nothing_is_paused()
