@@ -426,6 +426,29 @@ def test_what_a_keystore_refuses_is_known_before_anything_changes(
     assert facts(keystore) == before
 
 
+def test_entries_that_somebody_else_has_put_in_the_place_of_ours_are_not_removed(
+    machine: Machine, keystore: Path, database: Path, theirs: Path
+) -> None:
+    machine.report(OLD.stage, OLD.activate(server_manifest(java(keystore))))
+    made = ("-keystore", keystore, "-storepass", PASSWORD, "-alias", "keyrelay")
+    run("keytool", "-delete", *made)
+    run("keytool", "-genkeypair", "-keyalg", "EC", "-dname", "CN=another", *made)
+    before = facts(keystore)
+    reason = f"the entry keyrelay in {keystore} was changed by somebody else: rename or remove it"
+    assert refusal(machine, OLD.activate()) == reason
+    assert facts(keystore) == before
+    run("keytool", "-delete", *made)
+    machine.report(OLD.activate(server_manifest(nss(database))))
+
+    run("certutil", "-F", "-d", f"sql:{database}", "-n", "keyrelay", "-f", database.parent / "pass")
+    somebodys_entry(theirs, "keyrelay")
+    import_theirs(database, theirs)
+    entries = in_nss(database)
+    reason = f"the entry keyrelay in {database} was changed by somebody else: rename or remove it"
+    assert refusal(machine, OLD.activate()) == reason
+    assert in_nss(database) == entries
+
+
 def test_a_store_that_fails_after_the_switch_takes_the_host_back(
     machine: Machine, keystore: Path, database: Path
 ) -> None:

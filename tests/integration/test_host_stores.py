@@ -7,6 +7,7 @@ import pytest
 
 from orchestrator.policy.stores import Access, PemAnchors, PemFiles, Pkcs12, Rendered, digest_of
 from orchestrator.rotation.reports import Activated, Refused, Trusted
+from orchestrator.rotation.visits import Disarm
 from tests.integration.program import SHELLS, Machine, programs
 from tests.integration.stores import (
     NEW,
@@ -290,6 +291,24 @@ def test_a_link_in_the_place_of_a_store_is_neither_followed_nor_removed(machine:
     machine.report(OLD.activate())
     assert (app / "tls.key").is_symlink()
     assert (app / "unmanaged").read_text() == "mine\n"
+
+
+def test_what_somebody_else_has_put_in_the_place_of_ours_is_not_removed(machine: Machine, app: Path) -> None:
+    settled(machine, one_key(app))
+    (app / "tls.key").write_text("the operator's key\n")
+    for order in (OLD.activate(), NEW.activate(), Disarm(credentials=(OLD.id, NEW.id), in_use=None)):
+        outcome = machine.run(order)
+        assert isinstance(outcome, Refused), outcome
+        assert outcome.reason == f"{app}/tls.key was changed by somebody else: move it away"
+        assert (app / "tls.key").read_text() == "the operator's key\n"
+
+    (app / "tls.key").rename(app / "mine")
+    assert machine.report(OLD.activate()).changed
+    machine.report(OLD.activate(one_key(app)))
+    with (app / "tls.key").open("a") as file:
+        file.write("# a note\n")
+    assert machine.report(OLD.activate()).changed
+    assert {file.name for file in app.iterdir()} == {"unmanaged", "mine"}
 
 
 def test_another_name_of_a_replaced_file_keeps_what_it_had(machine: Machine, app: Path) -> None:

@@ -143,6 +143,8 @@ leave_nss() {
   need_tool certutil
   is_nss "$database" || stop "$why"
   open_nss
+  see_nss "$1" "$2" || stop "certutil cannot read the NSS database $1"
+  [ -z "$seen" ] || refuse_changed "nss $1 $2" "$2 in $1"
   begin_job
   printf '%s\n' "$2" >>"$job/leaving"
 }

@@ -159,6 +159,7 @@ leave_java() {
   is_sound "${keystore%/*}" || refuse_place "$culprit"
   see_java_now
   [ "$seen" ] || return 0
+  refuse_changed "java $keystore $entry" "$entry in $keystore"
   copy_keystore
   run_keytool -delete -keystore "$copy" -alias "$entry" -storepass:file "$password" || keytool_fails
   find_kept "java $keystore $entry"

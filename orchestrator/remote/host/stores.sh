@@ -274,6 +274,7 @@ prepare_leaving() {
   IFS=$blanks
 }
 
+# leave PATH: takes it away, unless somebody else has put something there.
 leave() {
   # The system may still have an anchor whose file is gone.
   is_system_file "$1" && refresh=1
@@ -281,9 +282,34 @@ leave() {
   # After a visit that broke off there are lines of before and of then.
   case $nl$leaving in *"$nl$1 "*) return 0 ;; esac
   is_sound "${1%/*}" || refuse_place "$culprit"
+  hashes "$1" || cannot_write "${1%/*}"
+  case $nl$own in
+    *"${nl}file $1$hashes$nl"* | *"${nl}made $1 "* | *"${nl}keystore $1 "*) ;;
+    *) holds_our_key "$1" || stop "$1 was changed by somebody else: move it away" ;;
+  esac
   fresh "$1"
   find_kept "file $1"
   leaving="$leaving$1 $fresh $kept$nl"
+}
+
+# holds_our_key FILE: whether it has the key of a credential that is here, in PEM.
+holds_our_key() {
+  public=$(openssl pkey -in "$1" -passin pass: -pubout 2>/dev/null) || return 1
+  for key in server/credentials/*/key.pem server/disarmed/*/key.pem; do
+    [ "$(openssl pkey -in "$key" -pubout 2>/dev/null)" != "$public" ] || return 0
+  done
+  return 1
+}
+
+# refuse_changed WORDS PLACE: leaves alone the entry whose line of `stored` began so, if $seen is somebody else's.
+refuse_changed() {
+  sum_of "$seen"
+  case $nl$own in *"$nl$1 $sum "*) return 0 ;; esac
+  for folder in server/credentials/* server/disarmed/*; do
+    bodies "$(cat "$folder/cert.pem" 2>/dev/null)"
+    if [ "$bodies" ]; then case $seen in *"$nl$bodies"*) return 0 ;; esac fi
+  done
+  stop "the entry $2 was changed by somebody else: rename or remove it"
 }
 
 # fill_stores: 1 where it failed, with $why.
