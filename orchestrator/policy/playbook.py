@@ -255,8 +255,8 @@ class Playbook(Section):
         if clash is not None:
             number, place = clash
             raise contradiction(
-                f"install[{number}] writes to {place}, where another entry writes or reads its password; "
-                "allowed: a place for each",
+                f"install[{number}] writes to {place}, where another entry writes, reads its password "
+                "or has its database; allowed: a place for each",
                 at=("install", number),
             )
         for number, entry in enumerate(self.install):

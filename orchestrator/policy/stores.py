@@ -238,13 +238,16 @@ def holds(store: Store) -> Holds | None:
 def find_clash(stores: Sequence[Store]) -> tuple[int, str] | None:
     """The first store, by its number, that would undo another, and the place of both; None: each has its own.
 
-    Entries of one keystore or database stand beside each other, and stores may share a file of a password.
+    Entries of one keystore or database stand beside each other, and stores may share a file of a password. No
+    file is put into the folder of a database of NSS, which has files of its own there.
     """
     shared = {path for store in stores for path in paths(store) if path not in places(store)}
+    databases = tuple(f"{store.database}/" for store in stores if isinstance(store, Nss))
     seen: set[str] = set()
     for number, store in enumerate(stores):
         for place in places(store):
-            if place in seen or place in shared:
+            inside = not isinstance(store, Nss) and place.startswith(databases)
+            if place in seen or place in shared or inside:
                 return number, place
             seen.add(place)
     return None

@@ -172,6 +172,8 @@ def test_a_wrong_entry_is_refused_at_its_place_with_what_is_allowed(
         ("{store: pem, key: /a/k}", "{store: pem, anchors: /a/k}", "/a/k"),
         ("{store: pkcs12, file: /f, password_file: /p}", "{store: pem, key: /p}", "/p"),
         ("{store: nss, database: /d}", "{store: nss, database: /d, holds: anchors}", "/d keyrelay"),
+        ("{store: nss, database: /d}", "{store: pem, key: /d/key4.db}", "/d/key4.db"),
+        ("{store: java, keystore: /d/k, password_file: /d/p}", "{store: nss, database: /d}", "/d/k keyrelay"),
         ("{store: system}", "{store: system, name: keyrelay}", "system keyrelay"),
         ("{store: java, keystore: /k, password_file: /p}", "{store: pem, key: /k}", "/k"),
     ],
@@ -186,6 +188,8 @@ def test_entries_of_one_keystore_and_files_of_one_password_stand_beside_each_oth
         "{store: java, keystore: /k, password_file: /p}",
         "{store: java, keystore: /k, password_file: /p, alias: roots, holds: anchors}",
         "{store: pkcs12, file: /f, password_file: /p}",
+        "{store: nss, database: /d, password_file: /d/pin}",
+        "{store: pem, key: /d-of-another/k}",
     )
 
 
