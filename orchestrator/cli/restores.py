@@ -110,6 +110,7 @@ def restore(
         sure_of_issuer=keep_issuer,
         ended=_ended(later_home),
         agreed=yes,
+        makes=None if this_home else here.home,
         passphrase=None if this_home else vault_passphrase(passphrase_file),
         passphrase_file=passphrase_file,
     )
@@ -148,6 +149,7 @@ class Asked:
     sure_of_issuer: bool
     ended: Mapping[SpkiDigest, Ending]
     agreed: bool
+    makes: Path | None
     passphrase: Secret | None
     passphrase_file: Path | None
 
@@ -173,7 +175,7 @@ def _restored(
         passphrase=asked.passphrase,
         vouched=asked.reach.vouched,
     ) as (ports, bars):
-        return restore_home(ports, request, agree=_agreement(here.screen, bars, agreed=asked.agreed))
+        return restore_home(ports, request, agree=_agreement(here.screen, bars, asked))
 
 
 def _hosts(names: Sequence[str] | None) -> tuple[HostName, ...]:
@@ -239,10 +241,12 @@ class Reached:
     passwords: Mapping[HostName, Secret]
 
 
-def _agreement(screen: Screen, bars: Bars, *, agreed: bool) -> Callable[[Effects], bool]:
+def _agreement(screen: Screen, bars: Bars, asked: Asked) -> Callable[[Effects], bool]:
     def agree(effects: Effects) -> bool:
         bars.pause()
         screen.note(*before_restoring(effects))
-        return agreed or screen.ask(QUESTION)
+        if asked.makes is not None:
+            screen.note(f"the home will be {asked.makes}")
+        return asked.agreed or screen.ask(QUESTION)
 
     return agree

@@ -136,17 +136,17 @@ def require_authority(certificate: ForeignCertificate, *, below: int) -> None:
 
 def require_valid(certificate: ForeignCertificate, *, at: datetime) -> None:
     """Raises ``ExpiredCertificateError`` or ``NotYetValidError`` outside its validity."""
-    now = at.astimezone(UTC).isoformat(timespec="seconds")
+    now = f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%SZ}"
     if at < certificate.not_before:
         raise NotYetValidError(
             f"the certificate of {certificate.name!r} is not yet valid: it begins"
-            f" {certificate.not_before.isoformat()}, and it is {now}",
+            f" {certificate.not_before:%Y-%m-%d %H:%M:%SZ}, and it is {now}",
             hint="compare the clocks of this machine and of the one that issued it",
         )
     if at > certificate.not_after:
         raise ExpiredCertificateError(
             f"the certificate of {certificate.name!r} has expired: it ended"
-            f" {certificate.not_after.isoformat()}, and it is {now}",
+            f" {certificate.not_after:%Y-%m-%d %H:%M:%SZ}, and it is {now}",
             hint="have it renewed, or leave it out and let keyrelay certify the key",
         )
 

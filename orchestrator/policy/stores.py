@@ -184,6 +184,13 @@ def places(store: Store) -> tuple[str, ...]:
             assert_never(store)
 
 
+def key_places(store: Store) -> tuple[str, ...]:
+    """Those of its places that hold a private key."""
+    if holds(store) is not Holds.CREDENTIAL:
+        return ()
+    return tuple(filter(None, (store.key,))) if isinstance(store, PemFiles) else places(store)
+
+
 def covers(store: Store, place: str) -> bool:
     """Whether a place that a host tells of is one of the store's; its anchors have places of their own."""
     if place in places(store):

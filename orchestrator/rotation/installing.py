@@ -12,13 +12,12 @@ from orchestrator.errors import RefusedError
 from orchestrator.inventory.model import HostName
 from orchestrator.policy.desired import Desired, PlaybookName
 from orchestrator.policy.stores import (
-    Holds,
     Rendered,
     Store,
     digest_of,
     entry_of,
     find_clash,
-    holds,
+    key_places,
     make_manifest,
     places,
 )
@@ -146,7 +145,7 @@ class Manifests:
         if filled is None or filled.manifest != digest_of(self.server(server)):
             return ()
         stores = self.plays[self.recorded.servers[server].playbook].as_server(server)
-        return tuple(sorted({place for s in stores if holds(s) is Holds.CREDENTIAL for place in places(s)}))
+        return tuple(sorted({place for store in stores for place in key_places(store)}))
 
     def is_filled(self, server: HostName) -> bool:
         """Whether a server's stores hold its target, all of it, and nothing of ours is elsewhere."""

@@ -73,7 +73,7 @@ def _of_place(
     if store.state is StoreState.MISSING:
         return Drift.MISSING, f"what was put into {place} is gone"
     if store.state is StoreState.UNREADABLE:
-        return Drift.MISMATCH, f"{place} cannot be read"
+        return Drift.MISMATCH, f"{place} cannot be read: wrong password, or damaged"
     if strange:
         return Drift.UNKNOWN_KEY, f"{place} holds key {strange[0][:12]}, which is not in the ledger"
     others = [by_key[key] for key in store.keys if by_key[key].id != stores.credential]

@@ -60,7 +60,11 @@ def with_place(**changes: object) -> Twist:
             "its stores were filled as the playbook asked before",
         ),
         (with_place(state=StoreState.MISSING), Drift.MISSING, "what was put into /etc/app/crt is gone"),
-        (with_place(state=StoreState.UNREADABLE), Drift.MISMATCH, "/etc/app/crt cannot be read"),
+        (
+            with_place(state=StoreState.UNREADABLE),
+            Drift.MISMATCH,
+            "/etc/app/crt cannot be read: wrong password, or damaged",
+        ),
         (
             with_place(state=StoreState.CHANGED, keys=(), certificates=()),
             Drift.MISMATCH,
@@ -122,7 +126,7 @@ def test_what_is_left_of_a_playbook_that_installs_nothing_any_more_is_named(worl
 
 def test_holdings_name_the_stores_that_hold_a_private_key(world: World) -> None:
     (private,) = (one for one in holdings(world.recorded, ONE) if one.half is Half.PRIVATE)
-    assert private.stores == ("/etc/app/crt", "/etc/app/key")
+    assert private.stores == ("/etc/app/key",)
 
 
 def test_holdings_name_no_store_whose_content_is_not_known(world: World) -> None:
