@@ -192,14 +192,14 @@ def key_places(store: Store) -> tuple[str, ...]:
 
 
 def covers(store: Store, place: str) -> bool:
-    """Whether a place that a host tells of is one of the store's; its anchors have places of their own."""
+    """Whether a place that a host tells of is one of the store's; anchors, and a chain in NSS, have their own."""
     if place in places(store):
         return True
     match store:
         case System():
             named = re.fullmatch(r".*/(.+?)(-[0-9a-f]{16})?\.[a-z]+", place)
             return named is not None and named[1] == store.name
-        case Nss() | Java() if store.holds is Holds.ANCHORS:
+        case Nss() | Java():
             entry, _, digest = place.rpartition("-")
             return entry == places(store)[0] and re.fullmatch("[0-9a-f]{16}", digest) is not None
         case _:

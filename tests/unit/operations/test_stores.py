@@ -192,13 +192,13 @@ def test_what_a_host_that_cannot_be_asked_would_lose_is_known_from_the_ledger(st
     assert again[ONE] == ("empties /etc/app/conf, /etc/app/p12",)
 
 
-def test_roots_in_a_database_have_places_of_their_own() -> None:
+def test_roots_and_chains_in_a_database_have_places_of_their_own() -> None:
     roots = Nss(database="/etc/app/db", name="ours", holds=Holds.ANCHORS)
     system = System(name="ours")
     digest = "0123456789abcdef"
     assert covers(roots, f"/etc/app/db ours-{digest}")
     assert not covers(roots, f"/etc/app/db ours-too-{digest}")
-    assert not covers(replace(roots, holds=Holds.CREDENTIAL), f"/etc/app/db ours-{digest}")
+    assert covers(replace(roots, holds=Holds.CREDENTIAL), f"/etc/app/db ours-{digest}")
     assert covers(system, f"/usr/local/share/ca-certificates/ours-{digest}.crt")
     assert not covers(system, f"/usr/local/share/ca-certificates/ours-too-{digest}.crt")
 
