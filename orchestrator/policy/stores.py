@@ -192,7 +192,7 @@ def key_places(store: Store) -> tuple[str, ...]:
 
 
 def covers(store: Store, place: str) -> bool:
-    """Whether a place that a host tells of is one of the store's; anchors, and a chain in NSS, have their own."""
+    """Whether a place that a host tells of is the store's; anchors, and a chain in NSS, have their own."""
     if place in places(store):
         return True
     match store:
