@@ -79,7 +79,7 @@ class Programs:
             "nss": f"{{store: nss, database: {at}/database}}",
             "java": f"{{store: java, keystore: {at}/keystore, {word}}}",
             "template": f"{{store: template, template: app.j2, file: {at}/tls/conf, hosts: servers}}",
-            "anchors": f"{{store: pem, anchors: {at}/roots/ca.pem}}",
+            "anchors": f"{{store: pem, anchors: {at}/tls/ca.pem}}",
             "nss anchors": f"{{store: nss, database: {at}/roots, holds: anchors, name: ours}}",
             "java anchors": f"{{store: java, keystore: {at}/keystore, {word}, holds: anchors, alias: roots}}",
         }
@@ -134,7 +134,7 @@ class Programs:
         assert self.in_nss().items() >= {"keyrelay": server}.items()
         assert self.in_java().items() >= {"keyrelay": server, f"roots-{begin}": root}.items()
         assert self.in_nss("roots").items() >= {f"ours-{begin}": root}.items()
-        assert fingerprint((self.folder / "roots" / "ca.pem").read_bytes()) == root
+        assert fingerprint((self.folder / "tls" / "ca.pem").read_bytes()) == root
 
 
 @pytest.fixture
@@ -211,6 +211,9 @@ def test_every_kind_of_store_follows_the_key_and_is_mended_and_emptied(
     keyrelay("audit", *INVENTORY).ended(0)
 
     write_play(keyrelay, programs, "pkcs12", "nss", "java anchors", origin=origin)
+    plan = keyrelay("plan", PLAYBOOK, *INVENTORY).ended(0)
+    plan.line("server-01", "empties", f"{at}/database keyrelay", f"{at}/tls/p12")
+    assert f"empties {at}/keystore roots-{root[:16]}" in plan.out
     keyrelay(*APPLY).ended(0)
     assert not (at / "tls" / "p12").exists()
     assert not (at / "tls" / "p12.word").exists()
@@ -221,7 +224,7 @@ def test_every_kind_of_store_follows_the_key_and_is_mended_and_emptied(
     write_play(keyrelay, programs, *programs.entries().keys() - {"pem"}, origin=origin)
     keyrelay("remove", "agent-001", "--yes").ended(0)
     assert programs.in_nss("roots").keys() == {"other"}
-    assert sorted(path.name for path in (at / "roots").glob("*.pem")) == []
+    assert sorted(path.name for path in (at / "tls").glob("*.pem")) == []
     assert programs.of_others() == others
 
 
