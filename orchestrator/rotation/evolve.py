@@ -19,7 +19,7 @@ from orchestrator.rotation.ahead import prepared
 from orchestrator.rotation.chronology import set_right
 from orchestrator.rotation.keeping import backed_up
 from orchestrator.rotation.lifecycle import KeyState
-from orchestrator.rotation.missing import let_go, without_ended, without_unbelieved
+from orchestrator.rotation.missing import set_up_anew, without_ended, without_unbelieved
 from orchestrator.rotation.outcomes import ended, failing
 from orchestrator.rotation.recorded import (
     AgentRecord,
@@ -181,7 +181,7 @@ def _apply(recorded: Recorded, event: ev.Event, at: datetime) -> Recorded:
         case ev.HostGivenUp():
             return _give_up(recorded, event)
         case ev.HostSetUpAnew():
-            return let_go(recorded, event.host, event.gone, at)
+            return set_up_anew(recorded, event, at)
         case he.ControllerStopped():
             return replace(recorded, stopped=event.reason)
         case he.BackupIntended() | he.BackupWritten() | he.BackupRemoved() | he.BackupsKept():

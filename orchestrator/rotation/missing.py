@@ -10,28 +10,26 @@ from datetime import datetime
 from types import MappingProxyType
 
 from orchestrator.inventory.model import HostName
+from orchestrator.rotation.events import HostSetUpAnew
 from orchestrator.rotation.recorded import Recorded
 from orchestrator.rotation.visits import CredentialId
 
 
-def let_go(recorded: Recorded, server: HostName, gone: Collection[CredentialId], at: datetime) -> Recorded:
-    """``recorded`` where the server has these no more; messages signed with them may be in flight (S7)."""
-    record = recorded.servers[server]
-    signed = recorded.may_sign(server) & set(gone)
-    after = replace(
-        record,
-        placements=MappingProxyType({c: one for c, one in record.placements.items() if c not in gone}),
-        missing=MappingProxyType({c: since for c, since in record.missing.items() if c not in gone}),
-        cleared=MappingProxyType({**record.cleared, **dict.fromkeys(signed, at)}),
-    )
-    return recorded.with_server(server, after)
+def set_up_anew(recorded: Recorded, event: HostSetUpAnew, at: datetime) -> Recorded:
+    """``recorded`` where a person has said that the host has these keys no more."""
+    record = recorded.servers[event.host]
+    signed = recorded.may_sign(event.host) & set(event.gone)
+    placements = {c: one for c, one in record.placements.items() if c not in event.gone}
+    missing = {**record.missing, **dict.fromkeys(signed, at)}
+    after = replace(record, placements=MappingProxyType(placements), missing=MappingProxyType(missing))
+    return _let_go(recorded.with_server(event.host, after), event.host, event.gone, at)
 
 
 def without_ended(recorded: Recorded, credential: CredentialId, at: datetime) -> Recorded:
     """``recorded`` where no server misses a key that a person has ended."""
     for server, record in recorded.servers.items():
         if credential in record.missing:
-            recorded = let_go(recorded, server, [credential], at)
+            recorded = _let_go(recorded, server, [credential], at)
     return recorded
 
 
@@ -40,8 +38,20 @@ def without_unbelieved(recorded: Recorded, at: datetime) -> Recorded:
     for server, record in recorded.servers.items():
         unbelieved = [c for c in record.missing if not _matters(recorded, server, c)]
         if unbelieved:
-            recorded = let_go(recorded, server, unbelieved, at)
+            recorded = _let_go(recorded, server, unbelieved, at)
     return recorded
+
+
+def _let_go(recorded: Recorded, server: HostName, gone: Collection[CredentialId], at: datetime) -> Recorded:
+    """``recorded`` where the server misses these no more; messages signed with them may be in flight (S7)."""
+    record = recorded.servers[server]
+    ended = record.missing.keys() & set(gone)
+    after = replace(
+        record,
+        missing=MappingProxyType({c: since for c, since in record.missing.items() if c not in gone}),
+        cleared=MappingProxyType({**record.cleared, **dict.fromkeys(ended, at)}),
+    )
+    return recorded.with_server(server, after)
 
 
 def _matters(recorded: Recorded, server: HostName, credential: CredentialId) -> bool:

@@ -149,8 +149,13 @@ def _place(
     claim: Claim | None = None,
     certificate: str = "",
 ) -> Recorded:
-    """Record where a credential lies now; a staged one that is in use stays so."""
+    """Record where a credential lies now; a staged one that is in use stays so.
+
+    One that the server missed is found again by that: as long as it is within reach, it may be signed with.
+    """
     record = recorded.servers[server]
+    if credential in record.missing and standing is Standing.STAGED:
+        standing = Standing.STANDBY
     before = record.placements.get(credential)
     kept = before is not None and (
         before.standing is standing
@@ -164,8 +169,15 @@ def _place(
             standing=standing, since=at, evidence=Evidence.REPORTED, claim=claim, certificate=certificate
         )
     )
-    placements = MappingProxyType({**record.placements, credential: placement})
-    return recorded.with_server(server, replace(record, placements=placements))
+    found = placement.standing is not Standing.MADE
+    after = replace(
+        record,
+        placements=MappingProxyType({**record.placements, credential: placement}),
+        missing=MappingProxyType(
+            {c: since for c, since in record.missing.items() if not found or c != credential}
+        ),
+    )
+    return recorded.with_server(server, after)
 
 
 def _switch(

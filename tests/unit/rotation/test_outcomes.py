@@ -197,3 +197,15 @@ def test_reading_changes_no_record(recorded: Recorded) -> None:
     checked = rp.Checked(digest="", verdicts=())
     after = ended(recorded, rp.Unchanged(host=SERVER, reports=(signed, checked), skew=timedelta(hours=9)))
     assert (after.servers, after.agents) == (recorded.servers, recorded.agents)
+
+
+def test_a_key_that_was_missed_is_found_again_where_it_is_staged_anew(recorded: Recorded) -> None:
+    old = standing_of(recorded, Standing.STANDBY)
+    server = recorded.servers[SERVER]
+    placements = {c: p for c, p in server.placements.items() if c != old}
+    missed = recorded.with_server(SERVER, replace(server, placements=placements, missing={old: NOON}))
+    before = intended(missed, Intent(host=SERVER, stages=(old,)))
+    after = ended(before, changed(rp.Staged(credential=old, signature="", changed=True)), at=LATER)
+    assert after.servers[SERVER].placements[old].standing is Standing.STANDBY
+    assert not after.servers[SERVER].missing
+    assert old in after.may_sign(SERVER)
