@@ -6,7 +6,8 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from time import monotonic
 
 from tests.model.configurations import EVERYTHING
-from tests.model.mutants import MUTANTS, Mutant
+from tests.model.mutant import Mutant
+from tests.model.mutants import MUTANTS
 from tests.model.search import Found, search, show, show_trace
 
 PROCESSES = 2

@@ -7,7 +7,7 @@ from datetime import timedelta
 from orchestrator.inventory.model import HostName
 from orchestrator.policy.desired import Desired, MessageSpec, Policy, RolloutSpec, Share
 from tests.model.canonical import Symmetry
-from tests.model.state import TICK, Left
+from tests.model.state import MISHAPS, TICK, Left
 from tests.model.world import Configuration
 from tests.world import AGENTS, SERVERS, desired
 
@@ -84,6 +84,16 @@ def sharing(agents: int, *, joining: bool = False, most: int = 0, **left: int) -
     )
 
 
+def any_kind(configuration: Configuration, count: int = 1) -> Configuration:
+    """The same fleet, with so many mishaps in one history, each of any kind there is."""
+    kinds = dict.fromkeys(MISHAPS, count)
+    return replace(
+        configuration,
+        name=f"{configuration.name}, mishaps of any kind {count}",
+        left=replace(configuration.left, **kinds, mishaps=count),
+    )
+
+
 def _rare(left: Mapping[str, int]) -> list[str]:
     return [f"{name.replace('_', ' ')} {count}" for name, count in left.items()]
 
@@ -92,13 +102,18 @@ CANARY = RolloutSpec(soak=TICK, waves=(Share(number=1),))
 """One server first, then the others."""
 
 EVERYTHING: tuple[Configuration, ...] = (
-    fleet(3, 2, joining=True, new_keys=1, reverts=1, faults=2),
-    sharing(2, new_keys=1, reverts=1, snapshots=1, mishaps=2),
-    sharing(2, joining=True, new_keys=1, reverts=1, faults=1, backups=1, mishaps=1),
-    sharing(2, new_keys=1, late=1, backups=1, mishaps=1),
-    fleet(
-        2, 2, rollout=CANARY, new_keys=1, reverts=1, pauses=1, compromises=1, waivers=1, ageing=1, mishaps=1
-    ),
+    fleet(3, 2, joining=True, new_keys=1, reverts=1, faults=1),
+    fleet(2, 1, joining=True, new_keys=1, reverts=1, faults=2),
+    any_kind(sharing(2, new_keys=1)),
     fleet(2, 1, Policy.SHARED, joining=True, new_keys=1, reverts=1, snapshots=1, faults=1, mishaps=1),
+    fleet(2, 1, new_keys=1, pauses=1, nearing=1, faults=0),
+    fleet(2, 2, rollout=CANARY, new_keys=1, reverts=1, compromises=1, waivers=1, ageing=1, mishaps=1),
+    any_kind(sharing(2, joining=True, reverts=1)),
+    any_kind(fleet(1, 1, new_keys=1, reverts=1)),
+    any_kind(fleet(1, 1, Policy.DELEGATED, new_keys=1, reverts=1)),
+    fleet(1, 2, compromises=1, backups=1, faults=0),
+    fleet(1, 1, Policy.DELEGATED, compromises=1, backups=1, faults=0),
+    fleet(1, 1, Policy.DELEGATED, issuers=1, compromises=1, faults=0),
+    fleet(1, 1, Policy.DELEGATED, issuers=1, faults=1),
 )
 """What ``make model`` explores, each to its end."""

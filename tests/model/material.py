@@ -5,20 +5,24 @@ hash that only the right key can account for; the digest of a bundle is as long 
 """
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import cache
+from typing import Any
 from unittest.mock import patch
 
 from orchestrator.errors import VaultError
 from orchestrator.keys.authority import certify, make_issuer, make_request, make_root
 from orchestrator.keys.bundle import TrustBundle
-from orchestrator.keys.certificate import Certificate, parse_certificate
-from orchestrator.keys.material import Algorithm, KeyPair, PublicKey, Random, generate
+from orchestrator.keys.certificate import Certificate, parse_certificate, parse_chain
+from orchestrator.keys.delegation import Fault, fault_of
+from orchestrator.keys.material import Algorithm, KeyPair, PublicKey, Random, SpkiDigest, generate
+from orchestrator.keys.path import verify_chain
 from orchestrator.keys.secret import Secret
 from orchestrator.ports import CertificateOrder, Issued
+from orchestrator.rotation.recorded import Recorded
 from tests.authorities import new_signer
 from tests.fake_fleet import counting_random
 from tests.fakes import NOON
@@ -34,38 +38,53 @@ _PAIR_OF = {pair.private.reveal(): pair for pair in KEYS}
 _ROOT = make_root(
     new_signer(_random), fleet=FLEET, now=NOON, lifetime=timedelta(days=20 * 365), random=_random
 )
-_ISSUER = make_issuer(
-    _ROOT, new_signer(_random), fleet=FLEET, now=NOON, lifetime=timedelta(days=5 * 365), random=_random
+_ISSUERS = tuple(
+    make_issuer(
+        _ROOT, new_signer(_random), fleet=FLEET, now=NOON, lifetime=timedelta(days=5 * 365), random=_random
+    )
+    for _ in range(2)
 )
 ROOT_PEM = _ROOT.certificate.pem
-ISSUER_PEM = _ISSUER.certificate.pem
+ISSUER_PEMS = tuple(issuer.certificate.pem for issuer in _ISSUERS)
+"""The issuer of the beginning, and the one that may replace it."""
 _SEPARATOR = "|"
 MOST_CONTENTS = 100_000
+_chains: set[tuple[Any, ...]] = set()
 _contents: dict[int, tuple[TrustBundle, str]] = {}
 
 
 @cache
-def _certificate(request: str) -> str:
-    """One certificate for each key and server, whatever the time."""
+def _certificate(request: str, issuer: int, now: datetime, not_after: datetime) -> str:
     number, name = request.split(_SEPARATOR)
     real = make_request(KEYS[int(number)], names=(name,))
     return certify(
-        _ISSUER,
+        _ISSUERS[issuer],
         request_pem=real,
         names=(name,),
-        now=NOON,
-        not_after=NOON + timedelta(days=365),
+        now=now,
+        not_after=not_after,
         backdate=timedelta(minutes=1),
         random=_random,
     ).pem
 
 
 class CannedIssuer:
-    """Certifies by looking up."""
+    """Certifies each key once for each server, issuer, beginning and end.
+
+    Args:
+        recorded: tells the ledger, which says who certifies now, and whose key is still there.
+    """
+
+    def __init__(self, recorded: Callable[[], Recorded]) -> None:
+        self._recorded = recorded
 
     def issue(self, order: CertificateOrder, *, now: datetime) -> Issued:
-        del now
-        return Issued(certificate_pem=_certificate(order.request_pem), chain_pem=ISSUER_PEM)
+        issuer = self._recorded().own_issuer(order.by)
+        if not issuer.kept:
+            raise VaultError(f"the key of {issuer.record} is destroyed")
+        number = ISSUER_PEMS.index(issuer.certificate)
+        pem = _certificate(order.request_pem, number, now, order.not_after)
+        return Issued(certificate_pem=pem, chain_pem=issuer.certificate)
 
 
 @dataclass(slots=True)
@@ -149,14 +168,20 @@ def _content(bundle: TrustBundle) -> str:
         return known[1]
     if len(_contents) > MOST_CONTENTS:
         _contents.clear()
-    name = _name_of(tuple((k.public.pem, k.uses, k.servers, k.expires) for k in bundle.keys))
+    name = _name_of(
+        (
+            tuple((k.public.pem, k.uses, k.servers, k.expires) for k in bundle.keys),
+            tuple((d.server, d.issuer_key, d.grace) for d in bundle.delegations),
+            tuple((d.key.pem, d.expires) for d in bundle.denied),
+        )
+    )
     _contents[id(bundle)] = (bundle, name)
     return name
 
 
 @cache
-def _name_of(keys: tuple[object, ...]) -> str:
-    return hashlib.sha256(repr(keys).encode()).hexdigest()
+def _name_of(content: tuple[object, ...]) -> str:
+    return hashlib.sha256(repr(content).encode()).hexdigest()
 
 
 def _digest(bundle: TrustBundle) -> str:
@@ -164,8 +189,36 @@ def _digest(bundle: TrustBundle) -> str:
 
 
 @cache
-def _parsed(pem: str) -> Certificate:
+def parsed(pem: str) -> Certificate:
+    """A certificate, read once."""
     return parse_certificate(pem)
+
+
+def _verified(leaf: Certificate, chain: Sequence[Certificate], root: Certificate, **how: Any) -> None:
+    name = (leaf.pem, tuple(one.pem for one in chain), root.pem, *how.values())
+    if name not in _chains:
+        verify_chain(leaf, chain, root, **how)
+        _chains.add(name)
+
+
+@cache
+def _known_fault(
+    leaf: str, server: str, issuer: str, grace: timedelta, denied: frozenset[str], at: datetime
+) -> Fault | None:
+    kept = frozenset(SpkiDigest(key) for key in denied)
+    return fault_of(parsed(leaf), server=server, issuer=parsed(issuer), grace=grace, denied=kept, at=at)
+
+
+def _fault_of(
+    certificate: Certificate,
+    *,
+    server: str,
+    issuer: Certificate,
+    grace: timedelta,
+    denied: Collection[SpkiDigest],
+    at: datetime,
+) -> Fault | None:
+    return _known_fault(certificate.pem, server, issuer.pem, grace, frozenset(denied), at)
 
 
 @contextmanager
@@ -176,8 +229,23 @@ def cheap() -> Iterator[None]:
             ("orchestrator.operations.handover.generate", _next_key),
             ("orchestrator.operations.handover.load_private", _load),
             ("orchestrator.operations.handover.make_request", _request),
-            ("orchestrator.rotation.bundles.parse_certificate", _parsed),
+            ("orchestrator.rotation.bundles.parse_certificate", parsed),
+            ("orchestrator.rotation.adopting.parse_certificate", parsed),
+            ("orchestrator.rotation.adopting.parse_chain", cache(parse_chain)),
+            ("orchestrator.rotation.adopting.verify_chain", _verified),
+            ("orchestrator.rotation.credentials.parse_certificate", parsed),
+            ("orchestrator.rotation.restored.parse_chain", cache(parse_chain)),
+            ("orchestrator.rotation.sight.parse_certificate", parsed),
+            ("orchestrator.rotation.sight.parse_chain", cache(parse_chain)),
+            ("orchestrator.operations.handover.parse_certificate", parsed),
+            ("orchestrator.operations.issuing.parse_certificate", parsed),
+            ("orchestrator.operations.issuing.parse_chain", cache(parse_chain)),
+            ("orchestrator.operations.issuing.fault_of", _fault_of),
+            ("orchestrator.rotation.sight.fault_of", _fault_of),
+            ("tests.fake_host.parse_certificate", parsed),
+            ("tests.fake_host.fault_of", _fault_of),
             ("tests.fake_host.sign", _sign),
+            ("tests.fake_state.load_private", _load),
         ):
             stack.enter_context(patch(where, what))
         stack.enter_context(patch.object(PublicKey, "verify", _verify))

@@ -1,42 +1,28 @@
-"""What befalls hosts, ledger and visits without anybody wanting it."""
+"""What befalls hosts and visits without anybody wanting it; copies of the home are in ``copies.py``."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from dataclasses import replace
-from datetime import timedelta
 
-from orchestrator.errors import RefusedError
 from orchestrator.inventory.model import HostName
-from orchestrator.rotation.plan import make_plan
 from tests import fake_host
-from tests.fake_state import HostState, survey
-from tests.model.invariants import BrokenError
+from tests.fake_state import HostState
 from tests.model.moves import Move, costing, settled
 from tests.model.stage import Stage
-from tests.model.state import Backup, Late, State
+from tests.model.state import Late, State
 
 
 class Mishaps:
-    """Images that are put back, copies that are restored, visits that come late, proofs that age."""
+    """Images that are put back, visits that come late, proofs that age."""
 
     def __init__(self, stage: Stage, hosts: Sequence[HostName]) -> None:
         self.stage = stage
         self.every_host = tuple(hosts)
 
     def moves(self, state: State) -> Iterator[Move]:
-        left = state.left
-        if left.may("ageing"):
-            after = state.changed(now=state.now + self._old_age(state))
-            yield costing(Move(label=("age",), after=after), "ageing")
         if state.late is not None:
             yield self._arrived(state, state.late)
         if state.snapshot is not None:
             yield self._rolled_back(state, *state.snapshot)
-        if left.may("backups") and state.backup is None:
-            kept = Backup(recorded=state.recorded, vault=state.vault, meddled=state.meddled)
-            yield costing(Move(label=("backup",), after=state.changed(backup=kept)), "backups")
-        if state.backup is not None and state.late is None:
-            yield from self._restored(state, state.backup)
 
     def images(self, state: State, move: Move) -> Iterator[Move]:
         """The same move, with an image kept of a host that it changes.
@@ -52,9 +38,6 @@ class Mishaps:
                 imaged = after.changed(snapshot=(host, then))
                 kept = Move(label=("imaged", host, move.label), after=imaged, fault=move.fault)
                 yield costing(kept, "snapshots")
-
-    def _old_age(self, state: State) -> timedelta:
-        return max(d.rollout.proof_age for d in state.asked.values())
 
     def _arrived(self, state: State, late: Late) -> Move:
         host = late.visit.endpoint.host
@@ -84,27 +67,6 @@ class Mishaps:
             perturbed=True,
         )
         return Move(label=("rollback", host), after=after)
-
-    def _restored(self, state: State, backup: Backup) -> Iterator[Move]:
-        """An older ledger and vault are put back: no harm, or refused (S9)."""
-        if not backup.passed:
-            after = state.changed(
-                recorded=backup.recorded,
-                vault=backup.vault,
-                meddled=state.meddled | backup.meddled,
-                backup=None,
-                perturbed=True,
-            )
-            yield Move(label=("restore",), after=after)
-            return
-        for host in sorted(backup.passed):
-            surveys = {host: survey(state.hosts[host])}
-            for asked in state.asked.values():
-                if host not in asked.endpoints:
-                    continue
-                with suppress(RefusedError):
-                    make_plan(asked, backup.recorded, surveys, now=state.now, random=self.stage.numbers)
-                    raise BrokenError("S9", f"a restored ledger goes on, though {host} has seen a later one")
 
 
 def _content(there: HostState) -> tuple[object, ...]:

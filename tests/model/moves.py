@@ -1,6 +1,6 @@
 """What a move is, and what a configuration allows."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -71,9 +71,12 @@ def settled(before: State, after: State, label: Label, there: Mapping[HostName, 
     return Move(label=label, after=after)
 
 
-def counted(move: Move) -> Move:
-    """The move, its fault taken from those that are left."""
-    return costing(move, "faults") if move.fault else move
+def counted(move: Move) -> Iterator[Move]:
+    """The move, its fault taken from those that are left; nothing where none is."""
+    if not move.fault:
+        yield move
+    elif move.after.left.may("faults"):
+        yield costing(move, "faults")
 
 
 def costing(move: Move, name: str) -> Move:

@@ -13,6 +13,8 @@ from orchestrator.rotation.visits import CredentialId
 from tests.fake_state import HostState
 from tests.model.state import State
 
+OF_ONE = ("server:", "delegated:")
+"""How the scopes of one server begin."""
 OF_SEVERAL = 100
 FOREIGN = 200
 UNKNOWN = 300
@@ -31,6 +33,11 @@ def edges_of(bundle: TrustBundle) -> tuple[tuple[str, SpkiDigest], ...]:
     found = tuple((server, key.public.spki_digest) for key in bundle.keys for server in key.servers)
     _edges[id(bundle)] = (bundle, found)
     return found
+
+
+def denied_by(bundle: TrustBundle) -> frozenset[SpkiDigest]:
+    """The keys that an agent refuses whoever vouches for them."""
+    return frozenset([one.key.spki_digest for one in bundle.denied]) if bundle.denied else frozenset()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -86,7 +93,7 @@ class Namer:
     def _alive_in(self, recorded: Recorded) -> frozenset[str]:
         known = self._alive.get(id(recorded.credentials))
         if known is None:
-            alive = frozenset(c.id for c in recorded.credentials.values() if c.state is not KeyState.REMOVED)
+            alive = frozenset(c.id for c in recorded.credentials.values() if _is_alive(c))
             known = self._alive[id(recorded.credentials)] = (recorded.credentials, alive)
         return known[1]
 
@@ -100,6 +107,7 @@ class Namer:
             found.update(there.disarmed)
             if there.bundle is not None:
                 found.update([by_key[key] for _, key in edges_of(there.bundle)])
+                found.update([by_key[key] for key in denied_by(there.bundle)])
         ledgers = [state.recorded] if state.backup is None else [state.recorded, state.backup.recorded]
         for record in (record for recorded in ledgers for record in recorded.servers.values()):
             found.update(record.cleared)
@@ -111,7 +119,7 @@ class Namer:
                 found.update(credentials_of(order))
                 if isinstance(order, vs.Trust):
                     found.update(by_key[key] for _, key in edges_of(order.bundle))
-        if state.backup is not None and not state.backup.passed:
+        if state.backup is not None:
             found |= self._alive_in(state.backup.recorded)
             found.update(state.backup.vault)
         return found
@@ -129,10 +137,10 @@ class Namer:
         of_several: list[Credential] = []
         ranks: dict[str, int] = {}
         for credential in known.values():
-            if credential.state is KeyState.REMOVED and credential.id not in extra:
+            if not _is_alive(credential) and credential.id not in extra:
                 continue
             rank = ranks[credential.scope] = ranks.get(credential.scope, -1) + 1
-            if credential.scope.startswith("server:"):
+            if credential.scope.startswith(OF_ONE):
                 number[credential.id] = rank
                 owner[credential.id] = credential.servers[0]
                 of.setdefault(credential.servers[0], []).append(credential)
@@ -147,6 +155,11 @@ class Namer:
             of={server: tuple(mine) for server, mine in of.items()},
             of_several=tuple(of_several),
         )
+
+
+def _is_alive(credential: Credential) -> bool:
+    """Whether anything may depend on it: agents deny a key that leaked though nobody has it any more."""
+    return credential.state is not KeyState.REMOVED or (credential.delegated and credential.compromised)
 
 
 def credentials_of(order: vs.Order) -> tuple[CredentialId, ...]:

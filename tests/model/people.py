@@ -6,10 +6,12 @@ from orchestrator.errors import RefusedError
 from orchestrator.operations.planning import prepare_to_change, record
 from orchestrator.policy.desired import Desired, PlaybookName
 from orchestrator.rotation import events as ev
+from orchestrator.rotation import home_events as he
 from orchestrator.rotation.lifecycle import KeyState
 from orchestrator.rotation.patience import waiver_cost
 from orchestrator.rotation.revert import plan_revert
 from orchestrator.rotation.standing import View
+from tests.model import material
 from tests.model.invariants import BrokenError
 from tests.model.moves import Move, costing
 from tests.model.stage import Stage
@@ -68,6 +70,8 @@ class People:
                     move = self.planned(state, wanted.playbook, wanted=wanted)
                     if move is not None:
                         yield costing(move, "edits")
+        if left.may("issuers"):
+            yield from self._issuer_replaced(state)
         if left.may("compromises"):
             yield from self._compromised(state)
 
@@ -124,6 +128,31 @@ class People:
             self.stage.ledger.append([event], onto=state.recorded, at=state.now)
             after = self.stage.taken_off(state, waived=state.waived | {agent})
             yield costing(Move(label=("waive", agent), after=after), "waivers")
+
+    def set_up_anew(self, state: State) -> Iterator[Move]:
+        """A person looks at a server on which a key is not to be seen, and says that it is gone."""
+        stage = self.stage
+        for server, known in state.recorded.servers.items():
+            gone = tuple(sorted(c for c in known.missing if c not in state.hosts[server].credentials))
+            if gone:
+                stage.put_on(state)
+                event = ev.HostSetUpAnew(host=server, gone=gone)
+                stage.ledger.append([event], onto=state.recorded, at=state.now)
+                yield Move(label=("gone", server), after=stage.taken_off(state), good=True)
+
+    def _issuer_replaced(self, state: State) -> Iterator[Move]:
+        """What ``replace_issuer`` writes; the runs that it begins are runs like any other."""
+        stage = self.stage
+        stage.put_on(state)
+        name = f"issuer-{len(state.recorded.issuers) + 1}"
+        pem = material.ISSUER_PEMS[len(state.recorded.issuers)]
+        events: list[ev.Event] = [
+            he.IssuerKeyIntended(record=name),
+            he.IssuerAdded(record=name, certificate=pem),
+        ]
+        stage.ledger.append(events, onto=state.recorded, at=state.now)
+        move = Move(label=("the issuer is replaced",), after=stage.taken_off(state, perturbed=True))
+        yield costing(move, "issuers")
 
     def _compromised(self, state: State) -> Iterator[Move]:
         for credential in state.recorded.credentials.values():

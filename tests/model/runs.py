@@ -7,7 +7,7 @@ may be answered, may lose its answer, or may never arrive; and the controller ma
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from itertools import combinations_with_replacement, product
+from itertools import product
 from typing import Any
 
 from orchestrator.inventory.model import HostName
@@ -20,13 +20,13 @@ from orchestrator.rotation import events as ev
 from orchestrator.rotation import reports as rp
 from orchestrator.rotation import visits as vs
 from orchestrator.rotation.engine import Decision
-from orchestrator.rotation.errands import Errand
 from orchestrator.rotation.outcomes import failing
 from orchestrator.rotation.recorded import Recorded, Standing
 from tests import fake_host
 from tests.fake_state import Faults, HostState
-from tests.model.invariants import BrokenError
-from tests.model.moves import Label, Move, settled
+from tests.model.fates import Fates, fates_of, home_words, lines_of, told
+from tests.model.invariants import BrokenError, check_decision
+from tests.model.moves import Label, Move, costing, settled
 from tests.model.stage import AWAY, Stage
 from tests.model.state import Late, State
 from tests.world import Silent
@@ -67,6 +67,7 @@ class Runs:
         unsure = frozenset(state.recorded.pending)
         seen: set[Any] = set()
         decision = self.last = self.decide(state, playbook, unsure)
+        check_decision(state, playbook, decision)
         for away in self._absences(state, playbook, decision, unsure) if faults else [unsure]:
             if away != unsure:
                 decision = self.decide(state, playbook, away)
@@ -74,9 +75,11 @@ class Runs:
                 decision.make,
                 decision.certify,
                 decision.destroy,
+                decision.prolong,
+                decision.retire,
                 decision.ended,
                 decision.halt,
-                tuple((e.host, tuple(o.kind for o in e.orders), _lines(e)) for e in decision.errands),
+                tuple((e.host, tuple(o.kind for o in e.orders), lines_of(e)) for e in decision.errands),
             )
             if gist in seen:
                 continue
@@ -139,18 +142,18 @@ class Runs:
         # The vault changes between two appends: each of its changes is a point of its own.
         points: list[tuple[Recorded, Mapping[str, int]]] = []
         last, kept = state.recorded, state.vault
-        told = list(vaults)
+        changes = list(vaults)
         for recorded, vault in before:
-            while kept != vault and told:
-                kept = told.pop(0)
+            while kept != vault and changes:
+                kept = changes.pop(0)
                 points.append((last, kept))
             last = recorded
             points.append((last, kept))
-        points += [(last, rest) for rest in told]
+        points += [(last, rest) for rest in changes]
         for number, (recorded, vault) in enumerate(points):
             whole = number == len(points) - 1
             after = stage.taken_off(state, recorded=recorded, vault=vault)
-            what = _home_words(decision)
+            what = home_words(decision)
             label = ("home", playbook, what, whole, number)
             yield Move(label=label, after=after, good=whole, fault=not whole)
 
@@ -191,17 +194,16 @@ class Runs:
             with suppress(KilledError):
                 run._run_errands(decision)
             intended, sent = stage.ledger.recorded, {v.endpoint.host: v for v in stage.made}
-            for fates in self._fates(hosts, lengths, answered=False):
+            for fates in fates_of(hosts, lengths, self.alike, answered=False):
                 there = {h: visited(sent[h], done)[0] for h, (_, done) in fates.items() if h in sent}
                 stage.numbers.drawn = drawn
                 after = stage.taken_off(state, recorded=intended, hosts={**state.hosts, **there})
-                label: Label = ("round", playbook, words, _told(fates), away)
+                label: Label = ("round", playbook, words, told(fates), away)
                 move = replace(settled(state, after, label, there), fault=True)
                 yield move
                 yield from self._sent_late(move, sent, fates, playbook, words)
-        for fates in (
-            self._fates(hosts, lengths, answered=True) if faults else [{h: (True, lengths[h]) for h in hosts}]
-        ):
+        ends = fates_of(hosts, lengths, self.alike, answered=True) if faults else [_all_done(lengths)]
+        for fates in ends:
             stage.ledger.recorded = begin
             stage.numbers.drawn = drawn
             there = {}
@@ -220,41 +222,14 @@ class Runs:
             after = stage.taken_off(state, hosts={**state.hosts, **there})
             if whole and len(there) < len(hosts):
                 raise BrokenError("L1", f"nothing moves {sorted(set(hosts) - there.keys())}")
-            label = ("round", playbook, words, _told(fates), away)
+            label = ("round", playbook, words, told(fates), away)
             yield replace(settled(state, after, label, there), good=whole, fault=not whole)
-
-    def _fates(
-        self, hosts: Sequence[HostName], lengths: Mapping[HostName, int], *, answered: bool
-    ) -> Iterator[dict[HostName, tuple[bool, int]]]:
-        """For each host whether its answer is known, and how many of its orders were done.
-
-        Args:
-            answered: those in which some answer is known, or could have been; otherwise the controller is
-                killed before any is.
-        """
-        groups: dict[Any, list[HostName]] = {}
-        for host in hosts:
-            groups.setdefault(self.alike.get(host, host), []).append(host)
-        choices = []
-        for group in groups.values():
-            most = lengths[group[0]]
-            ends = [(False, done) for done in range(most + 1)]
-            if answered:
-                ends.append((True, most))
-            choices.append(
-                [tuple(zip(group, c, strict=True)) for c in combinations_with_replacement(ends, len(group))]
-            )
-        for chosen in product(*choices):
-            fates = {host: end for part in chosen for host, end in part}
-            alone = len(hosts) == 1
-            if not answered or alone or any(known for known, _ in fates.values()):
-                yield fates
 
     def _sent_late(
         self,
         move: Move,
         sent: Mapping[HostName, vs.Visit],
-        fates: Mapping[HostName, tuple[bool, int]],
+        fates: Fates,
         playbook: PlaybookName,
         words: Any,
     ) -> Iterator[Move]:
@@ -264,15 +239,9 @@ class Runs:
             return
         for host, (_, done) in fates.items():
             if host in sent and not done:
-                left = after.left.less("late")
-                label = ("delayed", playbook, words, _told(fates), host)
-                yield Move(
-                    label=label,
-                    after=after.changed(
-                        late=Late(visit=sent[host], blind=after.meddled | after.adrift), left=left
-                    ),
-                    fault=True,
-                )
+                label = ("delayed", playbook, words, told(fates), host)
+                late = Late(visit=sent[host], blind=after.meddled | after.adrift)
+                yield costing(Move(label=label, after=after.changed(late=late)), "late")
 
     def surveyed(self, state: State, hosts: Sequence[HostName], *, good: bool = False) -> Move:
         """A run begins, and asks hosts; behind a fence, where an earlier visit may still be at work."""
@@ -282,7 +251,7 @@ class Runs:
         uncertain = [host for host in hosts if host in recorded.pending]
         if uncertain:
             recorded = take(recorded, stage.ports)
-        fence = vs.Fence(generation=recorded.generation, counter=recorded.version)
+        fence = vs.Fence(generation=recorded.generation, counter=recorded.version, head=recorded.head)
         endpoints = [recorded.endpoints[host] for host in hosts]
         answers = survey(stage, endpoints, Silent(), dict.fromkeys(uncertain, fence))
         stage.ledger.append([answers.event()], onto=recorded, at=state.now)
@@ -316,23 +285,5 @@ def _as_if_away(move: Move, away: frozenset[HostName], *, gone: bool) -> Move:
     return replace(move, good=move.good and not away, fault=move.fault or gone)
 
 
-def _lines(errand: Errand) -> Any:
-    bundle = errand.intent.bundle
-    return bundle.lines if bundle is not None else tuple(p.line for p in errand.intent.proves)
-
-
-def _told(fates: Mapping[HostName, tuple[bool, int]]) -> tuple[tuple[str, bool, int], ...]:
-    return tuple((host, known, done) for host, (known, done) in fates.items())
-
-
-def _home_words(decision: Decision) -> tuple[str, ...]:
-    words = {
-        "make": decision.make,
-        "certify": decision.certify,
-        "prolong": decision.prolong,
-        "destroy": decision.destroy,
-        "end": decision.ended,
-        "halt": decision.halt,
-        "waive": decision.waive,
-    }
-    return tuple(word for word, what in words.items() if what)
+def _all_done(lengths: Mapping[HostName, int]) -> Fates:
+    return {host: (True, length) for host, length in lengths.items()}

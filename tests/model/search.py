@@ -5,6 +5,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from itertools import product
 from operator import ge
 from time import process_time
 from typing import Any
@@ -12,8 +13,9 @@ from typing import Any
 from orchestrator.inventory.model import HostName
 from orchestrator.rotation.lifecycle import KeyState
 from tests.model.canonical import Canon, Key
-from tests.model.invariants import BrokenError, check_move, check_state, observed
+from tests.model.invariants import BrokenError, check_move, check_state
 from tests.model.material import cheap
+from tests.model.observer import edges, live, observed, trusts
 from tests.model.state import State
 from tests.model.swift import swift
 from tests.model.world import Configuration, Label, Move, Moves
@@ -64,7 +66,6 @@ def search(
         configuration: what to explore.
         seeded: within this the engine is explored, after a first handover without it.
     """
-    gc.collect()
     gc.disable()  # states hold no cycles, and there are many of them to go through
     try:
         with cheap(), swift():
@@ -187,6 +188,12 @@ class _Search:
         for credential in recorded.credentials.values():
             if credential.state not in allowed:
                 raise BrokenError("L1", f"nothing is left to do, and a key is {credential.state}")
+        for agent, server in edges(recorded):
+            if not trusts(state, agent, server, str(live(state, server))):
+                raise BrokenError("L2", f"nothing is left to do, and {agent} does not believe {server}")
+        for leaked, (agent, server) in product(state.leaked, state.held):
+            if trusts(state, agent, server, leaked):
+                raise BrokenError("L1", f"nothing is left to do, and {agent} believes a key that leaked")
         for server, record in recorded.servers.items():
             there = state.hosts[server]
             if set(there.credentials) != {record.target} or there.disarmed or there.current != record.target:

@@ -1,4 +1,7 @@
-"""The ports of one controller over any state: a ledger that can fork, and hosts that are values."""
+"""The ports of one controller over any state: a ledger that can fork, and hosts that are values.
+
+The digest of an entry tells the branch that it stands on (``digest_of``), as a hash chain does.
+"""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -31,6 +34,7 @@ class ModelLedger:
         self.marks: list[tuple[Recorded, Mapping[str, int]]] = []
         self.vault = material.SetVault()
         self.known: dict[Any, Recorded] = {}
+        self.forks: tuple[int, ...] = ()
 
     def read(self) -> Recorded:
         return self.recorded
@@ -42,14 +46,15 @@ class ModelLedger:
         if name is not None and name in self.known:
             self.recorded = self.known[name]
         else:
-            self.recorded = fold(onto, entries_of(events, onto, at))
+            self.recorded = fold(onto, entries_of(events, onto, at, self.forks))
             if name is not None:
                 self.known[name] = self.recorded
         self.marks.append((self.recorded, self.vault.kept))
         return self.recorded
 
     def heads(self, numbers: Iterable[int]) -> Mapping[int, str]:
-        return {number: str(number) for number in numbers if 0 < number <= self.recorded.version}
+        there = range(1, self.recorded.version + 1)
+        return {number: digest_of(number, self.forks) for number in numbers if number in there}
 
     def entries(self, *, after: int = 0) -> Iterator[ev.Entry]:
         raise NotImplementedError
@@ -76,13 +81,14 @@ class Stage:
             ledger=self.ledger,
             vault=self.ledger.vault,
             keys=FakeKeyring(FakeVault(), self.numbers),
-            issuer=material.CannedIssuer(),
+            issuer=material.CannedIssuer(self.ledger.read),
             controller=FakeController(),
             progress=Silent(),
         )
 
     def put_on(self, state: State, recorded: Recorded | None = None) -> None:
         self.ledger.recorded = state.recorded if recorded is None else recorded
+        self.ledger.forks = state.forks
         self.ledger.marks = []
         self.ledger.vault.kept = state.vault
         self.ledger.vault.changed = []
@@ -124,8 +130,21 @@ class Stage:
         )
 
 
-def entries_of(events: Sequence[ev.Event], onto: Recorded, at: datetime) -> Iterator[ev.Entry]:
+def entries_of(
+    events: Sequence[ev.Event], onto: Recorded, at: datetime, forks: tuple[int, ...]
+) -> Iterator[ev.Entry]:
     previous = onto.head
     for number, event in enumerate(events, start=onto.version + 1):
-        yield ev.Entry(number=number, at=at, event=event, previous=previous, digest=str(number))
-        previous = str(number)
+        digest = digest_of(number, forks)
+        yield ev.Entry(number=number, at=at, event=event, previous=previous, digest=digest)
+        previous = digest
+
+
+def digest_of(number: int, forks: tuple[int, ...]) -> str:
+    """What an entry is known by: its number, and each copy that had been put back when it was written.
+
+    Args:
+        number: of the entry.
+        forks: how many entries each copy had, the first that was put back first.
+    """
+    return "/".join([str(number), *[str(copied) for copied in forks if copied < number]])

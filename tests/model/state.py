@@ -7,13 +7,14 @@ that a run does leads to a state, and the next run may begin at any of them.
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from functools import cache
 from typing import Any
 
 from orchestrator.inventory.model import HostName
 from orchestrator.keys.material import SpkiDigest
 from orchestrator.policy.desired import Desired, PlaybookName
 from orchestrator.rotation.recorded import Recorded
-from orchestrator.rotation.visits import Visit
+from orchestrator.rotation.visits import Fence, Visit
 from tests.fake_state import HostState
 
 TICK = timedelta(minutes=6)
@@ -45,12 +46,14 @@ class Backup:
     Attributes:
         passed: hosts that have been visited on the word of a later ledger.
         meddled: hosts that somebody else has changed, and that this ledger did not ask since.
+        fences: what hosts remembered when it was taken.
     """
 
     recorded: Recorded
     vault: Mapping[str, int]
     passed: frozenset[HostName] = frozenset()
     meddled: frozenset[HostName] = frozenset()
+    fences: Mapping[HostName, Fence | None] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,11 +62,12 @@ class Made:
 
     Attributes:
         in_flight: how long its messages live.
+        issuers: who has certified it, by server, where agents are to believe it for that.
     """
 
     key: SpkiDigest
     in_flight: timedelta
-    expires: datetime
+    issuers: Mapping[HostName, SpkiDigest] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,7 +82,10 @@ class Left:
         reverts, compromises, waivers, snapshots, backups, late: as they say.
         edits: times that a playbook is edited.
         ageing: times that so much time passes that every proof is too old.
-        mishaps: all of them together, but for new keys, reverts and edits. None: no end.
+        issuers: times that the fleet's issuer is replaced.
+        nearing: times that a rollout stands still until the certificates in use are near their end, and then
+            until agents would have refused them.
+        mishaps: all of them together, but for what people do on purpose (``WANTED``). None: no end.
     """
 
     faults: int | None = None
@@ -92,12 +99,13 @@ class Left:
     backups: int = 0
     late: int = 0
     ageing: int = 0
+    issuers: int = 0
+    nearing: int = 0
     mishaps: int | None = None
 
     def may(self, name: str) -> bool:
         """Whether it may happen once more."""
-        count = getattr(self, name)
-        return count != 0 and (self.mishaps != 0 or name in WANTED)
+        return getattr(self, name) != 0 and (self.mishaps != 0 or name in WANTED)
 
     def less(self, name: str) -> "Left":
         """What is left when it has happened."""
@@ -109,14 +117,20 @@ class Left:
 
     def rank(self) -> tuple[int, ...]:
         """The numbers that make one state allow all that another allows, where none of them is less."""
-        most = NO_END if self.mishaps is None else self.mishaps
-        mishaps = [NO_END if (n := getattr(self, name)) is None else n for name in _MISHAPS]
-        return (*(getattr(self, name) for name in WANTED), most, *(min(n, most) for n in mishaps))
+        return _rank(self)
 
 
-WANTED = ("new_keys", "reverts", "pauses", "edits")
-"""What people do on purpose."""
-_MISHAPS = ("faults", "compromises", "waivers", "snapshots", "backups", "late", "ageing")
+@cache
+def _rank(left: Left) -> tuple[int, ...]:
+    most = NO_END if left.mishaps is None else left.mishaps
+    mishaps = [NO_END if (n := getattr(left, name)) is None else n for name in MISHAPS]
+    return (*(getattr(left, name) for name in WANTED), most, *(min(n, most) for n in mishaps))
+
+
+WANTED = ("new_keys", "reverts", "pauses", "edits", "issuers", "nearing")
+"""What people do on purpose, and what time does."""
+MISHAPS = ("faults", "compromises", "waivers", "snapshots", "backups", "late", "ageing")
+"""What nobody wants."""
 NO_END = 99
 
 
@@ -139,8 +153,11 @@ class State:  # without slots, so that a state can be copied in one go
         leaked: credentials that lost their protection.
         waived: agents that a person has said not to wait for.
         snapshot: a host as it once was.
-        perturbed: whether a host, a key or the ledger was ever changed by somebody else. Until then, to apply
-            what is under way is to go on with it.
+        perturbed: whether a host, a key or the ledger was ever changed by somebody else, or so much time went
+            by that a key is due. Until then, to apply what is under way is to go on with it.
+        refused_at: when agents were to refuse the first of the keys that were in use when their end was near;
+            None: it never was.
+        forks: how many entries each copy had that was put back (``stage.digest_of``).
     """
 
     recorded: Recorded
@@ -164,6 +181,8 @@ class State:  # without slots, so that a state can be copied in one go
     backup: Backup | None = None
     late: Late | None = None
     perturbed: bool = False
+    forks: tuple[int, ...] = ()
+    refused_at: datetime | None = None
 
     def changed(self, **changes: Any) -> "State":
         """A copy with other values; as ``dataclasses.replace``, in a tenth of the time."""

@@ -11,7 +11,6 @@ from unittest.mock import patch
 
 from orchestrator.rotation.recorded import Recorded
 from tests import fake_host, fake_state
-from tests.model import mishaps
 
 T = TypeVar("T")
 Setter = Callable[[Any, Any], None]
@@ -81,8 +80,7 @@ def swift() -> Iterator[None]:
             ours = name.startswith(("orchestrator.", "tests."))
             if ours and module.__dict__.get("replace") is dataclasses.replace:
                 stack.enter_context(patch.object(module, "replace", replaced))
-        for where in (fake_host, mishaps):
-            stack.enter_context(patch.object(where, "survey", by_identity(fake_state.survey)))
+        stack.enter_context(patch.object(fake_host, "survey", by_identity(fake_state.survey)))
         for what in ("listens", "listeners"):
             stack.enter_context(patch.object(Recorded, what, by_playbooks(getattr(Recorded, what))))
         yield

@@ -5,18 +5,23 @@ import pytest
 from orchestrator.policy.desired import Policy
 from tests.model.configurations import fleet, sharing
 from tests.model.moves import Configuration
-from tests.model.mutants import MUTANTS, Mutant
+from tests.model.mutant import Mutant
+from tests.model.mutants import MUTANTS
 from tests.model.search import search, show
 
 SMALL = (
     fleet(2, 1, new_keys=1),
     fleet(1, 2, Policy.SHARED, new_keys=1),
-    fleet(1, 1, new_keys=1, reverts=1),
     fleet(2, 1, joining=True, new_keys=1, reverts=1, faults=1),
     fleet(1, 1, new_keys=1, snapshots=1, mishaps=2),
-    fleet(1, 1, new_keys=1, backups=1, late=1, mishaps=2),
+    fleet(1, 1, new_keys=1, backups=1, mishaps=1),
+    fleet(1, 1, compromises=1, backups=1, faults=0),
+    fleet(1, 1, new_keys=1, late=1, mishaps=1),
+    fleet(1, 1, new_keys=1, reverts=1, snapshots=1, mishaps=1),
+    fleet(1, 1, new_keys=1, nearing=1, faults=0),
     fleet(1, 1, new_keys=1, reverts=1, compromises=1, waivers=1, mishaps=1),
-    sharing(1, new_keys=1, snapshots=1, mishaps=1),
+    fleet(1, 1, Policy.DELEGATED, issuers=1, compromises=1, faults=0),
+    sharing(1, new_keys=1, faults=1),
 )
 
 

@@ -13,12 +13,14 @@ from orchestrator.rotation.recorded import Recorded
 from tests.fake_state import HostState
 from tests.fakes import NOON
 from tests.model import material
+from tests.model.clock import Clock
+from tests.model.copies import Copies
 from tests.model.mishaps import Mishaps
 from tests.model.moves import Configuration, Label, Move, counted
 from tests.model.people import People
 from tests.model.runs import Runs
 from tests.model.stage import Stage
-from tests.model.state import TICK, State
+from tests.model.state import State
 
 __all__ = ["Configuration", "Label", "Move", "Moves"]
 
@@ -31,15 +33,20 @@ class Moves:
         self.stage = Stage()
         self.playbooks = tuple(d.playbook for d in configuration.first)
         listed = [*configuration.first, *configuration.edits]
-        self.every_host = tuple(dict.fromkeys(h for d in listed for h in d.endpoints))
+        inventory = {host: endpoint for d in listed for host, endpoint in d.endpoints.items()}
+        self.every_host = tuple(inventory)
         self.runs = Runs(self.stage, self.every_host)
         self.people = People(self.stage, self.playbooks, configuration.edits)
+        self.clock = Clock(self.runs, self.people, self.playbooks)
         self.mishaps = Mishaps(self.stage, self.every_host)
+        self.copies = Copies(self.stage, inventory)
 
     def first(self) -> State:
         """The founded fleet, its playbooks applied."""
         stage = self.stage
-        founded = he.FleetFounded(fleet=material.FLEET, root=material.ROOT_PEM, issuer=material.ISSUER_PEM)
+        founded = he.FleetFounded(
+            fleet=material.FLEET, root=material.ROOT_PEM, issuer=material.ISSUER_PEMS[0]
+        )
         state = State(
             recorded=Recorded(),
             vault={},
@@ -64,21 +71,21 @@ class Moves:
         unsure = _unsure(state)
         faults = state.left.may("faults")
         for move in self.good(state, faults=faults):
-            if faults or not move.fault:
-                yield counted(move)
+            yield from counted(move)
         if faults and len(unsure) > 1:
             for move in self.runs.surveyed_in_part(state, unsure):
-                yield counted(move)
+                yield from counted(move)
         yield from self.people.moves(state)
         if self.configuration.ticks:
-            yield self._tick(state)
+            yield self.clock.tick(state)
+        yield from self.clock.moves(state)
         yield from self.mishaps.moves(state)
+        yield from self.copies.moves(state)
         if unsure:
             for playbook in self.playbooks:
                 if playbook in state.recorded.playbooks:
                     for move in self.runs.rounds(state, playbook, faults=faults):
-                        if faults or not move.fault:
-                            yield counted(move)
+                        yield from counted(move)
 
     def good(self, state: State, *, faults: bool = False) -> Iterator[Move]:
         """What happens next if nothing goes wrong, marked good; nothing at all when all is done.
@@ -94,7 +101,7 @@ class Moves:
         waits = False
         under_way = {p for p in self.playbooks if state.recorded.running(p) is not None}
         for playbook in sorted(self.playbooks, key=lambda p: p not in under_way):
-            idle = under_way and playbook not in under_way
+            idle = under_way and playbook not in under_way and not state.perturbed
             goes_on = playbook in under_way and not state.perturbed
             planned = None if idle or goes_on else self.people.planned(state, playbook)
             if planned is not None:
@@ -106,10 +113,8 @@ class Moves:
                 yield from self.runs.resumed(state, playbook)
             waits = waits or bool(self.runs.last.waits)
         if waits:
-            yield self._tick(state, good=True)
-
-    def _tick(self, state: State, *, good: bool = False) -> Move:
-        return Move(label=("tick",), after=state.changed(now=state.now + TICK), good=good)
+            yield self.clock.tick(state, good=True)
+        yield from self.people.set_up_anew(state)
 
 
 def _unsure(state: State) -> list[HostName]:
