@@ -29,7 +29,7 @@ bench:  ## how fast 64 hosts are visited, beside ssh, Ansible and pyinfra; a tab
 test: setup  ## the tests, with branch coverage; among them the program killed at every step and at random
 	@$(BIN)/pytest -n 2 --dist worksteal -m "not long" --cov --cov-report=term $(ARGS)
 
-faults: setup  ## the rest of the tests: hosts cut off, starved, stopped and out of time; a quarter of an hour
+faults: setup  ## the rest of the tests: hosts cut off, starved and out of time, stores under every shell; half an hour
 	@$(BIN)/pytest -n 2 --dist worksteal -m long $(ARGS)
 
 faults-long: setup  ## hours of faults: 2,000 random kills, every write denied, thousands of histories

@@ -8,6 +8,8 @@ from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
 
+import pytest
+
 from orchestrator.inventory.model import Endpoint, HostName
 from orchestrator.keys.bundle import Position, TrustBundle, TrustedKey
 from orchestrator.keys.material import Algorithm, KeyPair, PublicKey, generate, sign
@@ -33,6 +35,8 @@ TWO = CredentialId("2" * 32)
 THREE = CredentialId("3" * 32)
 CERTIFICATE = "-----BEGIN CERTIFICATE-----\nbm90IHJlYWxseSBvbmU=\n-----END CERTIFICATE-----\n"
 SHELLS = ("dash", "busybox", "bash")
+SHELLS_BY_TURNS = ("dash", *(pytest.param(shell, marks=pytest.mark.long) for shell in SHELLS[1:]))
+"""For tests that take their time: one shell in make test, the others in make faults."""
 TIMEOUT_S = 60
 
 random = SeededEntropy("host program")

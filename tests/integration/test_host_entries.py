@@ -13,7 +13,7 @@ from orchestrator.keys.material import Algorithm
 from orchestrator.policy.stores import Holds, Java, Nss, Pkcs12
 from orchestrator.rotation.reports import Failed, Refused
 from orchestrator.rotation.visits import Activate, CredentialId
-from tests.integration.program import SHELLS, Machine, hook, programs
+from tests.integration.program import SHELLS_BY_TURNS, Machine, hook, programs
 from tests.integration.stores import (
     NEW,
     OLD,
@@ -37,7 +37,7 @@ TOOLS = ("keytool", "certutil", "pk12util")
 PASSWORD = "correct horse"
 
 
-@pytest.fixture(scope="module", params=SHELLS)
+@pytest.fixture(scope="module", params=SHELLS_BY_TURNS)
 def path(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = programs(tmp_path_factory.mktemp("programs") / "bin", request.param)
     for tool in TOOLS:

@@ -13,7 +13,7 @@ import pytest
 from orchestrator.policy.stores import Access, Holds, Java, Nss, PemFiles, Pkcs12
 from orchestrator.rotation.reports import Failed, Refused
 from orchestrator.rotation.visits import Disarm, Erase
-from tests.integration.program import SHELLS, Machine, hook, programs
+from tests.integration.program import SHELLS_BY_TURNS, Machine, hook, programs
 from tests.integration.stores import (
     NEW,
     OLD,
@@ -57,7 +57,7 @@ def with_tools(folder: Path, shell: str) -> Path:
     return folder
 
 
-@pytest.fixture(params=SHELLS)
+@pytest.fixture(params=SHELLS_BY_TURNS)
 def machine(request: pytest.FixtureRequest, tmp_path: Path) -> Machine:
     return Machine(base=tmp_path / "base", path=with_tools(tmp_path / "bin", request.param))
 

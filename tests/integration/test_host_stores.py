@@ -8,7 +8,7 @@ import pytest
 from orchestrator.policy.stores import Access, PemAnchors, PemFiles, Pkcs12, Rendered, digest_of
 from orchestrator.rotation.reports import Activated, Refused, Trusted
 from orchestrator.rotation.visits import Disarm
-from tests.integration.program import SHELLS, Machine, programs
+from tests.integration.program import SHELLS_BY_TURNS, Machine, programs
 from tests.integration.stores import (
     NEW,
     OLD,
@@ -29,7 +29,7 @@ from tests.integration.stores import (
 )
 
 
-@pytest.fixture(scope="module", params=SHELLS)
+@pytest.fixture(scope="module", params=SHELLS_BY_TURNS)
 def path(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return programs(tmp_path_factory.mktemp("programs") / "bin", request.param)
 

@@ -11,7 +11,7 @@ import pytest
 
 from orchestrator.policy.stores import System
 from orchestrator.rotation.reports import Refused
-from tests.integration.program import SHELLS, Machine, programs
+from tests.integration.program import SHELLS_BY_TURNS, Machine, programs
 from tests.integration.stores import agent_manifest, digests, places, root, run, states, surveyed, trust
 
 pytestmark = [
@@ -50,7 +50,7 @@ class Host:
         return set(self.run("ls", "-A", FOLDER).split())
 
 
-@pytest.fixture(params=SHELLS)
+@pytest.fixture(params=SHELLS_BY_TURNS)
 def host(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Host]:
     path = programs(tmp_path / "bin", request.param)
     keeper = subprocess.Popen(
