@@ -122,7 +122,7 @@ def test_a_server_certificate_cannot_certify_others() -> None:
 def test_a_certificate_outside_its_time_is_refused() -> None:
     with pytest.raises(NotYetValidError, match=r"begins 2030-01-01 11:50:00Z, and it is 2029-12-31"):
         take([file_of(foreign(MADE)[0], key=private(MADE))], at=MADE_AT - timedelta(days=1))
-    with pytest.raises(ExpiredCertificateError, match=r"ended 2030-01-31T12:00:00\+00:00"):
+    with pytest.raises(ExpiredCertificateError, match=r"ended 2030-01-31 12:00:00Z"):
         take([file_of(*foreign(MADE), key=private(MADE))], at=MADE_AT + timedelta(days=31))
 
 
