@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.cli.conftest import MakeFleet
 from tests.cli.terminal import Terminal, keys_in_use
 from tests.witness import watching
@@ -56,6 +58,7 @@ def run(keyrelay: Terminal, name: str, **variables: object) -> subprocess.Comple
     )
 
 
+@pytest.mark.long
 def test_ansible_wipes_a_server_and_gives_it_its_key_back(make_fleet: MakeFleet, tmp_path: Path) -> None:
     keyrelay, lab = make_fleet(servers=2, agents=2)
     keyrelay(*APPLY).ended(0)

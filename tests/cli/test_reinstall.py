@@ -56,7 +56,7 @@ def test_a_server_that_was_wiped_comes_back_and_no_agent_ever_distrusts_a_live_k
     assert "@revoked" in (keyrelay.folder / ".keyrelay" / "first_use_hosts").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("playbook", ["shared", "per-server"])
+@pytest.mark.parametrize("playbook", ["shared", pytest.param("per-server", marks=pytest.mark.long)])
 @pytest.mark.parametrize("later", [False, True], ids=["newest backup", "a rollout since the backup"])
 def test_a_server_and_the_home_are_gone_and_a_backup_file_brings_both_back_and_no_agent_ever_notices(
     make_fleet: MakeFleet, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, playbook: str, *, later: bool

@@ -158,7 +158,7 @@ def root_of(keyrelay: Terminal) -> str:
     return str(keyrelay.json("ca", "show")["root"]["sha256"]).lower().replace(":", "")
 
 
-@pytest.mark.parametrize("origin", ["controller", "server"])
+@pytest.mark.parametrize("origin", [pytest.param("controller", marks=pytest.mark.long), "server"])
 def test_every_kind_of_store_follows_the_key_and_is_mended_and_emptied(
     make_fleet: MakeFleet, inside: Terminal, programs: Programs, origin: str
 ) -> None:

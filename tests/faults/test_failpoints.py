@@ -156,7 +156,10 @@ def test_every_kind_of_entry_and_of_visit_is_a_step_or_no_part_of_a_handover() -
     assert orders == {*ORDERED, "revert", "sign"}
 
 
-@pytest.mark.parametrize("renewal", [False, True], ids=["a policy change", "a renewal"])
+@pytest.mark.parametrize(
+    "renewal",
+    [pytest.param(False, id="a policy change"), pytest.param(True, id="a renewal", marks=pytest.mark.long)],
+)
 def test_killed_before_and_after_each_step_the_next_run_ends_it_and_no_agent_is_ever_without_its_server(
     make_lab: MakeLab, tmp_path: Path, *, renewal: bool
 ) -> None:
