@@ -83,7 +83,7 @@ WRONG_FILES = {
         HOSTS,
         ["play.yml:1:", "servise", "did you mean service"],
     ),
-    "a field of a later version": (PLAY.replace("}", ", install: []}"), HOSTS, ["unknown field 'install'"]),
+    "a field of a later version": (PLAY.replace("}", ", workers: []}"), HOSTS, ["unknown field 'workers'"]),
     "a policy of a later version": (
         PLAY.replace("shared", "by-proxy"),
         HOSTS,
