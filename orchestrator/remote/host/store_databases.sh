@@ -224,10 +224,10 @@ remove_from_nss() {
 # The system.
 
 find_system() {
-  if (PATH=$tools && command -v update-ca-certificates); then
+  if has_tool update-ca-certificates; then
     system_tool=update-ca-certificates system_folder=/usr/local/share/ca-certificates system_ending=crt
     system_bundle=/etc/ssl/certs/ca-certificates.crt system_links=/etc/ssl/certs
-  elif (PATH=$tools && command -v update-ca-trust); then
+  elif has_tool update-ca-trust; then
     system_tool=update-ca-trust system_folder=/etc/pki/ca-trust/source/anchors system_ending=pem
     system_bundle=/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem system_links=''
   else

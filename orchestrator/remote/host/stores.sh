@@ -21,7 +21,10 @@ tool() {
   return 1
 }
 
-need_tool() { (PATH=$tools && command -v "$1") || stop "$1 is not installed: a store of kind $kind needs it"; }
+# has_tool PROGRAM: busybox finds also what may not be run.
+has_tool() { program=$(PATH=$tools && command -v "$1") && [ -x "$program" ]; }
+
+need_tool() { has_tool "$1" || stop "$1 is not installed: a store of kind $kind needs it"; }
 
 # is_sound FOLDER: whether nobody else may change what lies in it or lead elsewhere on the way to it; sets $culprit,
 # $found and $wanted otherwise.
