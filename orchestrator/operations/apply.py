@@ -6,9 +6,9 @@ from datetime import timedelta
 
 from orchestrator.errors import ConflictError, RefusedError, UsageError
 from orchestrator.inventory.model import HostName
-from orchestrator.operations.handover import Result, hand_over
+from orchestrator.operations.handover import Result
 from orchestrator.operations.lease import release
-from orchestrator.operations.planning import Prepared, prepare_to_change, record
+from orchestrator.operations.planning import Prepared, begun, prepare_to_change, record
 from orchestrator.policy.desired import Desired
 from orchestrator.ports import Ports
 from orchestrator.rotation.events import AgentsWaived
@@ -85,15 +85,8 @@ def apply(
     if idle or not agree(prepared):
         release(record(prepared, ports) if idle else prepared.recorded, ports)
         return Applied(prepared=prepared, result=None, agreed=idle)
-    result = hand_over(
-        ports,
-        _waived(record(prepared, ports), waive, desired, ports),
-        desired.playbook,
-        aside=prepared.answers.failures,
-        fences=prepared.answers.fences,
-        wait=wait,
-    )
-    return Applied(prepared=prepared, result=result)
+    recorded = _waived(record(prepared, ports), waive, desired, ports)
+    return Applied(prepared=prepared, result=begun(prepared, recorded, ports, wait=wait))
 
 
 def _stranding(found: Sequence[Stranding]) -> RefusedError:

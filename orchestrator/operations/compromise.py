@@ -5,10 +5,10 @@ from datetime import timedelta
 
 from orchestrator.errors import RefusedError
 from orchestrator.inventory.model import HostName
-from orchestrator.operations.handover import Result, hand_over
+from orchestrator.operations.handover import Result
 from orchestrator.operations.lease import require_free
-from orchestrator.operations.planning import prepare_to_change, record
-from orchestrator.policy.desired import Desired, PlaybookName
+from orchestrator.operations.planning import carry_out
+from orchestrator.policy.desired import PlaybookName
 from orchestrator.ports import Ports
 from orchestrator.rotation.belief import is_vouched_for
 from orchestrator.rotation.edges import broken_edges
@@ -81,9 +81,9 @@ def end_key(ports: Ports, key: str, *, lost: bool, reason: str, wait: timedelta)
     elsewhere = {
         one.playbook for server, one in recorded.servers.items() if known.id in recorded.may_hold(server)
     }
-    result = _run(ports, recorded.playbooks[known.playbook], wait)
+    result = carry_out(recorded.playbooks[known.playbook], ports, wait=wait)
     others = tuple(
-        (playbook, _run(ports, recorded.playbooks[playbook], wait))
+        (playbook, carry_out(recorded.playbooks[playbook], ports, wait=wait))
         for playbook in sorted(elsewhere - {known.playbook})
     )
     after = ports.ledger.read()
@@ -92,18 +92,6 @@ def end_key(ports: Ports, key: str, *, lost: bool, reason: str, wait: timedelta)
         result=result,
         others=others,
         broken=tuple(broken_edges(after)),
-    )
-
-
-def _run(ports: Ports, desired: Desired, wait: timedelta) -> Result:
-    prepared = prepare_to_change(desired, ports)
-    return hand_over(
-        ports,
-        record(prepared, ports),
-        desired.playbook,
-        aside=prepared.answers.failures,
-        fences=prepared.answers.fences,
-        wait=wait,
     )
 
 

@@ -1,15 +1,16 @@
-"""What plan, apply and watch begin with: ask the hosts, and plan from what they answer."""
+"""What plan, apply and watch begin with: ask hosts, plan from what they answer, and begin what is planned."""
 
 from collections.abc import Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import NoReturn
 
 from orchestrator.errors import RefusedError, StoppedError
 from orchestrator.inventory.model import Endpoint, HostName
 from orchestrator.keys.material import Random
 from orchestrator.operations.asking import Answers, news, survey, taken_in
+from orchestrator.operations.handover import Result, hand_over
 from orchestrator.operations.lease import require_free, take
 from orchestrator.policy.desired import Desired, PlaybookName
 from orchestrator.ports import Clock, Entropy, Fleet, Ledger, Ports, ProgressSink
@@ -233,6 +234,29 @@ def record(prepared: Prepared, ports: Ports) -> Recorded:
         return prepared.recorded
     require_free(prepared.recorded, ports)
     return ports.ledger.append(events, onto=prepared.recorded, at=now)
+
+
+def carry_out(desired: Desired, ports: Ports, *, wait: timedelta) -> Result:
+    """Hand over to what a playbook asks, of which a person has said enough: survey, plan, write, and do it.
+
+    Raises:
+        RefusedError: the plan would not be safe.
+        ConflictError: another controller writes.
+    """
+    prepared = prepare_to_change(desired, ports)
+    return begun(prepared, record(prepared, ports), ports, wait=wait)
+
+
+def begun(prepared: Prepared, recorded: Recorded, ports: Ports, *, wait: timedelta) -> Result:
+    """What comes of a plan that is written: its hosts that did not answer are not asked again in this run."""
+    return hand_over(
+        ports,
+        recorded,
+        prepared.plan.desired.playbook,
+        aside=prepared.answers.failures,
+        fences=prepared.answers.fences,
+        wait=wait,
+    )
 
 
 def _endpoints(desired: Desired, recorded: Recorded) -> dict[HostName, Endpoint]:

@@ -11,9 +11,9 @@ from datetime import timedelta
 from orchestrator.errors import RefusedError, UsageError
 from orchestrator.inventory.model import Endpoint, HostName
 from orchestrator.operations.asking import survey, taken_in
-from orchestrator.operations.handover import Result, hand_over
+from orchestrator.operations.handover import Result
 from orchestrator.operations.lease import require_free
-from orchestrator.operations.planning import prepare_to_change, record
+from orchestrator.operations.planning import carry_out
 from orchestrator.policy.desired import Desired, PlaybookName
 from orchestrator.ports import Ports
 from orchestrator.rotation.events import Event, HostSetUpAnew, KeyEnded
@@ -76,7 +76,7 @@ def reinstall(ports: Ports, name: str, endpoint: Endpoint, *, wait: timedelta) -
         recorded = ports.ledger.append(ends, onto=recorded, at=now)
         lost = tuple(recorded.credentials[one.id] for one in lost)
     results = tuple(
-        (playbook, _run(ports, desired, endpoint, wait))
+        (playbook, carry_out(_met_at(desired, endpoint), ports, wait=wait))
         for playbook, desired in sorted(recorded.playbooks.items())
         if host in desired.endpoints
     )
@@ -128,8 +128,5 @@ def _refuse_unwiped(recorded: Recorded, host: HostName, found: HostSurvey) -> No
         )
 
 
-def _run(ports: Ports, desired: Desired, endpoint: Endpoint, wait: timedelta) -> Result:
-    endpoints = {**desired.endpoints, endpoint.host: endpoint}
-    prepared = prepare_to_change(replace(desired, endpoints=endpoints), ports)
-    aside = prepared.answers.failures
-    return hand_over(ports, record(prepared, ports), desired.playbook, aside=aside, wait=wait)
+def _met_at(desired: Desired, endpoint: Endpoint) -> Desired:
+    return replace(desired, endpoints={**desired.endpoints, endpoint.host: endpoint})

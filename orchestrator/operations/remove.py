@@ -10,9 +10,9 @@ from datetime import timedelta
 from orchestrator.errors import RefusedError, UsageError
 from orchestrator.inventory.model import HostName
 from orchestrator.operations.asking import survey
-from orchestrator.operations.handover import Result, hand_over
+from orchestrator.operations.handover import Result
 from orchestrator.operations.lease import require_free
-from orchestrator.operations.planning import prepare_to_change, record
+from orchestrator.operations.planning import carry_out
 from orchestrator.policy.desired import Desired, PlaybookName, Scope, TrustSet
 from orchestrator.ports import Ports
 from orchestrator.rotation.events import Event, HostGivenUp, KeyEnded
@@ -72,7 +72,7 @@ def remove(ports: Ports, name: str, *, wait: timedelta, give_up: bool) -> Remove
         events = list(_ends(recorded, host, given_up))
         recorded = ports.ledger.append(events, onto=recorded, at=ports.clock.now())
     results = tuple(
-        (playbook, _run(ports, _without(desired, host), wait))
+        (playbook, carry_out(_without(desired, host), ports, wait=wait))
         for playbook, desired in sorted(recorded.playbooks.items())
         if host in desired.endpoints
     )
@@ -118,16 +118,4 @@ def _without(desired: Desired, host: HostName) -> Desired:
             desired.stores,
             texts={name: texts for name, texts in desired.stores.texts.items() if name != host},
         ),
-    )
-
-
-def _run(ports: Ports, desired: Desired, wait: timedelta) -> Result:
-    prepared = prepare_to_change(desired, ports)
-    return hand_over(
-        ports,
-        record(prepared, ports),
-        desired.playbook,
-        aside=prepared.answers.failures,
-        fences=prepared.answers.fences,
-        wait=wait,
     )

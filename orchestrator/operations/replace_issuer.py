@@ -13,9 +13,9 @@ from orchestrator.errors import RefusedError, UsageError
 from orchestrator.keys.authority import ROOT_KEY, Authority, make_issuer
 from orchestrator.keys.certificate import Certificate, parse_certificate
 from orchestrator.operations.found import LIFETIMES
-from orchestrator.operations.handover import Result, hand_over
+from orchestrator.operations.handover import Result
 from orchestrator.operations.lease import require_free
-from orchestrator.operations.planning import prepare_to_change, record
+from orchestrator.operations.planning import carry_out
 from orchestrator.policy.desired import PlaybookName
 from orchestrator.ports import Ports
 from orchestrator.rotation.events import Event, KeyEnded
@@ -85,7 +85,10 @@ def rotate_issuer(ports: Ports, *, leaked: str = "", wait: timedelta) -> Rotated
     if leaked:
         events += _ends(recorded, before, leaked)
     recorded = ports.ledger.append(events, onto=recorded, at=now)
-    results = tuple((playbook, _run(ports, playbook, wait)) for playbook in sorted(recorded.playbooks))
+    results = tuple(
+        (playbook, carry_out(ports.ledger.read().playbooks[playbook], ports, wait=wait))
+        for playbook in sorted(recorded.playbooks)
+    )
     if not results:
         ports.keys.destroy(before.record)
         destroyed = IssuerKeyDestroyed(record=before.record)
@@ -125,10 +128,3 @@ def _ends(recorded: Recorded, before: IssuerRecord, why: str) -> Iterator[Event]
         gone = credential.state is KeyState.REMOVED or credential.compromised
         if credential.delegated and before.key in certified and not gone:
             yield KeyEnded(credential=credential.id, how=KeyState.COMPROMISED, reason=why)
-
-
-def _run(ports: Ports, playbook: PlaybookName, wait: timedelta) -> Result:
-    desired = ports.ledger.read().playbooks[playbook]
-    prepared = prepare_to_change(desired, ports)
-    aside = prepared.answers.failures
-    return hand_over(ports, record(prepared, ports), playbook, aside=aside, wait=wait)

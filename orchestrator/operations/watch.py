@@ -9,9 +9,8 @@ from datetime import datetime, timedelta
 
 from orchestrator.errors import KeyrelayError, RefusedError
 from orchestrator.operations.apply import Applied
-from orchestrator.operations.handover import hand_over
 from orchestrator.operations.lease import release
-from orchestrator.operations.planning import prepare_to_change, record
+from orchestrator.operations.planning import begun, prepare_to_change, record
 from orchestrator.policy.desired import Desired
 from orchestrator.ports import Clock, Ports, Stop
 
@@ -40,15 +39,7 @@ def watch_once(ports: Ports, desired: Desired) -> Applied:
     if idle and not prepared.plan.strandings:
         release(recorded, ports)
         return Applied(prepared=prepared, result=None)
-    result = hand_over(
-        ports,
-        recorded,
-        desired.playbook,
-        aside=prepared.answers.failures,
-        fences=prepared.answers.fences,
-        wait=timedelta(0),
-    )
-    return Applied(prepared=prepared, result=result)
+    return Applied(prepared=prepared, result=begun(prepared, recorded, ports, wait=timedelta(0)))
 
 
 def keep_watching(
