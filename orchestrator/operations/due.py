@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from orchestrator.inventory.model import HostName
+from orchestrator.policy.desired import PlaybookName
 from orchestrator.policy.expiry import due_at
 from orchestrator.ports import Clock, Ledger
 from orchestrator.rotation.authority import DueAuthority, authorities
@@ -138,7 +139,7 @@ def _keys(recorded: Recorded, now: datetime) -> Iterator[DueKey]:
             due_at=at,
             ends_at=credential.ends,
             paused=rollout.paused if rollout is not None else "",
-            away=tuple(_away(recorded, holdups, servers)) if wants is Wants.ITS_SUCCESSOR else (),
+            away=tuple(_away(credential.playbook, holdups, servers)) if wants is Wants.ITS_SUCCESSOR else (),
         )
 
 
@@ -153,10 +154,12 @@ def _uses(server: ServerRecord, credential: CredentialId) -> bool:
     return placement is not None and placement.standing is Standing.ACTIVE
 
 
-def _away(recorded: Recorded, holdups: Holdups, servers: tuple[HostName, ...]) -> Iterator[Away]:
-    """The hosts that do not answer, of those that the servers' next steps wait for."""
+def _away(playbook: PlaybookName, holdups: Holdups, servers: tuple[HostName, ...]) -> Iterator[Away]:
+    """The hosts whose last visit failed, of those that the servers' next steps wait for."""
+    recorded = holdups.view.recorded
     needed = {host for server in servers for _, host in holdups.needed(server, holdups.steps[server])}
     for host in sorted(needed):
         contact = recorded.contacts.get(host)
         if contact is not None and contact.failing_since is not None:
-            yield Away(host=host, reason=contact.reason, since=contact.failing_since)
+            since = recorded.awaited_since(playbook, host) or contact.failing_since
+            yield Away(host=host, reason=contact.reason, since=since)

@@ -148,6 +148,8 @@ class _Run:
             if not stopped and decision.errands:
                 self._run_errands(decision)
                 continue
+            if not stopped:
+                self._await(decision.blocks)
             next_at = min((wait.until for wait in decision.waits), default=None)
             if stopped or self._ports.stop.asked or next_at is None or next_at > deadline:
                 return Result(
@@ -167,6 +169,13 @@ class _Run:
         if is_held(self.recorded, self._ports):
             with suppress(ConflictError):
                 self._record([he.LeaseReleased(holder=self._ports.controller.name)])
+
+    def _await(self, blocks: Sequence[Block]) -> None:
+        """Write whom the rollout waits for, where that is news."""
+        rollout = self.recorded.running(self._playbook)
+        since = {block.host: block.since for block in blocks}
+        if rollout is not None and since != rollout.awaited:
+            self._record([ev.HostsAwaited(rollout=rollout.id, since=since)])
 
     def _wait_until(self, instant: datetime) -> None:
         """Wait, renewing the lease meanwhile; what a person says from another terminal ends the wait."""

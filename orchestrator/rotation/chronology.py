@@ -84,7 +84,12 @@ def set_right(recorded: Recorded, at: datetime) -> Recorded:
         contacts=MappingProxyType({name: _contact(one, at) for name, one in recorded.contacts.items()}),
         rollouts=MappingProxyType(
             {
-                name: replace(one, started=min(one.started, at), ended=_past(one.ended, at))
+                name: replace(
+                    one,
+                    started=min(one.started, at),
+                    ended=_past(one.ended, at),
+                    awaited=MappingProxyType({h: min(since, at) for h, since in one.awaited.items()}),
+                )
                 for name, one in recorded.rollouts.items()
             }
         ),

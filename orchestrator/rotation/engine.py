@@ -195,6 +195,7 @@ class _Round:
         waits = tuple(holdups.waits())
         blocks = tuple(
             holdups.blocks(
+                self._playbook,
                 {**self._missing(), **self._without_target(), **self._unissued, **self._aside},
                 self._elsewhere,
                 self._unsettled | self._unissued.keys(),

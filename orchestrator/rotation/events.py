@@ -86,6 +86,19 @@ class AgentsWaived:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class HostsAwaited:
+    """All that could be done for the rollout was done, and these hosts keep it waiting; no others do.
+
+    Attributes:
+        since: by host since when, without a break.
+    """
+
+    rollout: RolloutId
+    since: Mapping[HostName, datetime]
+    kind: Literal["hosts-awaited"] = "hosts-awaited"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class EndpointsChanged:
     """Hosts are reached another way now; nothing else changes."""
 
@@ -281,6 +294,7 @@ Event = (
     | RolloutPaused
     | RolloutResumed
     | AgentsWaived
+    | HostsAwaited
     | EndpointsChanged
     | CredentialPrepared
     | CredentialDropped

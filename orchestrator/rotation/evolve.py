@@ -52,6 +52,7 @@ MOVES_NOTHING = (
     he.IssuerKeyDestroyed,
     ev.RolloutPaused,
     ev.RolloutResumed,
+    ev.HostsAwaited,
     he.ControllerStopped,
     he.BackupsKept,
 )
@@ -114,14 +115,12 @@ def _apply(recorded: Recorded, event: ev.Event, at: datetime) -> Recorded:
         case ev.RolloutPaused():
             return _rollout(recorded, event.rollout, paused=event.reason)
         case ev.RolloutResumed():
-            resumed = _rollout(recorded, event.rollout, paused="")
-            for server in recorded.rollouts[event.rollout].targets:
-                if server in resumed.servers:
-                    resumed = resumed.with_server(server, replace(resumed.servers[server], set_back=None))
-            return resumed
+            return _resumed(recorded, event.rollout)
         case ev.AgentsWaived():
             waived = {**recorded.rollouts[event.rollout].waived, **event.agents}
             return _rollout(recorded, event.rollout, waived=MappingProxyType(waived))
+        case ev.HostsAwaited():
+            return _rollout(recorded, event.rollout, awaited=event.since)
         case he.LeaseTaken():
             held = recorded.lease
             since = held.since if held is not None and held.holder == event.holder else at
@@ -265,6 +264,7 @@ def _start(recorded: Recorded, event: ev.RolloutStarted, at: datetime) -> Record
             before, playbook=desired.playbook, target=target, set_back=None, given_up=""
         )
     agents = {a: replace(recorded.agents.get(a, AgentRecord()), given_up="") for a in desired.agents()}
+    replaced = recorded.running(desired.playbook)
     rollouts = {
         r.id: replace(r, ended=at, replaced_by=event.rollout)
         if r.playbook == desired.playbook and r.ended is None
@@ -280,6 +280,7 @@ def _start(recorded: Recorded, event: ev.RolloutStarted, at: datetime) -> Record
         before=recorded.playbooks.get(desired.playbook),
         waves=event.waves,
         reverts=event.reverts,
+        awaited=replaced.awaited if replaced is not None else {},
     )
     return replace(
         recorded,
@@ -378,6 +379,15 @@ def _issuer(recorded: Recorded, record: str, **changes: object) -> Recorded:
         for issuer in recorded.issuers
     )
     return replace(recorded, issuers=tuple(after))
+
+
+def _resumed(recorded: Recorded, rollout: RolloutId) -> Recorded:
+    """``recorded`` where the rollout goes on, and servers that went back are tried again."""
+    resumed = _rollout(recorded, rollout, paused="")
+    for server in recorded.rollouts[rollout].targets:
+        if server in resumed.servers:
+            resumed = resumed.with_server(server, replace(resumed.servers[server], set_back=None))
+    return resumed
 
 
 def _rollout(recorded: Recorded, rollout: RolloutId, **changes: object) -> Recorded:

@@ -34,7 +34,7 @@ class Block:
         host: whose visit failed, or whom only runs of another playbook visit.
         servers: whose handover waits for it.
         steps: the steps they wait at, one for each server.
-        since: when its failures began.
+        since: the first moment from which it has kept them waiting without a break.
     """
 
     host: HostName
@@ -96,6 +96,7 @@ class Holdups:
 
     def blocks(
         self,
+        playbook: PlaybookName,
         aside: Mapping[HostName, str],
         elsewhere: Mapping[HostName, PlaybookName],
         unsettled: AbstractSet[HostName],
@@ -104,6 +105,7 @@ class Holdups:
         """Each host that this run does not visit, and that a server, or the end of a rollout, waits for.
 
         Args:
+            playbook: whose servers are moved.
             aside: hosts whose visit failed, with the reason.
             elsewhere: agents that runs of another playbook visit, with that playbook.
             unsettled: agents that have yet to get, or to prove, what they should have.
@@ -122,14 +124,12 @@ class Holdups:
         for agent in unsettled & aside.keys():
             waiting.setdefault(agent, {})
         for host, servers in sorted(waiting.items()):
-            contact = self.view.recorded.contacts.get(host)
-            since = contact.failing_since if contact is not None else None
             yield Block(
                 host=host,
                 servers=tuple(servers),
                 steps=tuple(servers.values()),
                 reason=aside.get(host) or "; ".join(doubts.get(host, ())) or _elsewhere(elsewhere[host]),
-                since=since or self.view.now,
+                since=self.view.recorded.awaited_since(playbook, host) or self.view.now,
             )
 
     def _over(self, server: HostName) -> str:

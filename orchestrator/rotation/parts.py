@@ -87,6 +87,7 @@ class Rollout:
         waived: agents that are not waited for, with what that costs.
         paused: why nothing is done until it is resumed; empty: it is not paused.
         reverts: the rollout that this one takes back.
+        awaited: the hosts that keep it waiting, each with since when without a break.
         ended: None: under way.
         replaced_by: the rollout that took over before this one ended.
     """
@@ -101,6 +102,7 @@ class Rollout:
     waived: Mapping[HostName, str] = field(default_factory=dict)
     paused: str = ""
     reverts: RolloutId | None = None
+    awaited: Mapping[HostName, datetime] = field(default_factory=dict)
     ended: datetime | None = None
     replaced_by: RolloutId | None = None
 

@@ -35,8 +35,9 @@ def to_waive(view: View, steps: Mapping[HostName, Step]) -> Mapping[HostName, st
             continue
         for agent in view.unproven(server):
             contact = view.recorded.contacts.get(agent)
-            since = contact.failing_since if contact is not None else None
-            if since is not None and since + offline <= view.now:
+            failing = contact is not None and contact.failing_since is not None
+            since = view.recorded.awaited_since(view.recorded.servers[server].playbook, agent)
+            if failing and since is not None and since + offline <= view.now:
                 found[agent] = waiver_cost(view, agent)
     return found
 

@@ -214,6 +214,17 @@ class Recorded:
             None,
         )
 
+    def awaited_since(self, playbook: PlaybookName, host: HostName) -> datetime | None:
+        """Since when a host keeps the playbook's rollout waiting, fails, or misses a key; None: it does not.
+
+        One that answers surveys and refuses whatever changes it keeps a rollout waiting all the same.
+        """
+        rollout, contact, server = self.running(playbook), self.contacts.get(host), self.servers.get(host)
+        told = rollout.awaited.get(host) if rollout is not None else None
+        failing = contact.failing_since if contact is not None else None
+        missing = min(server.missing.values(), default=None) if server is not None else None
+        return told or failing or missing
+
     def last_rollout(self, playbook: PlaybookName) -> Rollout | None:
         """The newest rollout of a playbook, under way or ended."""
         mine = [rollout for rollout in self.rollouts.values() if rollout.playbook == playbook]

@@ -46,8 +46,12 @@ def rollout_answer(recorded: Recorded, rollout: Rollout, *, now: datetime) -> An
     for reason in rollout.reasons:
         who, _, why = reason.partition(": ")
         causes.setdefault(why, []).append(who)
-    failing = {host: one for host, one in sorted(recorded.contacts.items()) if one.failing_since is not None}
-    trouble = [(host, one.reason, instant(one.failing_since)) for host, one in failing.items()]
+    failing = [
+        (host, one.reason, recorded.awaited_since(rollout.playbook, host))
+        for host, one in sorted(recorded.contacts.items())
+        if one.failing_since is not None
+    ]
+    trouble = [(host, reason, instant(since)) for host, reason, since in failing]
     tables = [grid(("because", "of"), [(why, packed(who)) for why, who in causes.items()])] if causes else []
     tables += [grid(("server", "is to have", "phase", "stays there"), rows)]
     if len(rollout.waves) > 1:
@@ -63,8 +67,7 @@ def rollout_answer(recorded: Recorded, rollout: Rollout, *, now: datetime) -> An
             **_data(rollout),
             "steps": dict(steps),
             "failing": [
-                {"host": host, "reason": one.reason, "since": stamp(one.failing_since)}
-                for host, one in failing.items()
+                {"host": host, "reason": reason, "since": stamp(since)} for host, reason, since in failing
             ],
         },
         body=(*facts, *tables),

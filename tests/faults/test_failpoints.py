@@ -25,6 +25,7 @@ ELSEWHERE = {
     "rollout-paused",
     "rollout-resumed",
     "agents-waived",
+    "hosts-awaited",
     "endpoints-changed",
     "key-ended",
     "host-given-up",

@@ -12,6 +12,7 @@ from orchestrator.operations.apply import apply
 from orchestrator.operations.rollouts import pause, resume, revert
 from orchestrator.operations.watch import watch_once
 from orchestrator.policy.desired import Desired, Policy, Prove, RolloutSpec, Share
+from orchestrator.rotation.holdups import Block
 from orchestrator.rotation.lifecycle import KeyState, Step
 from orchestrator.rotation.recorded import Rollout
 from tests.world import AGENTS, SERVERS, World, desired
@@ -317,6 +318,47 @@ def test_an_agent_that_is_away_for_longer_than_the_playbook_waits_is_waived(worl
     applied = world.apply(in_waves(spec=spec), wait=timedelta(hours=2))
     assert applied.result is not None
     assert not applied.result.blocks
+
+
+def test_a_host_that_answers_and_lets_nothing_be_changed_is_named_with_when_that_began(world: World) -> None:
+    world.apply(in_waves())
+    began = world.clock.now()
+    world.fleet.trouble(AGENTS[0], refuses="no space left")
+    told = [block for day in range(3) for block in blocks_of_a_watch(world, new_key=day < 2)]
+    world.fleet.trouble(AGENTS[0], refuses=None, unreachable="off")
+    told += blocks_of_a_watch(world)
+    assert {(block.host, block.since) for block in told} == {(AGENTS[0], began)}
+    assert {block.reason for block in told} == {"no space left", "off"}
+
+
+def test_a_host_that_did_its_part_meanwhile_is_named_with_when_it_failed_again(world: World) -> None:
+    world.apply(in_waves())
+    world.fleet.trouble(AGENTS[0], refuses="no space left")
+    blocks_of_a_watch(world, new_key=True)
+    world.fleet.heal(AGENTS[0])
+    assert blocks_of_a_watch(world) == ()
+    world.fleet.trouble(AGENTS[0], refuses="no space left")
+    failed_again = world.clock.now()
+    assert [block.since for block in blocks_of_a_watch(world)] == [failed_again]
+
+
+def test_an_agent_that_lets_nothing_be_changed_is_waived_when_one_that_is_away_would_be(world: World) -> None:
+    spec = replace(ONE_BY_ONE, offline=timedelta(days=7))
+    world.apply(in_waves(spec=spec))
+    world.fleet.trouble(AGENTS[0], refuses="no space left")
+    world.eye.waived.add(AGENTS[0])
+    told = [blocks_of_a_watch(world, spec=spec, new_key=day == 0) for day in range(9)]
+    assert [len(blocks) for blocks in told] == [1] * 7 + [0] * 2
+
+
+def blocks_of_a_watch(
+    world: World, *, spec: RolloutSpec = ONE_BY_ONE, new_key: bool = False
+) -> tuple[Block, ...]:
+    """Whom a run that waits for nothing names, a day after the one before."""
+    applied = world.apply(in_waves(spec=spec), wait=timedelta(0), new_key=new_key)
+    world.clock.wait_until(world.clock.now() + timedelta(days=1))
+    assert applied.result is not None
+    return applied.result.blocks
 
 
 def test_a_proof_that_is_too_old_is_taken_again_before_the_next_wave(world: World) -> None:

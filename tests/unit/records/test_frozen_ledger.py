@@ -27,6 +27,9 @@ LATER = {
         '"next_update":"2030-01-08T12:00:00.000000Z","number":1}'
     ),
     "issuer-renewed": '{"certificate_pem":"-","kind":"issuer-renewed"}',
+    "hosts-awaited": (
+        '{"kind":"hosts-awaited","rollout":"3333333333333333","since":{"agent-1":"2030-01-01T12:00:00.000000Z"}}'
+    ),
     "root-renewed": '{"certificate_pem":"-","kind":"root-renewed"}',
     "clock-set-right": '{"ahead":"2031-01-01T12:00:00.000000Z","kind":"clock-set-right"}',
     "key-prolonged": (
