@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from orchestrator.inventory.model import HostName
 from orchestrator.policy.desired import PlaybookName
 from orchestrator.rotation.lookup import name_of
-from orchestrator.rotation.recorded import SIGNING
+from orchestrator.rotation.recorded import SIGNING, Credential, ServerRecord
 from orchestrator.rotation.standing import View
 from orchestrator.rotation.visits import CredentialId
 
@@ -66,16 +66,23 @@ def strandings(view: View, targets: Mapping[HostName, CredentialId | None]) -> I
 def spared(view: View, playbook: PlaybookName) -> Mapping[HostName, str]:
     """The servers of a playbook that no run visits until a person has said what became of their key, and why.
 
-    Each misses the key that it signed with, and nothing brings that back: the vault has it not, or it is to
-    have another one that its agents do not know.
+    Each misses the key that it signed with, and nothing brings back the one that it is to have, the same or
+    another: it is gone from there and the vault has it not, or its agents do not know it.
     """
     targets = {s: r.target for s, r in view.recorded.servers.items() if r.playbook == playbook}
     left = {one.server: len(one.agents) for one in strandings(view, targets)}
     for server, target in targets.items():
         record = view.recorded.servers[server]
-        if target is not None and target in record.missing and not view.recorded.credentials[target].in_vault:
-            left[server] = len(view.trusting.get(server, {}).get(view.line(server, target), ()))
+        if target is not None and record.missing and _is_gone(view.recorded.credentials[target], record):
+            trusting = view.trusting.get(server, {})
+            lines = {view.line(server, credential) for credential in (*record.missing, target)}
+            left[server] = len({agent for line in lines for agent in trusting.get(line, ())})
     return {server: _why(server, agents) for server, agents in sorted(left.items()) if agents}
+
+
+def _is_gone(target: Credential, record: ServerRecord) -> bool:
+    """Whether a key was made, and is neither on the server nor in the vault."""
+    return target.public is not None and not target.in_vault and target.id not in record.placements
 
 
 def _why(server: HostName, agents: int) -> str:

@@ -157,6 +157,24 @@ def test_a_key_that_is_out_of_sight_in_the_middle_of_a_rollout_is_trusted_on() -
     assert world.apply(IN_VAULT).complete
 
 
+@pytest.mark.parametrize("server", [SERVER, OTHER], ids=["has switched", "is yet to switch"])
+def test_a_server_whose_next_key_is_out_of_sight_too_is_left_as_it_is_and_named(server: HostName) -> None:
+    in_waves = desired(origin=Origin.SERVER, rollout=IN_WAVES)
+    world = world_of(in_waves)
+    world.apply(in_waves, new_key=True, wait=timedelta(seconds=1))
+    world.base_goes(server)
+
+    result = watch_once(world.ports, in_waves).result
+
+    assert result is not None
+    (reason,) = [block.reason for block in result.blocks if block.host == server]
+    assert f"keyrelay reinstall {server}" in reason
+    assert not world.fleet.hosts[server].credentials
+    world.base_comes_back(server)
+    assert world.orphans() == []
+    assert world.apply(in_waves).complete
+
+
 def test_a_person_who_says_that_the_host_was_set_up_anew_ends_the_wait() -> None:
     world = world_of(MADE_THERE)
     under_way(world)
