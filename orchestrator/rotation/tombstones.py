@@ -1,7 +1,9 @@
 """Which keys hosts are told to remember as ended, so that no older ledger brings them back (S9).
 
 A host learns it in the visit that takes the key from it: an agent when it drops the key, a server when it
-erases it. A key is told of once no server uses it or is to have it, for as long as agents would accept it.
+erases it. A key is told of once no server uses it or is to have it and none of its messages can be under way,
+for as long as agents would accept it. An agent that leaves before that is told of nothing: it may come back
+under an older ledger, and has to believe what is still on its way then (S7).
 """
 
 from collections.abc import Iterable
@@ -21,7 +23,8 @@ class Endings:
     """The keys that have ended by a record.
 
     Attributes:
-        in_service: the keys that a server may sign with, or is to have.
+        in_service: the keys that a server may sign with, may have signed a message with that is still valid,
+            or is to have.
     """
 
     recorded: Recorded
@@ -32,8 +35,14 @@ class Endings:
     def of(cls, recorded: Recorded, now: datetime) -> Self:
         """The endings of a record at one instant."""
         signing = {c for server in recorded.servers for c in recorded.may_sign(server)}
+        in_flight = {
+            credential
+            for record in recorded.servers.values()
+            for credential, since in record.cleared.items()
+            if since + recorded.credentials[credential].in_flight > now
+        }
         wanted = {record.target for record in recorded.servers.values() if record.target is not None}
-        return cls(recorded=recorded, now=now, in_service=frozenset(signing | wanted))
+        return cls(recorded=recorded, now=now, in_service=frozenset(signing | in_flight | wanted))
 
     def told(self, credentials: Iterable[CredentialId]) -> tuple[Tombstone, ...]:
         """The tombstones of those of the credentials that have ended, sorted.

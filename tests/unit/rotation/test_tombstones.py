@@ -45,3 +45,28 @@ def test_of_more_than_a_host_remembers_it_is_told_those_that_leaked_and_those_th
     assert sum(stone.how == "compromised" for stone in told) == LEAKED
     left_out = {recorded.credentials[name].public for name in every[LEAKED : 2 * LEAKED + LEAKED]}
     assert not {key.spki_digest for key in left_out if key is not None} & {stone.key for stone in told}
+
+
+def test_an_agent_that_leaves_is_told_of_no_key_whose_messages_may_still_be_on_their_way() -> None:
+    world = World()
+    wanted = desired(servers=SERVERS[:1], agents=AGENTS[:2], soak=timedelta(minutes=10))
+    world.apply(wanted)
+    (old,) = world.trusted(AGENTS[1], SERVERS[0])
+    world.apply(wanted, new_key=True, wait=timedelta(minutes=12))
+
+    world.apply(desired(servers=SERVERS[:1], agents=AGENTS[:1]), wait=timedelta(0))
+
+    assert old in world.trusted(AGENTS[0], SERVERS[0])
+    assert world.trusted(AGENTS[1], SERVERS[0]) == set()
+    assert world.fleet.hosts[AGENTS[1]].ended == ()
+
+
+def test_an_agent_that_drops_a_key_once_its_messages_have_ended_is_told_so() -> None:
+    world = World()
+    wanted = desired(servers=SERVERS[:1], agents=AGENTS[:1])
+    world.apply(wanted)
+    (old,) = world.trusted(AGENTS[0], SERVERS[0])
+
+    world.apply(wanted, new_key=True)
+
+    assert [stone.key for stone in world.fleet.hosts[AGENTS[0]].ended] == [old]
