@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import re
+import shutil
 import subprocess
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -24,11 +25,23 @@ from orchestrator.rotation.observed import HeldStore, HeldStores
 from orchestrator.rotation.reports import Surveyed
 from orchestrator.rotation.visits import Activate, CredentialId, Hook, Stage, Survey, Trust
 from tests.authorities import new_signer
-from tests.integration.program import ED25519, FLEET, ONE, SERVER, TWO, Machine, bundle, challenge, random
+from tests.integration.program import (
+    ED25519,
+    FLEET,
+    ONE,
+    SERVER,
+    TWO,
+    Machine,
+    bundle,
+    challenge,
+    programs,
+    random,
+)
 
 NOW = datetime.now(UTC).replace(microsecond=0)  # noqa: TID251 - the tools on the host judge by its own clock
 PUBLIC = Access(mode="644")
 PRIVATE = Access(mode="600")
+PASSWORD = "correct horse"
 
 
 @cache
@@ -185,3 +198,39 @@ def der(pair: KeyPair) -> bytes:
 def facts(*files: Path) -> dict[Path, tuple[int, int]]:
     """Inode and last change of files."""
     return {file: (file.stat().st_ino, file.stat().st_mtime_ns) for file in files}
+
+
+def application(folder: Path) -> Path:
+    """The folder of an application, with an NSS database that has no password."""
+    database = folder / "nss"
+    database.mkdir(mode=0o755, parents=True)
+    folder.chmod(0o755)
+    database.chmod(0o755)
+    (folder / "pass").write_text(f"{PASSWORD}\n")
+    (folder / "pass").chmod(0o600)
+    (folder / "unmanaged").write_text("mine\n")
+    run("certutil", "-N", "-d", f"sql:{database}", "--empty-password")
+    return folder
+
+
+def with_tools(folder: Path, shell: str) -> Path:
+    """A folder for PATH with the programs of ``shell`` and those that stores need."""
+    programs(folder, shell)
+    for tool in ("certutil", "pk12util", "keytool"):
+        found = shutil.which(tool)
+        assert found is not None, f"{tool} is missing: make setup installs it"
+        (folder / tool).symlink_to(found)
+    return folder
+
+
+def between(machine: Machine, folder: Path, script: str) -> Machine:
+    """The machine, where ``script`` runs before each program, whose name and arguments are its own."""
+    folder.mkdir()
+    for program in machine.path.iterdir():
+        if program.name == "sh":
+            (folder / "sh").symlink_to(program.readlink())
+            continue
+        shim = folder / program.name
+        shim.write_text(f'#!/bin/dash\n{script}\nexec {program} "$@"\n')
+        shim.chmod(0o755)
+    return Machine(base=machine.base, path=folder, counters=machine.counters)

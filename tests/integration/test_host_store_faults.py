@@ -2,7 +2,6 @@
 
 import os
 import pwd
-import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,9 +16,12 @@ from tests.integration.program import SHELLS_BY_TURNS, Machine, hook, programs
 from tests.integration.stores import (
     NEW,
     OLD,
+    PASSWORD,
     PRIVATE,
     PUBLIC,
     agent_manifest,
+    application,
+    between,
     facts,
     places,
     run,
@@ -27,34 +29,15 @@ from tests.integration.stores import (
     states,
     surveyed,
     trust,
+    with_tools,
 )
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root to mount")
-PASSWORD = "correct horse"
 
 
 @pytest.fixture
 def app(tmp_path: Path) -> Path:
-    """The folder of an application, with an NSS database that has no password."""
-    folder = tmp_path / "app"
-    database = folder / "nss"
-    database.mkdir(mode=0o755, parents=True)
-    folder.chmod(0o755)
-    database.chmod(0o755)
-    (folder / "pass").write_text(f"{PASSWORD}\n")
-    (folder / "pass").chmod(0o600)
-    (folder / "unmanaged").write_text("mine\n")
-    run("certutil", "-N", "-d", f"sql:{database}", "--empty-password")
-    return folder
-
-
-def with_tools(folder: Path, shell: str) -> Path:
-    programs(folder, shell)
-    for tool in ("certutil", "pk12util", "keytool"):
-        found = shutil.which(tool)
-        assert found is not None, f"{tool} is missing: make setup installs it"
-        (folder / tool).symlink_to(found)
-    return folder
+    return application(tmp_path / "app")
 
 
 @pytest.fixture(params=SHELLS_BY_TURNS)
@@ -72,19 +55,6 @@ def manifest_of(app: Path, *, nss: bool = True, pkcs12: bool = False) -> str:
     entry = Nss(database=f"{app}/nss", name="keyrelay", holds=Holds.CREDENTIAL)
     file = Pkcs12(file=f"{app}/server.p12", password_file=f"{app}/pass", alias="app", access=PRIVATE)
     return server_manifest(key, *([entry] if nss else []), *([file] if pkcs12 else []))
-
-
-def between(machine: Machine, folder: Path, script: str) -> Machine:
-    """The machine, where ``script`` runs before each program, whose name and arguments are its own."""
-    folder.mkdir()
-    for program in machine.path.iterdir():
-        if program.name == "sh":
-            (folder / "sh").symlink_to(program.readlink())
-            continue
-        shim = folder / program.name
-        shim.write_text(f'#!/bin/dash\n{script}\nexec {program} "$@"\n')
-        shim.chmod(0o755)
-    return Machine(base=machine.base, path=folder, counters=machine.counters)
 
 
 def test_a_visit_that_is_killed_at_any_step_is_made_good_by_the_next(

@@ -111,7 +111,7 @@ need_in_nss() {
   listed="${listed}nss $database $entry $sum ${password_path:--}$nl"
   [ "$seen" != "$expected" ] || return 1
   begin_job
-  if [ "$seen" ] || is_ours "nss $database $entry"; then printf '%s\n' "$entry" >>"$job/leaving"; fi
+  if [ "$seen" ] || is_ours "nss $database $entry"; then leave_entry "$entry"; fi
   printf '%s\n' "$expected" >"$job/$entry.expected"
   printf '%s %s\n' "${expected%%"$nl"*}" "$entry" >>"$job/coming"
 }
@@ -146,7 +146,13 @@ leave_nss() {
   see_nss "$1" "$2" || stop "certutil cannot read the NSS database $1"
   [ -z "$seen" ] || refuse_changed "nss $1 $2" "$2 in $1"
   begin_job
-  printf '%s\n' "$2" >>"$job/leaving"
+  leave_entry "$2"
+}
+
+# leave_entry NICKNAME: goes from the database, if it is still $seen then.
+leave_entry() {
+  sum_of "$seen"
+  printf '%s %s\n' "$sum" "$1" >>"$job/leaving"
 }
 
 # rehearse: does the work on copies of the databases, so that what NSS refuses or does otherwise is known before
@@ -170,11 +176,23 @@ rehearse() {
 
 # work_in_nss DATABASE JOB PASSWORD: 1 where it failed, with $why.
 work_in_nss() {
-  while read -r entry; do
+  while read -r sum_then entry; do
+    see_nss "$1" "$entry" || return 1
+    sum_of "$seen"
+    [ "$sum" = "$sum_then" ] || {
+      why="the entry $entry in $1 was changed by somebody else during the visit"
+      return 1
+    }
     remove_from_nss "$1" "$entry" "$3" || return 1
   done <"$2/leaving"
   while read -r trust_wanted entry; do
     case $passed in *"$nl$1 $entry$nl"*) continue ;; esac
+    see_nss "$1" "$entry" || return 1
+    [ -z "$seen" ] || {
+      comes_second "the entry $entry in $1"
+      return 1
+    }
+    [ "$rehearsing" ] || begin_entry "$1" "$entry" || return 1
     case $trust_wanted in
       u,u,u) tool pk12util -i "$2/$entry.new" -d "sql:$1" -w "$work/secret" -k "$3" ;;
       *) tool certutil -A -d "sql:$1" -n "$entry" -t "$trust_wanted" -i "$2/$entry.new" -f "$3" ;;
@@ -185,6 +203,16 @@ work_in_nss() {
     [ "$rehearsing" ] && [ "$trust_wanted" = ,, ] && [ -z "$seen" ] || return 1
     pass_over "$rehearsing" "$entry"
   done <"$2/coming"
+}
+
+# begin_entry DATABASE NICKNAME: what comes is ours from now on.
+begin_entry() {
+  holds_lock || return 1
+  is_ours "nss $1 $2" || {
+    text=$nl$listed
+    text=${text#*"${nl}nss $1 $2 "}
+    { printf 'nss %s %s %s\n' "$1" "$2" "${text%%"$nl"*}" >>"$role/stored"; } 2>/dev/null && why=$(sync "$role/stored" 2>&1)
+  }
 }
 
 # pass_over DATABASE NICKNAME: leaves it to the entry of somebody else's that has that certificate.

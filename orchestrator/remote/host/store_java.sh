@@ -117,12 +117,8 @@ keytool_fails() {
 
 # current_keystore: sets $current to our copy of the keystore if there is one, else to itself.
 current_keystore() {
-  current=$keystore
-  IFS=$nl
-  for row in $renames; do
-    if [ "${row#* }" = "$keystore" ]; then current=${row%% *}; fi
-  done
-  IFS=$blanks
+  find_coming "$keystore"
+  current=${coming:-"$keystore"}
 }
 
 # copy_keystore: sets $copy, which takes the keystore's place; tells in $originals of what it is a copy.
@@ -132,7 +128,10 @@ copy_keystore() {
   [ "$copy" = "$keystore" ] || return 0
   fresh "$keystore"
   copy=$fresh renames="$renames$fresh $keystore$nl"
-  [ -e "$keystore" ] || return 0
+  if [ ! -e "$keystore" ]; then
+    originals="$originals$keystore -$nl"
+    return
+  fi
   hashes "$keystore" || cannot_write "${keystore%/*}"
   originals="$originals$keystore ${hashes# }$nl"
   why=$(dd if="$keystore" of="$copy" bs=65536 2>&1) || cannot_write "${keystore%/*}"

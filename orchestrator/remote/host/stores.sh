@@ -165,11 +165,59 @@ clear_rooms() {
   [ -z "$over" ] || rm -f "$role/rooms"
 }
 
-# read_stored ROLE: sets $stored.
+# read_stored ROLE: sets $stored, where it makes no difference what is to be new.
 read_stored() {
   stored=''
   [ -f "$1/stored" ] || return 0
-  while IFS= read -r row; do stored=$stored$row$nl; done <"$1/stored"
+  while IFS= read -r row; do stored=$stored${row#'new '*' '*' '}$nl; done <"$1/stored"
+}
+
+# read_owned ROLE: sets $owned to what is ours. A line with `new` names a file by inode and content that was to be put
+# where nothing of ours was: if another one lies there, it is somebody else's, who came first.
+read_owned() {
+  owned=''
+  [ -f "$1/stored" ] || return 0
+  while IFS= read -r row; do
+    case $row in
+      'new '*)
+        set -- $row
+        [ "$(stat -c %i "$5" 2>/dev/null)" = "$2" ] && hashes "$5" && [ "$hashes" = " $3" ] || continue
+        row=${row#"new $2 $3 "}
+        ;;
+    esac
+    owned=$owned$row$nl
+  done <"$1/stored"
+}
+
+# begin_rows: sets $text to the lines of `stored` while the stores are filled: all of then and all of before. An
+# entry of NSS that is not ours yet gets its line when nothing has been seen there.
+begin_rows() {
+  text=$nl
+  IFS=$nl
+  for listing in $listed; do
+    IFS=$blanks
+    set -- $listing
+    case $1 in java | nss) known="$1 $2 $3" ;; *) known="$1 $2" ;; esac
+    if ! is_ours "$known"; then
+      find_coming "$2"
+      [ "$coming" ] || continue
+      hashes "$coming" || cannot_write "${2%/*}"
+      listing="new $(stat -c %i "$coming")$hashes $listing"
+    fi
+    text=$text$listing$nl
+  done
+  IFS=$blanks
+  text=$text${own#*"$nl"}
+}
+
+# find_coming PATH: sets $coming to the file that takes its place; empty: there is none.
+find_coming() {
+  coming=''
+  IFS=$nl
+  for row in $renames; do
+    if [ "${row#* }" = "$1" ]; then coming=${row%% *}; fi
+  done
+  IFS=$blanks
 }
 
 # read_adopted: sets $adopted.
@@ -192,10 +240,16 @@ lay() {
   replace "$2"
 }
 
-# replace PATH: by $fresh, when the stores are filled.
+# replace PATH: by $fresh, when the stores are filled and what is not ours is there as it is now.
 replace() {
   give_access "$fresh" "$1"
-  if [ "$adopting" ] && [ -e "$1" ]; then keep "$1"; fi
+  if [ ! -e "$1" ]; then
+    originals="$originals$1 -$nl"
+  elif [ "$adopting" ]; then
+    hashes "$1" || cannot_write "${1%/*}"
+    originals="$originals$1$hashes$nl"
+    keep "$1"
+  fi
   renames="$renames$fresh $1$nl"
 }
 
@@ -207,12 +261,12 @@ prepare_stores() {
   [ -s "$2" ] || [ -e "$role/stored" ] || [ -e "$role/rooms" ] || return 0
   manifest=$2 id_filled=${3:--} me=$(id -u) tools=${PATH-}:/usr/local/sbin:/usr/sbin:/sbin
   case $role in server) make_folders 700 server ;; *) make_folders 755 agent ;; esac
+  if [ "$role" = server ]; then read_owned agent; else read_owned server; fi
+  theirs=$nl$owned
+  read_owned "$role"
+  own=$owned ours=$theirs$owned
   clear_rooms
   read_adopted
-  if [ "$role" = server ]; then read_stored agent; else read_stored server; fi
-  theirs=$nl$stored
-  read_stored "$role"
-  own=$stored ours=$theirs$stored
   [ -s "$manifest" ] || [ "$own" ] || return 0
   if [ "$id_filled" != - ]; then
     source=server/credentials/$id_filled
@@ -228,8 +282,8 @@ prepare_stores() {
   rehearse
   [ "filled $filled$nl$listed" = "$own" ] && [ -z "$renames$leaving$databases$refresh" ] || stores_due=1
   [ "$stores_due" ] || return 0
-  # What is ours while the stores are filled: all of before and all of then.
-  text=$nl$listed${own#*"$nl"} before_filled=$id_filled
+  begin_rows
+  before_filled=$id_filled
   # Until all is filled, some store may still hold the credential of before.
   case $own in *' '*) before_filled=${own#* } before_filled=${before_filled%% *} ;; esac
   put "$work/partly" "partly $before_filled ${filled#* }${text%"$nl"}" || cannot_write
@@ -369,9 +423,23 @@ forget_given() {
 
 # swap FRESH PATH: by one rename; what was there goes into the room, where it is overwritten in the end.
 swap() {
+  holds_lock || return 1
   case $nl$originals in
+    *"$nl$2 -$nl"*)
+      # A link is made by the first alone of all who have found nothing there.
+      if why=$(ln -T "$1" "$2" 2>&1); then
+        why=$(rm -f "$1" 2>&1 && sync "${2%/*}" 2>&1)
+        return
+      fi
+      # A file system without links.
+      [ ! -e "$2" ] && [ ! -L "$2" ] || {
+        comes_second "$2"
+        return 1
+      }
+      ;;
     *"$nl$2 "*)
-      original=${originals##*"$2 "}
+      original=$nl$originals
+      original=${original##*"$nl$2 "}
       hashes "$2" && [ "$hashes" = " ${original%%"$nl"*}" ] || {
         why="$2 was changed by somebody else during the visit"
         return 1
@@ -379,11 +447,15 @@ swap() {
       ;;
   esac
   if [ -f "$2" ] && [ ! -L "$2" ]; then ln -f "$2" "$1.old" 2>/dev/null; fi
-  [ -d "$work" ] || {
-    why='the lock was lost: the visit took longer than its lease'
-    return 1
-  }
   why=$(mv -T "$1" "$2" 2>&1 && sync "${2%/*}" 2>&1)
+}
+
+comes_second() { why="$1 was put there by somebody else during the visit"; }
+
+holds_lock() {
+  [ -d "$work" ] && return
+  why='the lock was lost: the visit took longer than its lease'
+  return 1
 }
 
 # say_stores: the digest of the manifest in place.
