@@ -94,13 +94,15 @@ prepare_stores() {
 
 # prepare_leaving: what was written before and is not named any more, unless the host's other role names it.
 prepare_leaving() {
-  locked=$nl$listed$theirs
+  locked=$nl$listed$theirs gone=''
   IFS=$nl
   for row in $own; do
     IFS=$blanks
     set -- $row
     case $1 in filled | partly | made) continue ;; java | nss) known="$1 $2 $3" ;; *) known="$1 $2" ;; esac
-    case $nl$listed$theirs in *"$nl$known "*) continue ;; esac
+    # After a visit that broke off there are lines of before and of then.
+    case $nl$listed$theirs$gone in *"$nl$known "*) continue ;; esac
+    gone="$gone$known $nl"
     case $1 in
       file) leave "$2" ;;
       java) leave_java "$2" "$3" "$5" ;;
@@ -126,7 +128,6 @@ leave() {
   # The system may still have an anchor whose file is gone.
   is_system_file "$1" && refresh=1
   if [ -L "$1" ] || [ ! -f "$1" ]; then return 0; fi
-  # After a visit that broke off there are lines of before and of then.
   case $nl$leaving in *"$nl$1 "*) return 0 ;; esac
   is_sound "${1%/*}" || refuse_place "$culprit"
   hashes "$1" || cannot_write "${1%/*}"
