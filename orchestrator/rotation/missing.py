@@ -2,6 +2,8 @@
 
 A survey that does not find a key proves nothing (``surveys.py``). The key is let go when a person says what
 became of it, or when no agent that is waited for would lose anything with it. Found again, it is what it was.
+Agents that believe a server by its issuer believe the key as long as its certificate lasts, and so it counts
+for as long: the playbook may come to ask for another policy, and then they would be told to drop the issuer.
 """
 
 from collections.abc import Collection
@@ -10,6 +12,7 @@ from datetime import datetime
 from types import MappingProxyType
 
 from orchestrator.inventory.model import HostName
+from orchestrator.rotation.belief import is_believable
 from orchestrator.rotation.events import HostSetUpAnew
 from orchestrator.rotation.recorded import Recorded
 from orchestrator.rotation.visits import CredentialId
@@ -34,9 +37,9 @@ def without_ended(recorded: Recorded, credential: CredentialId, at: datetime) ->
 
 
 def without_unbelieved(recorded: Recorded, at: datetime) -> Recorded:
-    """``recorded`` where no server misses a key by which no agent believes it, or it alone."""
+    """``recorded`` where no server misses a key by which no agent believes it."""
     for server, record in recorded.servers.items():
-        unbelieved = [c for c in record.missing if not _matters(recorded, server, c)]
+        unbelieved = [c for c in record.missing if not _matters(recorded, server, c, at)]
         if unbelieved:
             recorded = _let_go(recorded, server, unbelieved, at)
     return recorded
@@ -54,14 +57,12 @@ def _let_go(recorded: Recorded, server: HostName, gone: Collection[CredentialId]
     return recorded.with_server(server, after)
 
 
-def _matters(recorded: Recorded, server: HostName, credential: CredentialId) -> bool:
+def _matters(recorded: Recorded, server: HostName, credential: CredentialId, at: datetime) -> bool:
     """Whether an agent that is waited for would lose the server by losing what makes it believe the key."""
-    record = recorded.servers[server]
     line = recorded.line(server, credential)
-    target = record.target
-    if target is not None and credential != target and line == recorded.line(server, target):
+    if line.issuer and not is_believable(recorded, recorded.credentials[credential], at):
         return False
-    waived = recorded.waived(record.playbook)
+    waived = recorded.waived(recorded.servers[server].playbook)
     return any(
         line in bundle.lines
         for agent in {*recorded.agents, *recorded.pending}

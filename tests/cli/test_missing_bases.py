@@ -8,7 +8,7 @@ import pytest
 
 from orchestrator.lab import Lab
 from tests.cli.conftest import MakeFleet
-from tests.cli.terminal import Done, Terminal, keys_in_use
+from tests.cli.terminal import Done, Terminal, keys_in_use, shorten
 
 INVENTORY = ("-i", "lab/inventory.yml")
 PER_SERVER = "playbooks/per-server.yml"
@@ -84,3 +84,27 @@ def test_a_base_that_goes_in_the_middle_of_a_rollout_costs_its_server_no_agent(
 
     no_edge_broke(keyrelay, hosts=4)
     assert not keys_in_use(lab.directory / "hosts") & before
+
+
+def test_a_base_that_is_away_while_the_policy_changes_costs_its_server_no_agent(
+    make_fleet: MakeFleet,
+) -> None:
+    keyrelay, lab = make_fleet(servers=2, agents=2)
+    delegated = keyrelay.folder / "playbooks" / "delegated.yml"
+    shorten(delegated, lifetime="7d", renew_at="1/2")
+    apply_delegated = ("apply", "playbooks/delegated.yml", *INVENTORY, "--yes")
+    keyrelay(*apply_delegated).ended(0)
+
+    with base_away(lab, CANARY):
+        delegated.write_text(
+            delegated.read_text(encoding="utf-8").replace("origin: server", "origin: controller")
+        )
+        keyrelay(*apply_delegated).ended(0)
+        told = keyrelay(*APPLY).ended(3)
+        told.line(CANARY, "is gone from it, and its service may still sign with it", f"reinstall {CANARY}")
+        shutil.rmtree(lab.host(CANARY).base)
+
+    assert keyrelay("prove", *INVENTORY).ended(0).out.startswith("every edge holds")
+    keyrelay(*APPLY).ended(3).line(CANARY, "is gone from it", f"reinstall {CANARY}")
+    keyrelay("reinstall", CANARY, *INVENTORY, "--yes").ended(0).line("is lost: server-01 was set up anew")
+    no_edge_broke(keyrelay, hosts=4)

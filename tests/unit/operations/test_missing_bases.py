@@ -230,6 +230,69 @@ def test_a_rollout_that_a_person_takes_back_strands_nobody() -> None:
     assert world.apply(IN_VAULT).complete
 
 
+SOAKS_NOT = RolloutSpec(soak=timedelta(0))
+SHARED = desired(Policy.SHARED, rollout=SOAKS_NOT)
+DELEGATED = desired(Policy.DELEGATED, origin=Origin.SERVER, rollout=SOAKS_NOT)
+DELEGATED_IN_VAULT = desired(Policy.DELEGATED, rollout=SOAKS_NOT)
+
+
+def agrees_to(world: World, wanted: Desired) -> str:
+    """A person applies; why the server that is out of sight is not gone on with, empty where it is."""
+    try:
+        applied = apply(world.ports, wanted, wait=HOUR, agree=lambda _: True)
+    except RefusedError as error:
+        return error.message
+    world.clock.wait_until(world.clock.now() + HOUR)
+    assert applied.result is not None
+    return " ".join(block.reason for block in applied.result.blocks)
+
+
+@pytest.mark.parametrize("then", [MADE_THERE, IN_VAULT, SHARED])
+@pytest.mark.parametrize("first", [DELEGATED, DELEGATED_IN_VAULT])
+def test_a_key_that_the_issuer_vouches_for_is_believed_on_when_the_policy_changes_while_it_is_out_of_sight(
+    first: Desired, then: Desired
+) -> None:
+    world = world_of(first)
+    old = world.live_key(SERVER)
+    world.base_goes(SERVER)
+    assert agrees_to(world, DELEGATED if first is DELEGATED_IN_VAULT else DELEGATED_IN_VAULT) == ""
+    assert "keyrelay reinstall server-1" in agrees_to(world, then)
+
+    world.base_comes_back(SERVER)
+    assert world.live_key(SERVER) == old
+    assert world.orphans() == []
+    assert world.apply(then).complete
+
+
+def test_a_key_that_the_issuer_vouches_for_counts_until_its_certificate_has_ended() -> None:
+    world = world_of(DELEGATED)
+    world.base_goes(SERVER)
+    assert agrees_to(world, DELEGATED_IN_VAULT) == ""
+    del world.eye.away[SERVER]
+    world.eye.look("once its disk was thrown away")
+    world.clock.wait_until(world.clock.now() + timedelta(days=365 + 30))
+    assert agrees_to(world, SHARED) == ""
+    assert not world.recorded.servers[SERVER].missing
+
+
+@pytest.mark.parametrize("middle", [MADE_THERE, IN_VAULT, DELEGATED, DELEGATED_IN_VAULT])
+@pytest.mark.parametrize("server", [SERVER, OTHER], ids=["has switched", "is yet to switch"])
+def test_a_base_that_goes_in_the_middle_of_a_change_of_policy_and_back_strands_nobody(
+    middle: Desired, server: HostName
+) -> None:
+    world = world_of(SHARED)
+    in_waves = replace(middle, rollout=IN_WAVES)
+    world.apply(in_waves, wait=timedelta(seconds=1))
+    world.base_goes(server)
+    told = [agrees_to(world, wanted) for wanted in (in_waves, SHARED, SHARED)]
+    assert told[0]
+
+    if server in world.eye.away:
+        world.base_comes_back(server)
+    assert world.orphans() == []
+    assert world.apply(SHARED).complete
+
+
 def test_an_agent_that_joins_learns_the_key_that_is_out_of_sight() -> None:
     few = replace(desired(origin=Origin.SERVER, agents=AGENTS[:2]), rollout=RolloutSpec(soak=timedelta(0)))
     world = world_of(few)
