@@ -48,11 +48,6 @@ def path(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 
 
 @pytest.fixture
-def machine(path: Path, tmp_path: Path) -> Machine:
-    return Machine(base=tmp_path / "base", path=path)
-
-
-@pytest.fixture
 def app(tmp_path: Path) -> Path:
     """The folder of an application."""
     folder = tmp_path / "app"

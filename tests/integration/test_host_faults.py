@@ -44,14 +44,9 @@ ORDERS: dict[str, Order] = {
 }
 
 
-@pytest.fixture(scope="module", params=SHELLS)
-def path(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return programs(tmp_path_factory.mktemp("programs") / "bin", request.param)
-
-
 @pytest.fixture
-def machine(path: Path, tmp_path: Path) -> Machine:
-    return settled(Machine(base=tmp_path / "base", path=path))
+def machine(machine: Machine) -> Machine:
+    return settled(machine)
 
 
 def settled(machine: Machine) -> Machine:

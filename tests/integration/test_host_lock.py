@@ -20,13 +20,11 @@ from tests.integration.program import (
     ED25519,
     ONE,
     P256,
-    SHELLS,
     TWO,
     Machine,
     bundle,
     challenge,
     hook,
-    programs,
     stage,
 )
 
@@ -34,15 +32,9 @@ ENDING_S = 30
 """How long a process that was killed may take to be gone."""
 
 
-@pytest.fixture(scope="module", params=SHELLS)
-def path(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return programs(tmp_path_factory.mktemp("programs") / "bin", request.param)
-
-
 @pytest.fixture
-def settled(path: Path, tmp_path: Path) -> Machine:
+def settled(machine: Machine) -> Machine:
     """A machine on which ONE is in use, TWO is staged, and bundle 1.5 is trusted."""
-    machine = Machine(base=tmp_path / "base", path=path)
     machine.report(stage(ONE), Activate(credential=ONE, challenge=challenge(), algorithm=Algorithm.ED25519))
     machine.report(stage(TWO, P256))
     machine.report(Trust(bundle=bundle(5, ED25519)))

@@ -43,7 +43,6 @@ from tests.integration.program import (
     P256,
     RSA,
     SERVER,
-    SHELLS,
     THREE,
     TWO,
     Machine,
@@ -51,7 +50,6 @@ from tests.integration.program import (
     challenge,
     claim,
     hook,
-    programs,
     random,
     signed_by,
     stage,
@@ -59,16 +57,6 @@ from tests.integration.program import (
 )
 
 PAIRS = pytest.mark.parametrize("pair", [ED25519, P256, RSA], ids=list(Algorithm))
-
-
-@pytest.fixture(scope="module", params=SHELLS)
-def path(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return programs(tmp_path_factory.mktemp("programs") / "bin", request.param)
-
-
-@pytest.fixture
-def machine(path: Path, tmp_path: Path) -> Machine:
-    return Machine(base=tmp_path / "base", path=path)
 
 
 def mode(path: Path) -> str:

@@ -30,28 +30,16 @@ from tests.integration.program import (
     ONE,
     P256,
     SERVER,
-    SHELLS,
     THREE,
     TWO,
     Machine,
     bundle,
     challenge,
     claim,
-    programs,
     stage,
 )
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root to give files away")
-
-
-@pytest.fixture(scope="module", params=SHELLS)
-def path(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return programs(tmp_path_factory.mktemp("programs") / "bin", request.param)
-
-
-@pytest.fixture
-def machine(path: Path, tmp_path: Path) -> Machine:
-    return Machine(base=tmp_path / "base", path=path)
 
 
 @pytest.fixture

@@ -26,12 +26,10 @@ from tests.integration.program import (
     ONE,
     P256,
     RSA,
-    SHELLS,
     TWO,
     Machine,
     challenge,
     hook,
-    programs,
     stage,
     verifies,
 )
@@ -41,15 +39,9 @@ SECOND = timedelta(seconds=1)
 PAIRS = {"ed25519": ED25519, "ecdsa-p256": P256, "rsa-3072": RSA}
 
 
-@pytest.fixture(scope="module", params=SHELLS)
-def path(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return programs(tmp_path_factory.mktemp("programs") / "bin", request.param)
-
-
 @pytest.fixture
-def machine(path: Path, tmp_path: Path) -> Machine:
+def machine(machine: Machine) -> Machine:
     """On it ONE is in use, and TWO lies beside it."""
-    machine = Machine(base=tmp_path / "base", path=path)
     machine.report(stage(ONE), activate(ONE, ED25519), stage(TWO, P256))
     return machine
 
