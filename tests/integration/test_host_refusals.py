@@ -183,7 +183,7 @@ def test_a_base_that_is_a_symbolic_link_is_refused(machine: Machine) -> None:
     elsewhere.mkdir()
     machine.base.symlink_to(elsewhere)
 
-    assert unsafe(machine.run(stage())) == f"{machine.base} has a symbolic link, expected a folder"
+    assert unsafe(machine.run(stage())) == f"{machine.base} is a symbolic link, expected a folder"
     assert not list(elsewhere.iterdir())
 
 
@@ -194,7 +194,7 @@ def test_a_symbolic_link_above_the_base_is_refused(machine: Machine) -> None:
     link.symlink_to(real)
     visit = machine.visit(stage(), base=link / "base")
 
-    assert unsafe(machine.send(visit)) == f"{link} has a symbolic link, expected a folder"
+    assert unsafe(machine.send(visit)) == f"{link} is a symbolic link, expected a folder"
     assert not list(real.iterdir())
 
 
@@ -230,7 +230,7 @@ def test_a_base_without_a_folder_above_it_is_refused(machine: Machine) -> None:
 def test_a_base_that_is_a_file_is_refused(machine: Machine) -> None:
     machine.base.write_text("")
 
-    assert unsafe(machine.run(stage())) == f"{machine.base} has no folder, expected a folder"
+    assert unsafe(machine.run(stage())) == f"{machine.base} is no folder, expected a folder"
 
 
 @as_root

@@ -236,8 +236,8 @@ def test_unsafe_and_missing_places_are_refused(machine: Machine, app: Path, tmp_
     app.chmod(0o755)
     link = tmp_path / "link"
     link.symlink_to(app)
-    assert refusal(machine, one_key(link)) == f"{link} has a symbolic link, expected a folder"
-    assert refusal(machine, one_key(app / "none")) == f"{app}/none has no folder, expected a folder"
+    assert refusal(machine, one_key(link)) == f"{link} is a symbolic link, expected a folder"
+    assert refusal(machine, one_key(app / "none")) == f"{app}/none is missing, expected a folder"
     assert "no-such-user" in refusal(machine, one_key(app, owner="no-such-user"))
     assert "no-such-group" in refusal(machine, one_key(app, group="no-such-group"))
     assert [file.name for file in app.iterdir()] == ["unmanaged"]

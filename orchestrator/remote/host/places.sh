@@ -57,7 +57,18 @@ inspect() {
   done
 }
 
-refuse_place() { stop "$1 has $found, expected $wanted"; }
+# describe PLACE: sets $fault to what is wrong there.
+describe() {
+  case $found in
+    missing | no\ * | a\ *) fault="$1 is $found, expected $wanted" ;;
+    *) fault="$1 has $found, expected $wanted" ;;
+  esac
+}
+
+refuse_place() {
+  describe "$1"
+  stop "$fault"
+}
 
 # guard: refuses unsafe places. A base that was there must be judged once it has been entered: before, somebody
 # else might still have made or replaced it.

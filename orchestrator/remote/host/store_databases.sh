@@ -41,7 +41,8 @@ lay_nss() {
 # what is wrong in $why.
 is_nss() {
   is_sound "$1" || {
-    why="$culprit has $found, expected $wanted"
+    describe "$culprit"
+    why=$fault
     return 1
   }
   for row in cert9.db key4.db pkcs11.txt; do

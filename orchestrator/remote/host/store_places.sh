@@ -34,7 +34,7 @@ is_sound() {
     shift 5
   done
   if [ "$culprit" != "$folder" ]; then
-    culprit=$folder found='no folder' wanted='a folder'
+    culprit=$folder found=missing wanted='a folder'
     return 1
   fi
   case $bits in
