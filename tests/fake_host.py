@@ -9,7 +9,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
-from typing import Any, NoReturn, assert_never
+from typing import Any, Literal, NoReturn, assert_never
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
@@ -26,7 +26,7 @@ from orchestrator.keys.secret import Secret
 from orchestrator.policy.stores import digest_of
 from orchestrator.rotation import reports as rp
 from orchestrator.rotation import visits
-from orchestrator.rotation.observed import MOST_TOMBSTONES, Tombstone
+from orchestrator.rotation.observed import MOST_TOMBSTONES, Obstacle, Tombstone
 from orchestrator.rotation.reports import Changed, Outcome, Refused, Report, Unchanged, Unreachable, Verdict
 from orchestrator.rotation.visits import (
     PROOFS_A_VISIT,
@@ -169,7 +169,7 @@ class _Desk:
         match order:
             case visits.Survey():
                 all_of_it = whole(self.state) if order.whole else None
-                return rp.Surveyed(survey=survey(self.state), whole=all_of_it)
+                return rp.Surveyed(survey=survey(self.state, self._obstacles(order)), whole=all_of_it)
             case visits.Generate():
                 return self._generate(order)
             case visits.Stage():
@@ -245,6 +245,8 @@ class _Desk:
             raise _RefusalError(f"bundle {old.position} is installed, {new.position} would be a step back")
         if old is not None and new.position == old.position and new.digest != old.digest:
             raise _RefusalError(f"another bundle is installed under the number {new.position}")
+        if self.faults.obstructs is not None and order.stores:
+            raise _RefusalError(self.faults.obstructs)
         changed = old is None or old.digest != new.digest
         ended = self._buried(order.ends, trusted={key.public.spki_digest for key in new.keys if key.signs})
         if changed:
@@ -265,15 +267,30 @@ class _Desk:
             stores=digest_of(order.stores),
         )
 
+    def _obstacles(self, order: visits.Survey) -> tuple[Obstacle, ...]:
+        if self.faults.obstructs is None:
+            return ()
+        asked: tuple[tuple[Literal["server", "agent"], str], ...] = (
+            ("server", order.server_stores),
+            ("agent", order.agent_stores),
+        )
+        return tuple(
+            Obstacle(role=role, place=place, reason=self.faults.obstructs)
+            for role, manifest in asked
+            if (wanted := filled(manifest)) is not None
+            for place in sorted(wanted.places)
+        )
+
     def _store_trouble(self, before: Filled | None, *, role: str) -> str | None:
         """Why stores cannot be filled; what was there then is there still, and nothing is certain."""
-        if self.faults.store_fails is None and not self.faults.breaks_at_store:
+        fails = self.faults.store_fails or self.faults.obstructs
+        if fails is None and not self.faults.breaks_at_store:
             return None
         there = before or Filled(manifest="", credential=None, places={}, written={})
         self._become(**{f"{role}_stores": replace(there, manifest="")})
         if self.faults.breaks_at_store:
             raise _LostError
-        return f"a store cannot be filled: {self.faults.store_fails}"
+        return f"a store cannot be filled: {fails}"
 
     def _switch(self, order: _Switch) -> tuple[str, bool]:
         credential, challenge, hook = order.credential, order.challenge, order.hook
@@ -281,6 +298,9 @@ class _Desk:
         if found is None or found.private_key is None or found.certificate_pem is None:
             raise _RefusalError(f"credential {credential} is not staged here")
         before = self.state.current
+        obstructs = self.faults.obstructs if order.stores else None
+        if obstructs is not None and (before == credential or order.kind == "revert" or order.goes_back):
+            raise _RefusalError(obstructs)
         stores, wanted = self.state.server_stores, filled(order.stores, credential, found)
         changed = before != credential or self.state.hook_pending or stores != wanted
         if changed:

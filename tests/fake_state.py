@@ -24,6 +24,7 @@ from orchestrator.rotation.observed import (
     HeldStore,
     HeldStores,
     HostSurvey,
+    Obstacle,
     Problem,
     StoreState,
     Tombstone,
@@ -103,6 +104,7 @@ class Faults:
         breaks_at_hook: the connection breaks after the switch, before the hook has run.
         hook_fails: what the hook says before it exits 1.
         store_fails: why no store can be filled.
+        obstructs: why no store can be filled, as the host knows before anything is tried.
         breaks_at_store: the connection breaks while stores are filled.
         serves: the key that the service loaded once and for all; None: it follows what is in use.
         skew: how far the host's clock is ahead.
@@ -114,6 +116,7 @@ class Faults:
     breaks_at_hook: bool = False
     hook_fails: str | None = None
     store_fails: str | None = None
+    obstructs: str | None = None
     breaks_at_store: bool = False
     serves: Secret | None = None
     skew: timedelta = timedelta(0)
@@ -122,7 +125,7 @@ class Faults:
 NO_FAULTS = Faults()
 
 
-def survey(state: HostState) -> HostSurvey:
+def survey(state: HostState, obstacles: tuple[Obstacle, ...] = ()) -> HostSurvey:
     """What the host tells of itself."""
     held = [
         _held(name, folder, disarmed=disarmed)
@@ -142,6 +145,7 @@ def survey(state: HostState) -> HostSurvey:
         hook_due=state.hook_pending,
         server_stores=_held_stores(state.server_stores),
         agent_stores=_held_stores(state.agent_stores),
+        obstacles=obstacles,
     )
 
 

@@ -13,6 +13,7 @@ from orchestrator.rotation import reports as rp
 from orchestrator.rotation import visits as vs
 from orchestrator.rotation.events import Entry, HostsSurveyed
 from orchestrator.rotation.evolve import evolve
+from orchestrator.rotation.installing import Manifests
 from orchestrator.rotation.observed import HostSurvey, Whole
 from orchestrator.rotation.recorded import Recorded
 
@@ -79,6 +80,7 @@ def survey(
     fences: Mapping[HostName, vs.Fence] = MappingProxyType({}),
     *,
     whole: bool = False,
+    stores: Manifests | None = None,
 ) -> Answers:
     """Visit every endpoint and see what it holds.
 
@@ -88,9 +90,14 @@ def survey(
         progress: who watches.
         fences: for hosts with a visit whose end is not known, so that it cannot have its way afterwards.
         whole: whether public keys, certificates and chains are asked for as well.
+        stores: what hosts are to have in their stores, to be told what would keep them from it.
     """
     visits = [
-        vs.Visit(endpoint=endpoint, orders=(vs.Survey(whole=whole),), fence=fences.get(endpoint.host))
+        vs.Visit(
+            endpoint=endpoint,
+            orders=(_order(stores, endpoint.host, whole=whole),),
+            fence=fences.get(endpoint.host),
+        )
         for endpoint in endpoints
     ]
     surveys: dict[HostName, HostSurvey] = {}
@@ -125,6 +132,11 @@ def survey(
         wholes=wholes,
         skews=dict(sorted(skews.items())),
     )
+
+
+def _order(stores: Manifests | None, host: HostName, *, whole: bool) -> vs.Survey:
+    as_server, as_agent = stores.asked(host) if stores is not None else ("", "")
+    return vs.Survey(whole=whole, server_stores=as_server, agent_stores=as_agent)
 
 
 def _remembered(survey: HostSurvey, shown: vs.Fence | None) -> tuple[vs.Fence, ...]:
@@ -171,6 +183,7 @@ def _facts(recorded: Recorded, host: HostName) -> tuple[object, ...]:
         recorded.servers.get(host),
         recorded.agents.get(host),
         stores,
+        recorded.obstacles.get(host),
         recorded.pending.get(host),
         failing,
     )

@@ -8,6 +8,7 @@ from orchestrator.inventory.model import Endpoint, HostName
 from orchestrator.operations.asking import Answers, survey
 from orchestrator.ports import Clock, Fleet, Ledger, ProgressSink
 from orchestrator.rotation.drift import Drift, Finding, classify
+from orchestrator.rotation.installing import Manifests
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +60,7 @@ def audit(
         fleet,
         [endpoints.get(host, recorded.endpoints[host]) for host in sorted(hosts)],
         progress,
+        stores=Manifests.of(recorded),
     )
     found = {
         finding

@@ -22,6 +22,7 @@ from orchestrator.rotation.chronology import (
 )
 from orchestrator.rotation.events import EndpointsChanged, Event
 from orchestrator.rotation.home_events import ClockSetRight, ControllerStopped
+from orchestrator.rotation.installing import Manifests
 from orchestrator.rotation.meeting import meet
 from orchestrator.rotation.plan import Plan, make_plan
 from orchestrator.rotation.recognition import (
@@ -75,7 +76,8 @@ def prepare(
         LedgerError: the ledger cannot be read.
     """
     recorded = ledger.read()
-    answers = survey(fleet, _endpoints(desired, recorded).values(), progress)
+    endpoints = _endpoints(desired, recorded).values()
+    answers = survey(fleet, endpoints, progress, stores=Manifests.of(recorded.asked_for(desired)))
     if reason := why_to_stop(recorded, answers, ledger):
         raise RefusedError(reason, hint=STOPPED)
     refuse_wrong_clock(answers.skews, desired.messages.clock_skew)
@@ -115,7 +117,7 @@ def ask_to_change(recorded: Recorded, desired: Desired, ports: Ports) -> tuple[R
     refuse_superseded(recorded)
     endpoints = _endpoints(desired, recorded)
     unmet = recorded.unmet.keys() & endpoints.keys()
-    answers = _asked(recorded, endpoints, {}, ports, whole=bool(unmet))
+    answers = _asked(recorded, endpoints, {}, desired, ports, whole=bool(unmet))
     recorded = _timed(recorded, desired, answers, ports)
     uncertain = recorded.pending.keys() & answers.surveys.keys()
     if uncertain:
@@ -124,7 +126,7 @@ def ask_to_change(recorded: Recorded, desired: Desired, ports: Ports) -> tuple[R
         fence = Fence(generation=recorded.generation, counter=recorded.version, head=recorded.head)
         again = {host: endpoints[host] for host in sorted(uncertain)}
         fences = dict.fromkeys(again, fence)
-        answers = answers.but(_asked(recorded, again, fences, ports, whole=bool(unmet)))
+        answers = answers.but(_asked(recorded, again, fences, desired, ports, whole=bool(unmet)))
     recorded = _met(recorded, answers, unmet & answers.surveys.keys(), ports)
     refuse_superseded(recorded)
     return recorded, answers
@@ -134,12 +136,14 @@ def _asked(
     recorded: Recorded,
     endpoints: Mapping[HostName, Endpoint],
     fences: Mapping[HostName, Fence],
+    desired: Desired,
     ports: Ports,
     *,
     whole: bool,
 ) -> Answers:
     """What hosts tell, as long as they follow this ledger."""
-    answers = survey(ports.fleet, endpoints.values(), ports.progress, fences, whole=whole)
+    stores = Manifests.of(recorded.asked_for(desired))
+    answers = survey(ports.fleet, endpoints.values(), ports.progress, fences, whole=whole, stores=stores)
     if ports.stop.asked:
         raise StoppedError("stopped while hosts were asked what they hold; nothing was changed")
     if reason := why_to_stop(recorded, answers, ports.ledger):

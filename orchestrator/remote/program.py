@@ -27,6 +27,7 @@ _PARTS = (
     "activation",
     "trust",
     "store_survey",
+    "store_obstacles",
     "survey",
     "main",
 )

@@ -16,20 +16,19 @@ from typing import Literal
 from orchestrator.errors import KeyMaterialError
 from orchestrator.keys.certificate import parse_certificate
 from orchestrator.keys.material import SpkiDigest
-from orchestrator.remote.answer_lines import GarbledError
-from orchestrator.rotation.observed import HeldStore, HeldStores, StoreState
+from orchestrator.remote.answer_lines import GarbledError, plain
+from orchestrator.rotation.observed import HeldStore, HeldStores, Obstacle, StoreState
 
-WORDS = frozenset({"stores", "store", "stored-key", "stored-leaf", "stored-certificate"})
+WORDS = frozenset({"stores", "store", "stored-key", "stored-leaf", "stored-certificate", "obstacle"})
 MOST_PLACES = 1_000
 """A manifest has at most 16 stores, of four files or a few dozen entries each."""
 LARGEST_STORES = 1_000_000
 """Characters of all these lines."""
 
 _STORES = re.compile(r"(server|agent) (-|[0-9a-f]{64}) (-|[0-9a-f]{32})")
-_STORE = re.compile(
-    r"(pem|pkcs12|nss|java|system|template) (intact|changed|missing|unreadable)"
-    r" ([A-Za-z0-9._+@/-]{1,400}(?: [A-Za-z0-9._-]{1,100})?)"
-)
+_PLACE = r"([A-Za-z0-9._+@/-]{1,400}(?: [A-Za-z0-9._-]{1,100})?)"
+_STORE = re.compile(rf"(pem|pkcs12|nss|java|system|template) (intact|changed|missing|unreadable) {_PLACE}")
+_OBSTACLE = re.compile(rf"(server|agent) {_PLACE};(.+)")
 _BODY = re.compile(r"[A-Za-z0-9+/]{1,16384}={0,2}")
 
 
@@ -55,11 +54,12 @@ class _Role:
 class StoreLines:
     """What was said of stores so far."""
 
-    __slots__ = ("_last", "_places", "_roles", "_room")
+    __slots__ = ("_last", "_obstacles", "_places", "_roles", "_room")
 
     def __init__(self) -> None:
         self._roles: dict[str, _Role] = {}
         self._last: _Role | None = None
+        self._obstacles: list[Obstacle] = []
         self._places = 0
         self._room = LARGEST_STORES
 
@@ -70,7 +70,7 @@ class StoreLines:
             GarbledError: there are more than any honest host has.
         """
         self._room -= len(word) + len(rest) + 1
-        self._places += word == "store"
+        self._places += word in {"store", "obstacle"}
         if self._room < 0 or self._places > MOST_PLACES:
             raise GarbledError(f"the answer is garbled: a survey has more than {MOST_PLACES} stores")
         match word:
@@ -81,10 +81,20 @@ class StoreLines:
             case "store" if self._last is not None and (found := _STORE.fullmatch(rest)):
                 place = _Place(kind=found[1], state=StoreState(found[2]), place=found[3])
                 self._last.places.append(place)
+            case "obstacle":
+                if found := _OBSTACLE.fullmatch(rest):
+                    role: Literal["server", "agent"] = "server" if found[1] == "server" else "agent"
+                    self._obstacles.append(
+                        Obstacle(role=role, place=found[2], reason=plain(found[3], limit=1000))
+                    )
             case _ if self._last is not None and self._last.places and _BODY.fullmatch(rest):
                 self._last.places[-1].contents.append((word, rest))
             case _:
                 pass
+
+    def obstacles(self) -> tuple[Obstacle, ...]:
+        """What keeps manifests from being carried out that the host was asked about."""
+        return tuple(sorted(self._obstacles))
 
     def of(self, role: Literal["server", "agent"]) -> HeldStores | None:
         """What the host has put elsewhere in this role; None: nothing."""

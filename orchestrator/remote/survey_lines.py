@@ -190,6 +190,7 @@ def read_survey(said: Sequence[str], *, base: str, whole: bool = False) -> tuple
         unwritable=plain(notes.single.get("unwritable", ""), limit=1000),
         server_stores=notes.stores.of("server"),
         agent_stores=notes.stores.of("agent"),
+        obstacles=notes.stores.obstacles(),
     )
     return survey, _whole(notes) if whole else None
 

@@ -75,10 +75,17 @@ def time_needed(visit: Visit) -> timedelta:
     making = keys.count(Algorithm.RSA_3072) * _RSA_SEARCH
     claims = [claim for order in visit.orders if isinstance(order, Trust | Check) for claim in order.claims]
     looking = sum(claim.voucher is not None for claim in claims) * _LOOK_AT_CERTIFICATE
-    manifests = [order.stores for order in visit.orders if isinstance(order, Activate | Revert | Trust)]
-    filling = sum(len(_STORE.findall(manifest)) for manifest in manifests) * 2 * _FILL_A_STORE
+    filling = sum(len(_STORE.findall(manifest)) for manifest in _manifests(visit)) * 2 * _FILL_A_STORE
     patience = _PATIENCE + making + looking + filling
     return sum((2 * (hook.timeout + _KILL_AFTER) for hook in hooks), start=patience)
+
+
+def _manifests(visit: Visit) -> Iterator[str]:
+    for order in visit.orders:
+        if isinstance(order, Survey):
+            yield from (order.server_stores, order.agent_stores)
+        if isinstance(order, Activate | Revert | Trust):
+            yield order.stores
 
 
 def _commands(order: Order) -> Iterator[Hook]:
@@ -125,7 +132,10 @@ def encode(visit: Visit, *, marker: str, lease: timedelta | None = None) -> Secr
 def _order(order: Order) -> Iterator[bytes]:
     match order:
         case Survey():
-            yield _line("survey whole" if order.whole else "survey")
+            manifests = [order.server_stores.encode(), order.agent_stores.encode()]
+            how = "whole" if order.whole else "brief"
+            yield _line(" ".join(("survey", how, *map(_count, manifests))))
+            yield from manifests
         case Generate():
             yield _line(f"generate {order.credential} {order.algorithm} {len(order.names)}")
             yield from map(_line, order.names)

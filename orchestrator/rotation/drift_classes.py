@@ -17,6 +17,7 @@ class Drift(StrEnum):
     EXPIRING = "expiring"
     WRONG_POLICY = "wrong-policy"
     BAD_PERMISSIONS = "bad-permissions"
+    OBSTRUCTED = "obstructed"
     REGRESSED = "regressed"
     UNREACHABLE = "unreachable"
     ORPHANED = "orphaned-agent"
@@ -33,6 +34,7 @@ MEANINGS: Mapping[Drift, str] = {
     Drift.EXPIRING: "its key is due for renewal",
     Drift.WRONG_POLICY: "its key is not what the policy asks for",
     Drift.BAD_PERMISSIONS: "a file or folder has a wrong owner, mode or kind",
+    Drift.OBSTRUCTED: "could not fill a store with another key or root",
     Drift.REGRESSED: "has an older bundle than it is known to have had",
     Drift.UNREACHABLE: "could not be asked",
     Drift.ORPHANED: "does not trust the key that its server uses",

@@ -18,6 +18,7 @@ from orchestrator.rotation.errands import Errand, ServerErrands, joined, making
 from orchestrator.rotation.holdups import Block, Edge, Holdups, Wait
 from orchestrator.rotation.leftovers import to_destroy, to_retire
 from orchestrator.rotation.lifecycle import Phase, Step
+from orchestrator.rotation.obstacles import held_back
 from orchestrator.rotation.patience import over_budget, to_waive
 from orchestrator.rotation.prolonging import in_use, last_call, to_prolong, uncertified
 from orchestrator.rotation.recorded import Installed, Intent, Proof, Recorded, RolloutId, TrustLine
@@ -159,6 +160,7 @@ class _Round:
             for server, step in self._steps.items()
             if not self._paused or step is Step.EXPEL or self._view.is_urgent(server)
         }
+        self._held = held_back(self._view, self._steps)
         self._elsewhere = recorded.elsewhere(playbook)
         self._agents = sorted(
             agent
@@ -174,7 +176,7 @@ class _Round:
         errands: dict[HostName, Errand] = {}
         for server, step in self._steps.items():
             errand = self._prolonging(server, step)
-            if errand is None and server in self._moving:
+            if errand is None and server in self._moving and server not in self._held:
                 errand = self._errands.for_step(server, step)
             if errand is not None and server not in self._aside:
                 errands[server] = errand
@@ -196,7 +198,7 @@ class _Round:
         blocks = tuple(
             holdups.blocks(
                 self._playbook,
-                {**self._missing(), **self._without_target(), **self._unissued, **self._aside},
+                {**self._missing(), **self._without_target(), **self._held, **self._unissued, **self._aside},
                 self._elsewhere,
                 self._unsettled | self._unissued.keys(),
                 self._unverified,
@@ -357,6 +359,7 @@ class _Round:
             self._steps.get(server) in GETTING_READY
             and (server in errands or self._steps[server] is not Step.STAGE)
             and server not in self._aside
+            and server not in self._held
             for server in servers
         )
 

@@ -107,6 +107,13 @@ class Manifests:
         play = self.plays[record.playbook]
         return {store: play.entry(host, store) for store in play.as_server(host)}
 
+    def asked(self, host: HostName) -> tuple[str, str]:
+        """What a host is to have in its stores as a server, with whatever key, and as an agent."""
+        as_server = (
+            play.entry(host, store) for play in self.plays.values() for store in play.as_server(host)
+        )
+        return make_manifest(as_server), self.agent(host)
+
     def _asked(self, agent: HostName) -> _Asked:
         return tuple((name, stores) for name, play in self.plays.items() if (stores := play.as_agent(agent)))
 

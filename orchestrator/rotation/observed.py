@@ -5,7 +5,7 @@ and whoever shows it escapes it. Keys are told by the SHA-256 of their SPKI, whi
 to its credentials.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -157,6 +157,29 @@ class HeldStores:
     places: tuple[HeldStore, ...]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, order=True)
+class Obstacle:
+    """Why a host could not fill a store that it is to have.
+
+    Attributes:
+        role: as what it is to have the store.
+        place: as ``HeldStore.place``.
+        reason: what a visit would be refused with.
+    """
+
+    role: Literal["server", "agent"]
+    place: str
+    reason: str
+
+    @staticmethod
+    def told(obstacles: Iterable["Obstacle"]) -> tuple[str, ...]:
+        """What cannot be filled, a clause for each reason."""
+        by_reason: dict[str, list[str]] = {}
+        for one in obstacles:
+            by_reason.setdefault(one.reason, []).append(one.place)
+        return tuple(f"cannot fill {', '.join(where)}: {reason}" for reason, where in by_reason.items())
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Whole:
     """What only a survey that was asked for all of it tells.
@@ -188,6 +211,7 @@ class HostSurvey:
             certificate was replaced.
         unwritable: the folder in which the login may not write, though visits have to; empty: none.
         server_stores, agent_stores: what it has put elsewhere as one; None: nothing.
+        obstacles: to the manifests that it was asked about, sorted.
     """
 
     user: str
@@ -203,3 +227,4 @@ class HostSurvey:
     unwritable: str = ""
     server_stores: HeldStores | None = None
     agent_stores: HeldStores | None = None
+    obstacles: tuple[Obstacle, ...] = ()

@@ -23,7 +23,8 @@ from orchestrator.rotation.history import too_tight
 from orchestrator.rotation.installing import refuse_clashes
 from orchestrator.rotation.lifecycle import Step
 from orchestrator.rotation.lookup import name_of
-from orchestrator.rotation.observed import HostSurvey
+from orchestrator.rotation.observed import HostSurvey, Obstacle
+from orchestrator.rotation.obstacles import held_back
 from orchestrator.rotation.recognition import refuse_newer_hosts
 from orchestrator.rotation.recorded import Recorded, RolloutId, Standing, TrustLine
 from orchestrator.rotation.refilling import Refilling
@@ -217,7 +218,11 @@ def _changes(
 ) -> Iterable[Change]:
     view = View.of(recorded, now)
     scope_of = {server: scope.name for scope in desired.scopes for server in scope.servers}
-    left = spared(view, desired.playbook)
+    mine = [server for server in desired.servers() if server in recorded.servers]
+    left = {
+        **held_back(view, {server: view.step(server) for server in mine}),
+        **spared(view, desired.playbook),
+    }
     for server, record in sorted(recorded.servers.items()):
         if server in left:
             yield Change(host=server, role=Role.SERVER, what=("is left as it is",), why=left[server])
@@ -225,7 +230,7 @@ def _changes(
         if record.given_up or record.playbook != desired.playbook or view.step(server) is Step.DONE:
             continue
         refilled = tuple(stores.server(view.manifests, server))
-        what = tuple(_server_changes(view, server, refilled))
+        what = (*_server_changes(view, server, refilled), *_unfilled(view, server, Role.SERVER))
         if record.target is None:
             why = "it has left the playbook"
         else:
@@ -243,7 +248,12 @@ def _changes(
         refilled = tuple(stores.agent(view.manifests, agent))
         change = None if away else _agent_change(view, press, agent, final, desired, refilled)
         if change is not None:
-            yield change
+            yield replace(change, what=(*change.what, *_unfilled(view, agent, Role.AGENT)))
+
+
+def _unfilled(view: View, host: HostName, role: Role) -> tuple[str, ...]:
+    """What a host is visited for all the same."""
+    return Obstacle.told(view.recorded.obstacles_to(role.value, host))
 
 
 def _server_changes(view: View, server: HostName, refilled: Iterable[str]) -> Iterable[str]:

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from types import MappingProxyType
+from typing import Literal
 
 from orchestrator.errors import IssuerError
 from orchestrator.inventory.model import Endpoint, HostName
@@ -32,6 +33,7 @@ from orchestrator.rotation.holdings import (
     Standing,
     TrustLine,
 )
+from orchestrator.rotation.observed import Obstacle
 from orchestrator.rotation.parts import (
     NOWHERE,
     AgentRecord,
@@ -104,6 +106,7 @@ class Recorded:
         crls: the newest list of revoked certificates of each authority, by its key.
         revoked: what the newest lists have, by serial.
         server_stores, agent_stores: what hosts have elsewhere as the one or the other; no entry: nothing.
+        obstacles: what keeps hosts from filling the stores that they are to have; no entry: nothing.
     """
 
     version: int = 0
@@ -136,6 +139,7 @@ class Recorded:
     keeping: Keeping | None = None
     server_stores: Mapping[HostName, Filled] = field(default_factory=dict)
     agent_stores: Mapping[HostName, Filled] = field(default_factory=dict)
+    obstacles: Mapping[HostName, tuple[Obstacle, ...]] = field(default_factory=dict)
 
     def line(self, server: HostName, credential: CredentialId) -> TrustLine:
         """What an agent has to hold to accept what the server signs with a credential.
@@ -178,6 +182,10 @@ class Recorded:
         """The issuers that a bundle carries."""
         return bundle.issuers or (self.own_issuers()[0].key,)
 
+    def obstacles_to(self, role: Literal["server", "agent"], host: HostName) -> tuple[Obstacle, ...]:
+        """What keeps a host from filling its stores in one of its roles."""
+        return tuple(one for one in self.obstacles.get(host, ()) if one.role == role)
+
     def backups_of(self, credential: CredentialId) -> tuple[Backup, ...]:
         """The backups that may hold a private key, the oldest first."""
         found = (backup for backup in self.backups.values() if credential in backup.keys)
@@ -206,6 +214,10 @@ class Recorded:
             return self
         left = {name: intent for name, intent in self.pending.items() if name != host}
         return replace(self, pending=MappingProxyType(left))
+
+    def asked_for(self, desired: Desired) -> "Recorded":
+        """The same fleet, with a playbook that asks for this."""
+        return replace(self, playbooks=MappingProxyType({**self.playbooks, desired.playbook: desired}))
 
     def running(self, playbook: PlaybookName) -> Rollout | None:
         """The rollout of a playbook that is under way."""

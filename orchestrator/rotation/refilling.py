@@ -5,7 +5,7 @@ known from its survey; of a host that could not be asked, from the record.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Self
 
 from orchestrator.inventory.model import HostName
@@ -37,7 +37,7 @@ class Refilling:
         running = recorded.running(playbook)
         asked = [recorded]
         if running is not None and running.before is not None:
-            asked.append(replace(recorded, playbooks={**recorded.playbooks, playbook: running.before}))
+            asked.append(recorded.asked_for(running.before))
         return cls(recorded=recorded, before=tuple(map(Manifests.of, asked)), surveys=surveys)
 
     def server(self, wanted: Manifests, server: HostName) -> Iterator[str]:

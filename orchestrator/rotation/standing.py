@@ -276,8 +276,11 @@ class View:
         return record.placements[record.target].since + self.spec(server).soak
 
     def held_up(self, server: HostName) -> bool:
-        """Whether a server that has not switched was set back, or waits for a host that does not answer."""
-        if self.recorded.servers[server].set_back is not None:
+        """Whether a server that has not switched was set back, or waits for a host.
+
+        That host does not answer, or it is the server itself and cannot fill its stores.
+        """
+        if self.recorded.servers[server].set_back is not None or self.recorded.obstacles_to("server", server):
             return True
         hosts = (server, *self.unproven(server))
         contacts = (self.recorded.contacts.get(host) for host in hosts)

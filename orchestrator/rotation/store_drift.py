@@ -8,7 +8,7 @@ from orchestrator.policy.stores import digest_of
 from orchestrator.rotation.drift_classes import Drift
 from orchestrator.rotation.filling import faults_of
 from orchestrator.rotation.lookup import name_of
-from orchestrator.rotation.observed import HeldStores, HostSurvey, StoreState
+from orchestrator.rotation.observed import HeldStores, HostSurvey, Obstacle, StoreState
 from orchestrator.rotation.recorded import Credential
 from orchestrator.rotation.standing import View
 from orchestrator.rotation.visits import CredentialId
@@ -43,6 +43,7 @@ def store_drift(
         for place, fault in faults_of(view.recorded, host, stores, survey):
             if fault:
                 yield _of_place(by_key, host, stores, place)
+    yield from ((Drift.OBSTRUCTED, f"it {clause}") for clause in Obstacle.told(survey.obstacles))
 
 
 def _filled(held: HeldStores | None, wanted: str, places: Sequence[str]) -> Iterator[tuple[Drift, str]]:

@@ -15,6 +15,7 @@ from orchestrator.inventory.model import HostName
 from orchestrator.keys.material import SpkiDigest
 from orchestrator.rotation.filling import found
 from orchestrator.rotation.observed import HeldBundle, HeldCredential, HostSurvey
+from orchestrator.rotation.obstacles import met
 from orchestrator.rotation.outcomes import install
 from orchestrator.rotation.recorded import (
     SIGNING,
@@ -41,7 +42,7 @@ def surveyed(recorded: Recorded, host: HostName, survey: HostSurvey, at: datetim
         recorded = _server(recorded, host, survey, at)
     if host in recorded.agents:
         recorded = _agent(recorded, host, survey.bundle, intent, at)
-    return found(recorded, host, survey).without_pending(host)
+    return met(found(recorded, host, survey), host, survey).without_pending(host)
 
 
 def _server(

@@ -97,9 +97,12 @@ class Survey:
 
     Attributes:
         whole: tell public keys, certificates and chains as well, not their digests alone.
+        server_stores, agent_stores: manifests; tell what would keep them from being carried out.
     """
 
     whole: bool = False
+    server_stores: str = ""
+    agent_stores: str = ""
     kind: Literal["survey"] = "survey"
 
 

@@ -238,8 +238,13 @@ def test_a_server_that_cannot_fill_a_store_or_whose_hook_fails_keeps_its_key_and
     before, word = in_use(lab), programs.folder / "word"
 
     word.write_text("another one")
-    refused = keyrelay(*APPLY, "--new-key").ended(3)
-    refused.line("server-01", f"{programs.folder}/keystore")
+    told = f"cannot fill {programs.folder}/keystore keyrelay: keytool cannot read {programs.folder}/keystore"
+    keyrelay("audit", *INVENTORY).ended(4).line("server-01", "obstructed", told)
+    (plan,) = keyrelay.json("plan", PLAYBOOK, *INVENTORY, "--new-key")["plays"]
+    (server,) = (change for change in plan["changes"] if change["host"] == "server-01")
+    assert server["what"] == ["is left as it is"]
+    assert told in server["why"]
+    keyrelay(*APPLY, "--new-key").ended(3).line("server-01", told)
     word.write_text(WORD)
     assert (in_use(lab), programs.in_pkcs12(), programs.in_java()["keyrelay"]) == (before, before, before)
 

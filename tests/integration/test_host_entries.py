@@ -2,7 +2,6 @@
 
 import os
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +12,7 @@ from orchestrator.keys.material import Algorithm
 from orchestrator.policy.stores import Holds, Java, Nss, Pkcs12
 from orchestrator.rotation.reports import Failed, Refused
 from orchestrator.rotation.visits import Activate, CredentialId
-from tests.integration.program import SHELLS_BY_TURNS, Machine, hook, programs
+from tests.integration.program import SHELLS_BY_TURNS, Machine, hook
 from tests.integration.stores import (
     NEW,
     OLD,
@@ -31,20 +30,15 @@ from tests.integration.stores import (
     states,
     surveyed,
     trust,
+    with_tools,
 )
 
-TOOLS = ("keytool", "certutil", "pk12util")
 PASSWORD = "correct horse"
 
 
 @pytest.fixture(scope="module", params=SHELLS_BY_TURNS)
 def path(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = programs(tmp_path_factory.mktemp("programs") / "bin", request.param)
-    for tool in TOOLS:
-        found = shutil.which(tool)
-        assert found is not None, f"{tool} is missing: make setup installs it"
-        (folder / tool).symlink_to(found)
-    return folder
+    return with_tools(tmp_path_factory.mktemp("programs") / "bin", request.param)
 
 
 @pytest.fixture

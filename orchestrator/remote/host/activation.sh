@@ -6,7 +6,7 @@ order_activate() {
   fetch_challenge "$work/text"
   fetch_command "$hook" "$limit" hook
   fetch_command "$prover" "$patience" prove
-  fetch_manifest "$given"
+  fetch_manifest "$given" "$new.stores"
   frames_end
   need_openssl
   [ ! -e "server/disarmed/$id" ] || stop "credential $id is disarmed here"

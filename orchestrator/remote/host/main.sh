@@ -59,8 +59,7 @@ main() {
     esac
     say "order $order $verb"
     case $verb:$# in
-      survey:0) order_survey '' ;;
-      survey:1) order_survey "$1" ;;
+      survey:3) order_survey "$@" ;;
       sign:2) order_sign "$@" ;;
       check:1) order_check "$@" ;;
       generate:3) order_generate "$@" ;;

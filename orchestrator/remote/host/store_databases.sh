@@ -19,12 +19,17 @@ see_nss() {
   seen=$trust$nl$bodies
 }
 
-lay_nss() {
+# check_nss: whether the database may be worked in; sets $password to the file with its password.
+check_nss() {
   need_tool certutil
   need_tool pk12util
   is_nss "$database" || stop "$why"
   password=${password_path:-/dev/null}
   [ -f "$password" ] || [ "$password" = /dev/null ] || stop "there is no password in $password"
+}
+
+lay_nss() {
+  check_nss
   open_nss
   job=''
   if [ "$holds" = anchors ]; then
@@ -96,8 +101,8 @@ lay_nss_link() {
   need_in_nss && why=$(dd if="$pem" of="$job/$entry.new" 2>&1)
 }
 
-# need_in_nss: whether the entry is not as it is expected; then it is among the work to do there.
-need_in_nss() {
+# claim_in_nss: refuses an entry that is not ours to write to; sets $seen.
+claim_in_nss() {
   see_nss "$database" "$entry" || {
     cause
     stop "certutil cannot read the NSS database $database: $cause"
@@ -108,6 +113,11 @@ need_in_nss() {
     agent:) stop "the entry $entry in $database is not keyrelay's: remove it, or let the store adopt it (adopt: yes)" ;;
     *) stop "the entry $entry in $database is not keyrelay's: rename or remove it" ;;
   esac
+}
+
+# need_in_nss: whether the entry is not as it is expected; then it is among the work to do there.
+need_in_nss() {
+  claim_in_nss
   sum_of "$expected"
   listed="${listed}nss $database $entry $sum ${password_path:--}$nl"
   [ "$seen" != "$expected" ] || return 1

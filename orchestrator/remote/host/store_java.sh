@@ -13,11 +13,18 @@ see_java() {
   seen=$seen_type$nl$bodies
 }
 
-lay_java() {
+# check_keystore: whether keytool may work on it, or make it.
+check_keystore() {
   need_tool keytool
   is_sound "${keystore%/*}" || refuse_place "$culprit"
   if [ -L "$keystore" ]; then stop "$keystore is a symbolic link"; fi
-  if [ -e "$keystore" ] && [ ! -f "$keystore" ]; then stop "$keystore is no plain file"; fi
+  [ -e "$keystore" ] || return 0
+  [ -f "$keystore" ] || stop "$keystore is no plain file"
+  [ -e "$password_path" ] || stop "there is no password in $password_path, by which $keystore could be opened"
+}
+
+lay_java() {
+  check_keystore
   find_password
   if [ "$holds" = credential ]; then
     entry=$name
@@ -34,13 +41,19 @@ lay_java() {
   fi
 }
 
-# look_into_java: whether the entry may be written; sets $seen.
-look_into_java() {
+# claim_in_java: refuses an entry that is not ours to write to; sets $seen, and $adopting where it becomes ours.
+claim_in_java() {
+  adopting=''
   see_java_now
   if [ -z "$seen" ] || is_ours "java $keystore $entry"; then return 0; fi
   [ "$adopt" ] ||
     stop "the entry $entry in $keystore is not keyrelay's: remove it, or let the store adopt it (adopt: yes)"
-  [ "$role" = agent ] || keep_entry
+  adopting=1
+}
+
+look_into_java() {
+  claim_in_java
+  if [ "$adopting" ] && [ "$role" = server ]; then keep_entry; fi
 }
 
 # keep_entry: as `keep`, in a keystore of its own under the same password.

@@ -20,11 +20,21 @@ lay_store() {
 # is_filled_alike: whether the stores were filled last with the very credential and certificate.
 is_filled_alike() { case $own in "filled $id_filled $certificate_sum "*) ;; *) return 1 ;; esac }
 
-# find_password: sets $password to a file that holds it: the host's, or a new one with a password at random.
-find_password() {
+# check_password: sets $password to its file, which may be missing.
+check_password() {
   password=$password_path
   is_sound "${password%/*}" || refuse_place "$culprit"
   if [ -L "$password" ]; then stop "$password is a symbolic link"; fi
+  [ -e "$password" ] || return 0
+  [ -f "$password" ] || stop "$password is no plain file"
+  case $holds:$(stat -c %a "$password") in
+    credential:*[1-7]) stop "the password in $password is everybody's to read" ;;
+  esac
+}
+
+# find_password: sets $password to a file that holds it: the host's, or a new one with a password at random.
+find_password() {
+  check_password
   for row in $renames; do
     # Another store of this manifest has just had it made.
     if [ "$row" = "$password" ]; then password=$made_before && return 0; fi
@@ -34,13 +44,7 @@ find_password() {
     *"${nl}made $password "*) ;;
     *) if is_ours "made $password" || [ ! -e "$password" ]; then listed="${listed}made $password -$nl"; fi ;;
   esac
-  if [ -e "$password" ]; then
-    [ -f "$password" ] || stop "$password is no plain file"
-    case $holds:$(stat -c %a "$password") in
-      credential:*[1-7]) stop "the password in $password is everybody's to read" ;;
-    esac
-    return 0
-  fi
+  [ ! -e "$password" ] || return 0
   fresh "$password"
   why=$(openssl rand -hex -out "$fresh" 24 2>&1) || cannot_write "${password%/*}"
   [ -s "$fresh" ] || stop "openssl made no password"

@@ -28,6 +28,14 @@ read_owned() {
   done <"$1/stored"
 }
 
+# read_ours: sets $own to what is ours by the role's, $theirs by the other one's, and $ours by both.
+read_ours() {
+  if [ "$role" = server ]; then read_owned agent; else read_owned server; fi
+  theirs=$nl$owned
+  read_owned "$role"
+  own=$owned ours=$theirs$owned
+}
+
 # begin_rows: sets $text to the lines of `stored` while the stores are filled: all of then and all of before. An
 # entry of NSS that is not ours yet gets its line when nothing has been seen there.
 begin_rows() {

@@ -26,9 +26,13 @@ is_in_bundle() {
   case $system_text in *"$text"*) ;; *) return 1 ;; esac
 }
 
-lay_system() {
+check_system() {
   find_system ||
     stop 'neither update-ca-certificates nor update-ca-trust is installed: a store of kind system needs one'
+}
+
+lay_system() {
+  check_system
   system_text=$(cat "$system_bundle" 2>/dev/null)
   mode=644
   each_certificate "$content" lay_system_anchor

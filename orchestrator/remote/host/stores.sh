@@ -51,10 +51,7 @@ prepare_stores() {
   [ -s "$2" ] || [ -e "$role/stored" ] || [ -e "$role/rooms" ] || return 0
   manifest=$2 id_filled=${3:--} me=$(id -u) tools=${PATH-}:/usr/local/sbin:/usr/sbin:/sbin
   case $role in server) make_folders 700 server ;; *) make_folders 755 agent ;; esac
-  if [ "$role" = server ]; then read_owned agent; else read_owned server; fi
-  theirs=$nl$owned
-  read_owned "$role"
-  own=$owned ours=$theirs$owned
+  read_ours
   clear_rooms
   read_adopted
   [ -s "$manifest" ] || [ "$own" ] || return 0
@@ -224,10 +221,10 @@ say_stores() {
   say "stores $told"
 }
 
-# fetch_manifest COUNT: a frame into $new.stores.
+# fetch_manifest COUNT FILE: a frame into a file.
 fetch_manifest() {
   is_number "${1%[bl]}" && [ "${1%[bl]}" -le "$largest_manifest" ] || stop 'the visit is garbled'
-  fetch "$1" "$new.stores"
+  fetch "$1" "$2"
 }
 
 # copy_manifest ROLE FILE: the one in place; an empty file where there is none.

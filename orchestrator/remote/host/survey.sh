@@ -58,9 +58,12 @@ say_credential() {
   fi
 }
 
-# order_survey WHOLE: with WHOLE, chains as well.
+# order_survey HOW COUNT COUNT: with `whole`, chains as well; what could not be put where the manifests say.
 order_survey() {
-  whole=$1
+  whole=''
+  [ "$1" != whole ] || whole=1
+  fetch_manifest "$2" "$work/server.asked"
+  fetch_manifest "$3" "$work/agent.asked"
   frames_end
   me=$(id -u)
   user=$(id -un 2>/dev/null) || user=$me
@@ -76,6 +79,8 @@ order_survey() {
     elif [ -d "${base%/*}/" ] && [ ! -w "${base%/*}/" ]; then
       say "unwritable ${base%/*}/"
     fi
+    say_obstacles server
+    say_obstacles agent
     done_with unchanged
     return
   fi
@@ -115,5 +120,7 @@ order_survey() {
   fi
   survey_stores server
   survey_stores agent
+  say_obstacles server
+  say_obstacles agent
   done_with unchanged
 }

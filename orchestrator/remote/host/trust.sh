@@ -58,7 +58,7 @@ order_trust() {
   umask 077
   fetch_claims "$claims"
   fetch_ends "$ended"
-  fetch_manifest "$given"
+  fetch_manifest "$given" "$new.stores"
   frames_end
   [ "$claims" -eq 0 ] || need_openssl
   bury "$new/bundle"

@@ -305,7 +305,10 @@ def test_an_agent_whose_store_cannot_be_filled_keeps_its_bundle_and_is_named(wor
     assert_settled(world, desired(stores=STORES))
 
 
-def test_a_leaked_key_goes_though_a_store_cannot_be_filled_with_the_next_one(stocked: World) -> None:
+@pytest.mark.parametrize("fault", ["store_fails", "obstructs"])
+def test_a_leaked_key_goes_though_a_store_cannot_be_filled_with_the_next_one(
+    stocked: World, fault: str
+) -> None:
     leaked = stocked.live_key(ONE)
     assert leaked is not None
     stocked.eye.leaked.add(leaked)
@@ -314,7 +317,7 @@ def test_a_leaked_key_goes_though_a_store_cannot_be_filled_with_the_next_one(sto
         for c in stocked.recorded.credentials.values()
         if c.public is not None and c.public.spki_digest == leaked
     )
-    stocked.fleet.trouble(ONE, store_fails="no space left")
+    stocked.fleet.trouble(ONE, **{fault: "no space left"})
     end_key(stocked.ports, thumbprint, lost=False, reason="a person says so", wait=HOUR)
     stocked.apply(desired(stores=STORES))
     filled = stocked.fleet.hosts[ONE].server_stores

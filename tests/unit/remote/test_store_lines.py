@@ -8,7 +8,7 @@ import pytest
 
 from orchestrator.remote.answer_lines import GarbledError
 from orchestrator.remote.store_lines import LARGEST_STORES, MOST_PLACES, StoreLines
-from orchestrator.rotation.observed import HeldStore, HeldStores, StoreState
+from orchestrator.rotation.observed import HeldStore, HeldStores, Obstacle, StoreState
 from tests.unit.remote.test_wire import fleet_certificate
 
 ID = "1" * 32
@@ -44,6 +44,7 @@ def test_both_roles_are_told_apart_with_what_is_in_each_place() -> None:
         ]
     )
 
+    assert notes.obstacles() == ()
     assert notes.of("server") == HeldStores(
         digest=DIGEST,
         credential=ID,
@@ -103,3 +104,21 @@ def test_lines_that_follow_no_grammar_are_passed_over() -> None:
 def test_more_than_any_honest_host_has_is_an_error(lines: list[str]) -> None:
     with pytest.raises(GarbledError, match="a survey has more than"):
         noted(lines)
+
+
+def test_obstacles_are_told_by_role_and_made_plain() -> None:
+    notes = noted(
+        [
+            "obstacle server /etc/b.key;/etc is missing;\x1b[31m really",
+            "obstacle agent /etc/k.jks roots;keytool is not installed",
+            "obstacle server ../a b c;of no place",
+            "obstacle issuer /etc/a;of no role",
+            "obstacle agent /etc/a;",
+        ]
+    )
+    assert notes.obstacles() == (
+        Obstacle(role="agent", place="/etc/k.jks roots", reason="keytool is not installed"),
+        Obstacle(role="server", place="/etc/b.key", reason="/etc is missing;?[31m really"),
+    )
+    with pytest.raises(GarbledError, match="more than 1000 stores"):
+        noted(["obstacle agent /etc/a;no"] * (MOST_PLACES + 1))

@@ -127,7 +127,7 @@ def test_a_visit_of_readings_shows_the_fence_it_is_given(fence: Fence | None, sh
         f"keyrelay 1 {MARKER}",
         "/base",
         f"2 {shown} *",
-        "survey",
+        "survey brief 0b 0b",
         ".",
         "end",
         "",

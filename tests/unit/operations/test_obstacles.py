@@ -1,0 +1,96 @@
+"""Hosts in memory that could not fill their stores: told by the plan, and left as they are."""
+
+from datetime import datetime, timedelta
+
+import pytest
+
+from orchestrator.operations.audit import audit
+from orchestrator.policy.desired import Policy
+from orchestrator.policy.stores import Access, PemAnchors, PemFiles, Rendered, Stores
+from orchestrator.rotation.drift import Drift
+from tests.endings import assert_settled
+from tests.world import AGENTS, SERVERS, Silent, World, desired
+
+ACCESS = Access(mode="600")
+FILES = PemFiles(key="/etc/app/key", certificate="/etc/app/crt", access=ACCESS)
+CONFIG = Rendered(file="/etc/app/conf", access=ACCESS)
+STORES = Stores(
+    server=(FILES,),
+    agent=(PemAnchors(anchors="/etc/app/ca", access=ACCESS), CONFIG),
+    texts={agent: {"/etc/app/conf": "x\n"} for agent in AGENTS},
+)
+ONE, AGENT = SERVERS[0], AGENTS[0]
+HOUR = timedelta(hours=1)
+NO_FOLDER = "/etc/app is missing, expected a folder"
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+@pytest.fixture
+def stocked(world: World) -> World:
+    """A fleet whose stores are filled."""
+    assert world.apply(desired(stores=STORES)).complete
+    return world
+
+
+def test_a_server_that_cannot_fill_its_stores_is_left_as_it_is_and_named_before_anything_is_tried(
+    world: World,
+) -> None:
+    wanted = desired(soak=timedelta(0), stores=Stores(server=(FILES,)))
+    world.fleet.trouble(ONE, obstructs=NO_FOLDER)
+    applied = world.apply(wanted)
+    plan = applied.prepared.plan
+    told = {change.host: (change.what, change.why) for change in plan.changes if change.host in SERVERS}
+    reason = f"it cannot fill /etc/app/crt, /etc/app/key: {NO_FOLDER}"
+    assert told.pop(ONE) == (("is left as it is",), reason)
+    assert all("fills /etc/app/crt, /etc/app/key" in what for what, _ in told.values())
+    assert applied.result is not None
+    assert [(block.host, block.reason) for block in applied.result.blocks] == [(ONE, reason)]
+    assert world.fleet.hosts[ONE].current is None
+    assert not any(visit.endpoint.host == ONE and visit.fence for visit in world.fleet.visits)
+
+    world.fleet.heal(ONE)
+    assert world.apply(wanted).complete
+    assert_settled(world, wanted)
+
+
+def test_a_new_key_does_not_go_to_a_server_that_could_not_fill_its_stores_with_it(stocked: World) -> None:
+    before = stocked.live_key(ONE)
+    stocked.fleet.trouble(ONE, obstructs=NO_FOLDER)
+    assert not stocked.apply(desired(stores=STORES), new_key=True).complete
+    assert stocked.live_key(ONE) == before
+    stocked.fleet.heal(ONE)
+    assert stocked.apply(desired(stores=STORES)).complete
+    assert_settled(stocked, desired(stores=STORES))
+
+
+def test_the_servers_of_later_waves_do_not_wait_for_one_that_is_held_back(world: World) -> None:
+    world.apply(desired(Policy.SHARED, soak=timedelta(0)))
+    world.fleet.trouble(ONE, obstructs=NO_FOLDER)
+    wanted = desired(Policy.SHARED, soak=timedelta(0), stores=Stores(server=(FILES,)))
+    world.apply(wanted, new_key=True)
+    assert world.fleet.hosts[SERVERS[1]].server_stores is not None
+    assert world.fleet.hosts[ONE].server_stores is None
+
+
+def test_what_blocks_is_known_since_it_was_first_seen(stocked: World) -> None:
+    stocked.fleet.trouble(ONE, obstructs=NO_FOLDER)
+    since: list[datetime] = []
+    for _ in range(2):
+        result = stocked.apply(desired(stores=STORES), new_key=not since).result
+        assert result is not None
+        since.append(result.blocks[0].since)
+        stocked.clock.wait_until(stocked.clock.now() + HOUR)
+    assert since[0] == since[1]
+
+
+def test_an_agent_that_cannot_fill_its_stores_is_told_with_what_it_would_get(stocked: World) -> None:
+    stocked.fleet.trouble(AGENT, obstructs=NO_FOLDER)
+    told = {c.host: c.what for c in stocked.apply(desired(stores=STORES), new_key=True).prepared.plan.changes}
+    assert f"cannot fill /etc/app/ca, /etc/app/conf: {NO_FOLDER}" in told[AGENT]
+    found = f"it cannot fill /etc/app/ca, /etc/app/conf: {NO_FOLDER}"
+    seen = audit({}, ledger=stocked.ledger, fleet=stocked.fleet, clock=stocked.clock, progress=Silent())
+    assert (AGENT, Drift.OBSTRUCTED, found) in [(f.host, f.drift, f.detail) for f in seen.findings]
