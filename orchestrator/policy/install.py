@@ -177,6 +177,15 @@ class Pkcs12Entry(_Owned):
 class NssEntry(Section):
     """Entries in a database of NSS that is there already; its other entries are left alone."""
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "not": {
+                "properties": {"adopt": {"const": True}, "holds": {"const": Holds.CREDENTIAL}},
+                "required": ["adopt"],
+            }
+        },
+    )
+
     store: Literal["nss"]
     """The kind of entry."""
     database: Annotated[str, _PATH]
@@ -188,7 +197,18 @@ class NssEntry(Section):
     holds: Annotated[Holds, OneOf(choices=Holds)] = Holds.CREDENTIAL
     """What is put in: the credential, on servers; or the anchors, on agents."""
     adopt: Annotated[bool, YesOrNo()] = False
-    """Whether it may take the place of an entry that keyrelay did not put there."""
+    """Whether anchors may take the place of entries that keyrelay did not put there."""
+
+    @model_validator(mode="after")
+    def _check_adopt(self) -> Self:
+        if self.adopt and self.holds is Holds.CREDENTIAL:
+            raise contradiction(
+                "adopt is yes, and NSS could not give back the entry of a server whose hook fails; allowed: no, "
+                "or holds: anchors",
+                at=("adopt",),
+                hint="rename or remove the entry that is there, or give this one another name",
+            )
+        return self
 
     def spec(self) -> Store:
         """The same as plain values."""

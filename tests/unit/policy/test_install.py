@@ -145,6 +145,12 @@ PEM = "store: pem, key: /a/k"
             "",
         ),
         (
+            "{store: nss, database: /d, adopt: yes}",
+            "7:41: install[0]: adopt is yes, and NSS could not give back the entry of a server whose hook fails; "
+            "allowed: no, or holds: anchors",
+            "give this one another name",
+        ),
+        (
             "{store: java, keystore: /k, password_file: /p, alias: Web}",
             "install[0].alias is 'Web'; allowed: a name of at most 64 small letters",
             "",
@@ -197,7 +203,7 @@ def test_no_key_is_put_into_nss_that_it_does_not_take() -> None:
     message = r"7:7: install\[0\] puts a key of key.algorithm ed25519 into NSS.*ecdsa-p256, rsa-3072"
     with pytest.raises(InputError, match=message):
         read("{store: nss, database: /d}", algorithm="ed25519")
-    assert read("{store: nss, database: /d, holds: anchors}", algorithm="ed25519")
+    assert read("{store: nss, database: /d, holds: anchors, adopt: yes}", algorithm="ed25519")
     assert read("{store: nss, database: /d}", algorithm="rsa-3072")
 
 
