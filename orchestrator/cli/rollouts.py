@@ -11,7 +11,7 @@ from orchestrator.errors import UsageError
 from orchestrator.operations import rollouts
 from orchestrator.ports import Ledger
 from orchestrator.rotation.lookup import rollout_named
-from orchestrator.views.results import result_answer
+from orchestrator.views.results import moved_answer
 from orchestrator.views.rollouts import rollout_answer, rollouts_answer
 
 app = typer.Typer(name="rollout", help="The runs of the handover.")
@@ -76,9 +76,9 @@ def resume(
     """Go on with a rollout from what hosts really hold."""
     here, waiting = Context.of(context), duration(wait, "--wait")
     with here.ports(passphrase_file) as (ports, _):
-        result = rollouts.resume(ports, rollout or _under_way(ports.ledger), wait=waiting)
-    here.screen.answer(result_answer(result), as_json=as_json)
-    leave(Code.DONE if result.complete else Code.PARTLY)
+        moved = rollouts.resume(ports, rollout or _under_way(ports.ledger), wait=waiting)
+    here.screen.answer(moved_answer(moved), as_json=as_json)
+    leave(Code.DONE if moved.result.complete else Code.PARTLY)
 
 
 @app.command()
@@ -93,9 +93,9 @@ def revert(
     """Take a rollout back: every server to the key it had; possible until an old key is put away."""
     here, waiting = Context.of(context), duration(wait, "--wait")
     with here.ports(passphrase_file) as (ports, _):
-        result = rollouts.revert(ports, rollout or _under_way(ports.ledger), wait=waiting)
-    here.screen.answer(result_answer(result), as_json=as_json)
-    leave(Code.DONE if result.complete else Code.PARTLY)
+        moved = rollouts.revert(ports, rollout or _under_way(ports.ledger), wait=waiting)
+    here.screen.answer(moved_answer(moved), as_json=as_json)
+    leave(Code.DONE if moved.result.complete else Code.PARTLY)
 
 
 def _under_way(ledger: Ledger) -> str:

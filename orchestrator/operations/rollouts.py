@@ -1,5 +1,6 @@
 """rollout pause, resume and revert: a person's hand on a rollout."""
 
+from dataclasses import dataclass
 from datetime import timedelta
 
 from orchestrator.errors import RefusedError
@@ -9,9 +10,18 @@ from orchestrator.operations.planning import go_on
 from orchestrator.ports import Clock, Ledger, Ports
 from orchestrator.rotation.events import AgentsWaived, RolloutPaused, RolloutResumed
 from orchestrator.rotation.lookup import rollout_named
+from orchestrator.rotation.plan import Change, changes_left
 from orchestrator.rotation.recognition import refuse_stopped
 from orchestrator.rotation.recorded import Recorded, Rollout
 from orchestrator.rotation.revert import plan_revert
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Moved:
+    """What a rollout had to change when a person's hand was on it, and where that ended."""
+
+    changes: tuple[Change, ...]
+    result: Result
 
 
 def pause(ledger: Ledger, name: str, *, clock: Clock, reason: str) -> Rollout:
@@ -30,7 +40,7 @@ def pause(ledger: Ledger, name: str, *, clock: Clock, reason: str) -> Rollout:
     return ledger.append([event], onto=recorded, at=clock.now()).rollouts[rollout.id]
 
 
-def resume(ports: Ports, name: str, *, wait: timedelta) -> Result:
+def resume(ports: Ports, name: str, *, wait: timedelta) -> Moved:
     """Go on with a rollout from what hosts really hold; servers that went back are tried again.
 
     Raises:
@@ -47,7 +57,7 @@ def resume(ports: Ports, name: str, *, wait: timedelta) -> Result:
     return _carry_on(ports, recorded, rollout, wait)
 
 
-def revert(ports: Ports, name: str, *, wait: timedelta) -> Result:
+def revert(ports: Ports, name: str, *, wait: timedelta) -> Moved:
     """Take a rollout back, as a rollout of its own; agents that it did not wait for are not waited for now.
 
     Hosts with a visit whose end is not known are asked first: one of them may have put its old key away.
@@ -72,11 +82,13 @@ def revert(ports: Ports, name: str, *, wait: timedelta) -> Result:
     return _carry_on(ports, recorded, recorded.rollouts[event.rollout], wait)
 
 
-def _carry_on(ports: Ports, recorded: Recorded, rollout: Rollout, wait: timedelta) -> Result:
+def _carry_on(ports: Ports, recorded: Recorded, rollout: Rollout, wait: timedelta) -> Moved:
     recorded, answers = go_on(recorded, rollout.playbook, ports)
-    return hand_over(
+    changes = changes_left(recorded, rollout, answers.surveys, now=ports.clock.now())
+    result = hand_over(
         ports, recorded, rollout.playbook, aside=answers.failures, fences=answers.fences, wait=wait
     )
+    return Moved(changes=changes, result=result)
 
 
 def _under_way(recorded: Recorded, name: str) -> Rollout:

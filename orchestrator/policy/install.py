@@ -203,8 +203,8 @@ class NssEntry(Section):
     def _check_adopt(self) -> Self:
         if self.adopt and self.holds is Holds.CREDENTIAL:
             raise contradiction(
-                "adopt is yes, and NSS could not give back the entry of a server whose hook fails; allowed: no, "
-                "or holds: anchors",
+                "adopt is yes, and NSS could not give back the entry of a server whose hook fails; "
+                "allowed: no, or holds: anchors",
                 at=("adopt",),
                 hint="rename or remove the entry that is there, or give this one another name",
             )

@@ -26,7 +26,7 @@ from orchestrator.rotation.lookup import name_of
 from orchestrator.rotation.observed import HostSurvey, Obstacle
 from orchestrator.rotation.obstacles import held_back
 from orchestrator.rotation.recognition import refuse_newer_hosts
-from orchestrator.rotation.recorded import Recorded, RolloutId, Standing, TrustLine
+from orchestrator.rotation.recorded import Recorded, Rollout, RolloutId, Standing, TrustLine
 from orchestrator.rotation.refilling import Refilling
 from orchestrator.rotation.settle import proof_of
 from orchestrator.rotation.standing import View
@@ -165,6 +165,19 @@ def make_plan(
         ),
         strandings=tuple(one for one in stranded if one.server in surveys),
     )
+
+
+def changes_left(
+    recorded: Recorded, rollout: Rollout, surveys: Mapping[HostName, HostSurvey], *, now: datetime
+) -> tuple[Change, ...]:
+    """What a rollout that is under way has yet to change; the arguments are ``make_plan``'s."""
+    desired = recorded.playbooks[rollout.playbook]
+    found = (reason.partition(": ") for reason in rollout.reasons)
+    reasons = {ScopeName(scope): why for scope, _, why in found if why}
+    if rollout.reverts is not None:
+        reasons = {scope.name: rollout.reasons[0] for scope in desired.scopes}
+    stores = Refilling.of(recorded, rollout.playbook, surveys)
+    return tuple(_changes(recorded, now, desired, reasons, stores))
 
 
 def _waves(

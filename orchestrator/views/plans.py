@@ -6,11 +6,10 @@ from typing import Any
 from orchestrator.errors import KeyrelayError
 from orchestrator.inventory.model import HostName
 from orchestrator.operations.apply import Applied
-from orchestrator.operations.handover import Result
 from orchestrator.operations.planning import Prepared
 from orchestrator.rotation.plan import Plan
 from orchestrator.rotation.stranding import Stranding
-from orchestrator.views.results import how_it_ended, result_data, standstill
+from orchestrator.views.results import changed, changes_data, how_it_ended, result_data, standstill
 from orchestrator.views.screen import Answer, Grid, grid
 from orchestrator.views.text import count, packed
 
@@ -50,10 +49,7 @@ def plan_data(prepared: Prepared) -> dict[str, Any]:
         "strandings": [
             {"server": one.server, "agents": list(one.agents), "kept": one.kept} for one in plan.strandings
         ],
-        "changes": [
-            {"host": change.host, "role": change.role, "what": list(change.what), "why": change.why}
-            for change in plan.changes
-        ],
+        "changes": changes_data(plan.changes),
         "unreachable": _unreachable(prepared.answers.failures),
     }
 
@@ -155,25 +151,13 @@ def _applied_body(applied: Applied) -> list[str | Grid]:
         return [*body, "nothing was changed"]
     if result is None:
         return [*body, _nothing(prepared), *_failures(applied.unreachable)]
-    body += _changed(prepared.plan, result)
+    body += changed(prepared.plan.changes, result)
     body += standstill(result)
     blocking = {block.host for block in result.blocks}
     body += _failures({host: why for host, why in applied.unreachable.items() if host not in blocking})
     if result.complete and not applied.complete:
         return [*body, "not finished: the next apply or watch goes on from here"]
     return [*body, how_it_ended(result)]
-
-
-def _changed(plan: Plan, result: Result) -> list[str | Grid]:
-    """A line for each host that changed; what it was changed to is known where the plan said so."""
-    alike: dict[tuple[str, tuple[str, ...]], list[str]] = {}
-    for change in plan.changes:
-        if change.host in result.changed:
-            alike.setdefault((change.role, change.what), []).append(change.host)
-    for host in sorted(result.changed - {change.host for change in plan.changes}):
-        alike.setdefault(("-", ("followed the others",)), []).append(host)
-    rows = [(packed(hosts), role, what) for (role, what), hosts in alike.items()]
-    return [grid(("changed", "role", "what"), rows)] if rows else []
 
 
 def _failures(failures: Mapping[HostName, str]) -> list[str | Grid]:

@@ -1,16 +1,19 @@
 """Where a run of the handover ended: what it waits for, who blocks it, and whether it is paused."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from orchestrator.operations.compromise import Ended
 from orchestrator.operations.handover import Result
 from orchestrator.operations.reinstall import Reinstalled
 from orchestrator.operations.remove import Removed
+from orchestrator.operations.rollouts import Moved
 from orchestrator.rotation.holdups import Block, Wait
 from orchestrator.rotation.lifecycle import Step
 from orchestrator.rotation.lookup import name_of
+from orchestrator.rotation.plan import Change
 from orchestrator.views.screen import Answer, Grid, grid
-from orchestrator.views.text import count, instant, named, stamp
+from orchestrator.views.text import count, instant, named, packed, stamp
 
 WAITED_FOR = {
     Step.WAVE: "the soak of the wave before",
@@ -31,6 +34,26 @@ def result_data(result: Result | None) -> dict[str, Any]:
         "paused": result.paused,
         "stopped": result.stopped,
     }
+
+
+def changes_data(changes: Sequence[Change]) -> list[dict[str, Any]]:
+    """What hosts are changed to, as JSON."""
+    return [
+        {"host": change.host, "role": change.role, "what": list(change.what), "why": change.why}
+        for change in changes
+    ]
+
+
+def changed(changes: Sequence[Change], result: Result) -> list[str | Grid]:
+    """A line for each host that changed; what it was changed to is known where the plan said so."""
+    alike: dict[tuple[str, tuple[str, ...]], list[str]] = {}
+    for change in changes:
+        if change.host in result.changed:
+            alike.setdefault((change.role, change.what), []).append(change.host)
+    for host in sorted(result.changed - {change.host for change in changes}):
+        alike.setdefault(("-", ("followed the others",)), []).append(host)
+    rows = [(packed(hosts), role, what) for (role, what), hosts in alike.items()]
+    return [grid(("changed", "role", "what"), rows)] if rows else []
 
 
 def standstill(result: Result) -> list[str | Grid]:
@@ -62,11 +85,16 @@ def how_it_ended(result: Result) -> str:
     return "not finished: the next apply or watch goes on from here"
 
 
-def result_answer(result: Result) -> Answer:
-    """A run by itself."""
+def moved_answer(moved: Moved) -> Answer:
+    """What came of a person's hand on a rollout."""
+    result = moved.result
     return Answer(
-        data={"complete": result.complete, **result_data(result)},
-        body=(*standstill(result), how_it_ended(result)),
+        data={
+            "complete": result.complete,
+            **result_data(result),
+            "changes": changes_data(moved.changes),
+        },
+        body=(*changed(moved.changes, result), *standstill(result), how_it_ended(result)),
     )
 
 

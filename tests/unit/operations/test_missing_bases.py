@@ -206,7 +206,7 @@ def test_a_rollout_that_a_person_resumes_names_the_server_and_strands_nobody() -
     rollout = under_way(world)
     world.base_goes(OTHER)
 
-    result = resume(world.ports, rollout.id, wait=HOUR)
+    result = resume(world.ports, rollout.id, wait=HOUR).result
     world.clock.wait_until(world.clock.now() + HOUR)
 
     assert [block.host for block in result.blocks] == [OTHER]
@@ -220,7 +220,7 @@ def test_a_rollout_that_a_person_takes_back_strands_nobody() -> None:
     rollout = under_way(world)
     world.base_goes(OTHER)
 
-    result = revert(world.ports, rollout.id, wait=HOUR)
+    result = revert(world.ports, rollout.id, wait=HOUR).result
     world.clock.wait_until(world.clock.now() + HOUR)
 
     assert [block.host for block in result.blocks] == [OTHER]

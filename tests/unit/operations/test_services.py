@@ -154,7 +154,7 @@ def test_a_service_that_goes_on_with_a_leaked_key_is_named_and_nobody_goes_on_be
     assert not [agent for agent in AGENTS if leaked.public.spki_digest in world.trusted(agent, SERVER)]
     world.fleet.heal(SERVER)
     (rollout,) = (r for r in world.recorded.rollouts.values() if r.ended is None)
-    assert resume(world.ports, rollout.id, wait=LATER).complete
+    assert resume(world.ports, rollout.id, wait=LATER).result.complete
 
 
 def test_without_a_command_nobody_notices_which_is_what_it_is_for() -> None:

@@ -12,8 +12,16 @@ from orchestrator.operations.audit import audit
 from orchestrator.operations.compromise import end_key
 from orchestrator.operations.planning import prepare_to_change, record
 from orchestrator.operations.remove import remove
-from orchestrator.operations.rollouts import resume
-from orchestrator.policy.desired import CommandSpec, Desired, Origin, PlaybookName, Policy
+from orchestrator.operations.rollouts import resume, revert
+from orchestrator.policy.desired import (
+    CommandSpec,
+    Desired,
+    Origin,
+    PlaybookName,
+    Policy,
+    RolloutSpec,
+    Share,
+)
 from orchestrator.policy.stores import (
     Access,
     Holds,
@@ -201,6 +209,29 @@ def test_roots_and_chains_in_a_database_have_places_of_their_own() -> None:
     assert covers(replace(roots, holds=Holds.CREDENTIAL), f"/etc/app/db ours-{digest}")
     assert covers(system, f"/usr/local/share/ca-certificates/ours-{digest}.crt")
     assert not covers(system, f"/usr/local/share/ca-certificates/ours-too-{digest}.crt")
+
+
+@pytest.mark.parametrize("first", [(FILES,), ()])
+def test_a_revert_tells_what_it_does_to_stores_as_a_plan_does(world: World, first: tuple[Store, ...]) -> None:
+    waves = RolloutSpec(waves=(Share(number=1), Share(number=3)), soak=HOUR)
+    before = desired(rollout=waves, stores=replace(STORES, server=first, agent=()))
+    assert world.apply(before).complete
+    moved = replace(FILES, certificate="/etc/app/new.crt")
+    after = desired(rollout=waves, stores=replace(STORES, server=(moved,), agent=(ROOTS,)))
+    world.apply(after, new_key=True, wait=timedelta(0))
+    (rollout,) = (one for one in world.recorded.rollouts.values() if one.ended is None)
+    undone = revert(world.ports, rollout.id, wait=4 * HOUR)
+    told = {change.host: change.what for change in undone.changes}
+    assert undone.result.complete
+    if first:
+        assert told[ONE][1:3] == ("fills /etc/app/crt, /etc/app/key", "empties /etc/app/new.crt")
+    else:
+        assert "empties /etc/app/key, /etc/app/new.crt" in told[ONE]
+    assert "empties /etc/app/ca" in told[AGENT]
+    assert {change.why for change in undone.changes if change.host in SERVERS} == {
+        f"it takes back rollout {rollout.id}"
+    }
+    assert_settled(world, before)
 
 
 @pytest.mark.parametrize(

@@ -96,7 +96,7 @@ def test_a_canary_that_goes_back_pauses_the_rollout(world: World) -> None:
     assert again.result.visits == 0
     assert not again.complete
     world.fleet.heal(SERVERS[0])
-    assert resume(world.ports, running(world).id, wait=timedelta(hours=2)).complete
+    assert resume(world.ports, running(world).id, wait=timedelta(hours=2)).result.complete
     assert switched(world, first) == len(SERVERS)
 
 
@@ -160,7 +160,7 @@ def test_a_paused_rollout_does_nothing_until_it_is_resumed(world: World) -> None
     assert switched(world, first) == 1
     with pytest.raises(RefusedError, match="paused already: weekend"):
         pause(world.ledger, running(world).id, clock=world.clock, reason="again")
-    assert resume(world.ports, running(world).id, wait=timedelta(hours=2)).complete
+    assert resume(world.ports, running(world).id, wait=timedelta(hours=2)).result.complete
 
 
 @pytest.mark.parametrize("waited", [0, 10, 20])
@@ -169,7 +169,7 @@ def test_a_rollout_can_be_taken_back_after_every_wave(world: World, waited: int)
     first = live(world)
     world.apply(in_waves(), new_key=True, wait=timedelta(minutes=waited))
     assert switched(world, first) == waited // 10 + 1
-    result = revert(world.ports, running(world).id, wait=timedelta(hours=2))
+    result = revert(world.ports, running(world).id, wait=timedelta(hours=2)).result
     assert result.complete
     assert live(world) == first
     assert world.orphans() == []
@@ -183,7 +183,7 @@ def test_a_policy_change_can_be_taken_back(world: World) -> None:
     world.apply(in_waves(Policy.SHARED))
     first = live(world)
     world.apply(in_waves(), wait=timedelta(0))
-    assert revert(world.ports, running(world).id, wait=timedelta(hours=2)).complete
+    assert revert(world.ports, running(world).id, wait=timedelta(hours=2)).result.complete
     assert live(world) == first
     assert world.recorded.playbooks[in_waves().playbook].policy is Policy.SHARED
 
