@@ -42,6 +42,8 @@ _ALLOWED_NODES = (
     nodes.Not,
 )
 _TESTS = ("defined", "undefined")
+_MISSING = re.compile(r"'(\w+)' is undefined")
+"""What Jinja2 says of a variable that is not there; of a part of one it says something else."""
 _PASSWORD = re.compile(r"ansible_\w*pass(word|phrase)?")
 
 
@@ -133,8 +135,8 @@ def render(prepared: Prepared, variables: Mapping[str, Any], *, what: str, place
     try:
         return prepared.template.render(variables)
     except UndefinedError as error:
-        missing = ", ".join(name for name in names if name not in variables)
-        hint = f"set {missing} for this host, or give it a value with | default('…')" if missing else ""
+        missing = _MISSING.fullmatch(error.message or "")
+        hint = f"set {missing[1]} for this host, or give it a value with | default('…')" if missing else ""
         raise InputError(f"{failed}: {error.message}", place=place, hint=hint) from error
     except Refused as error:
         hint = f"change the host's variables or {what}"

@@ -157,6 +157,13 @@ def test_a_variable_that_is_not_set_is_refused_with_the_host_and_the_variable() 
     assert "set unit for this host" in refused.value.hint
 
 
+def test_a_variable_with_a_default_is_not_called_missing() -> None:
+    command = "start {{ unit }} {{ port | default(1) }}{% if name is defined %} {{ name }}{% endif %}"
+    with pytest.raises(InputError, match="'unit' is undefined") as refused:
+        render(command)
+    assert refused.value.hint == "set unit for this host, or give it a value with | default('…')"
+
+
 @pytest.mark.parametrize(
     "template", ["{{ x.__class__ }}", "{{ x.__class__.__mro__ }}", "{{ x['__class__'] }}"]
 )
