@@ -180,7 +180,7 @@ def _places(kind: str, named: Mapping[str, str]) -> tuple[str, ...]:
         case "system":
             return (f"/usr/local/share/ca-certificates/{named['name']}.crt",)
         case _:
-            paths = ("key", "certificate", "chain", "fullchain", "anchors", "file")
+            paths = ("key", "certificate", "chain", "fullchain", "combined", "anchors", "file")
             return tuple(named[path] for path in paths if path in named)
 
 

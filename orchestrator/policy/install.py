@@ -51,6 +51,8 @@ _ACCOUNT = Form(
 _MODE = Form(
     form="^0?[46][04][04]$", most=4, what='a mode in quotes, such as "0640": nobody but the owner writes'
 )
+_PARTS = ("key", "certificate", "chain", "fullchain", "combined")
+"""What of the credential may be a file in PEM of its own."""
 _TEMPLATE = Text(most=1000, what="the path of a template")
 
 
@@ -102,7 +104,7 @@ class PemEntry(_Owned):
         json_schema_extra={
             "oneOf": [
                 {"required": ["anchors"]},
-                {"anyOf": [{"required": [part]} for part in ("key", "certificate", "chain", "fullchain")]},
+                {"anyOf": [{"required": [part]} for part in _PARTS]},
             ]
         },
     )
@@ -117,33 +119,29 @@ class PemEntry(_Owned):
     """The certificates above it, without the root."""
     fullchain: Annotated[str, _PATH] = ""
     """The certificate, and those above it."""
+    combined: Annotated[str, _PATH] = ""
+    """The private key, the certificate, and those above it, as one file."""
     anchors: Annotated[str, _PATH] = ""
     """The roots that the servers' chains end at; on agents."""
 
     @property
     def private(self) -> bool:
         """Whether it holds a private key."""
-        return bool(self.key)
+        return bool(self.key or self.combined)
 
     def spec(self) -> Store:
         """The same as plain values."""
         if self.anchors:
             return PemAnchors(anchors=self.anchors, access=self.access())
-        return PemFiles(
-            key=self.key,
-            certificate=self.certificate,
-            chain=self.chain,
-            fullchain=self.fullchain,
-            access=self.access(),
-        )
+        return PemFiles(access=self.access(), **{part: getattr(self, part) for part in _PARTS})
 
     @model_validator(mode="after")
     def _check_files(self) -> Self:
-        credential = bool(self.key or self.certificate or self.chain or self.fullchain)
+        credential = any(getattr(self, part) for part in _PARTS)
         if credential is bool(self.anchors):
             raise contradiction(
                 ("it has both anchors and parts of the credential" if credential else "it names no file")
-                + "; allowed: one or more of key, certificate, chain and fullchain, or anchors",
+                + f"; allowed: one or more of {', '.join(_PARTS)}, or anchors",
                 at=(),
                 hint="the credential is put on servers, anchors on agents: write an entry for each",
             )

@@ -47,12 +47,14 @@ class PemFiles:
     Attributes:
         chain: the certificates that certified it, without its own.
         fullchain: its certificate and the chain after it.
+        combined: the key, and the full chain after it.
     """
 
     key: str = ""
     certificate: str = ""
     chain: str = ""
     fullchain: str = ""
+    combined: str = ""
     access: Access
     kind: Literal["pem"] = "pem"
 
@@ -169,7 +171,8 @@ def places(store: Store) -> tuple[str, ...]:
     """
     match store:
         case PemFiles():
-            return tuple(filter(None, (store.key, store.certificate, store.chain, store.fullchain)))
+            parts = (store.key, store.certificate, store.chain, store.fullchain, store.combined)
+            return tuple(filter(None, parts))
         case PemAnchors():
             return (store.anchors,)
         case Pkcs12() | Rendered():
@@ -188,7 +191,9 @@ def key_places(store: Store) -> tuple[str, ...]:
     """Those of its places that hold a private key."""
     if holds(store) is not Holds.CREDENTIAL:
         return ()
-    return tuple(filter(None, (store.key,))) if isinstance(store, PemFiles) else places(store)
+    if isinstance(store, PemFiles):
+        return tuple(filter(None, (store.key, store.combined)))
+    return places(store)
 
 
 def covers(store: Store, place: str) -> bool:

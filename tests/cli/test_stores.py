@@ -75,6 +75,7 @@ class Programs:
         at, word = self.folder, f"password_file: {self.folder}/word"
         return {
             "pem": f'{{store: pem, key: {at}/tls/key, certificate: {at}/tls/crt, mode: "0640"}}',
+            "combined": f"{{store: pem, combined: {at}/tls/both}}",
             "pkcs12": f"{{store: pkcs12, file: {at}/tls/p12, password_file: {at}/tls/p12.word}}",
             "nss": f"{{store: nss, database: {at}/database}}",
             "java": f"{{store: java, keystore: {at}/keystore, {word}}}",
@@ -92,6 +93,14 @@ class Programs:
         assert found.cert is not None
         assert found.key.public_key() == found.cert.certificate.public_key()
         return hashlib.sha256(found.cert.certificate.public_bytes(Encoding.DER)).hexdigest()
+
+    def in_combined(self) -> str:
+        """The certificate in the file of PEM that openssl finds both in; the key fits it."""
+        both = self.folder / "tls" / "both"
+        of_key = run("openssl", "pkey", "-in", both, "-pubout")
+        assert run("openssl", "x509", "-in", both, "-noout", "-pubkey") == of_key
+        assert both.stat().st_mode & 0o777 == 0o600
+        return fingerprint(run("openssl", "x509", "-in", both))
 
     def in_nss(self, database: str = "database") -> dict[str, str]:
         """The certificates in a database, by nickname."""
@@ -130,7 +139,7 @@ class Programs:
         """Insist on one certificate in all of a server's stores, and on one root in all of an agent's."""
         begin = root[:16]
         assert fingerprint((self.folder / "tls" / "crt").read_bytes()) == server
-        assert self.in_pkcs12() == server
+        assert self.in_pkcs12() == self.in_combined() == server
         assert self.in_nss().items() >= {"keyrelay": server}.items()
         assert self.in_java().items() >= {"keyrelay": server, f"roots-{begin}": root}.items()
         assert self.in_nss("roots").items() >= {f"ours-{begin}": root}.items()
@@ -210,13 +219,12 @@ def test_every_kind_of_store_follows_the_key_and_is_mended_and_emptied(
     programs.hold(in_use(lab), root)
     keyrelay("audit", *INVENTORY).ended(0)
 
-    write_play(keyrelay, programs, "pkcs12", "nss", "java anchors", origin=origin)
+    write_play(keyrelay, programs, "combined", "pkcs12", "nss", "java anchors", origin=origin)
     plan = keyrelay("plan", PLAYBOOK, *INVENTORY).ended(0)
-    plan.line("server-01", "empties", f"{at}/database keyrelay", f"{at}/tls/p12")
+    plan.line("server-01", "empties", f"{at}/database keyrelay", f"{at}/tls/both, {at}/tls/p12")
     assert f"empties {at}/keystore roots-{root[:16]}" in plan.out
     keyrelay(*APPLY).ended(0)
-    assert not (at / "tls" / "p12").exists()
-    assert not (at / "tls" / "p12.word").exists()
+    assert not any((at / "tls" / name).exists() for name in ("p12", "p12.word", "both"))
     assert programs.in_nss().keys() == {"other"}
     assert programs.in_java().keys() == {"other", "keyrelay"}
     keyrelay("audit", *INVENTORY).ended(0)

@@ -51,6 +51,7 @@ def every_file(app: Path) -> str:
             certificate=f"{app}/tls.crt",
             chain=f"{app}/chain.pem",
             fullchain=f"{app}/full.pem",
+            combined=f"{app}/both.pem",
             access=Access(mode="640"),
         ),
         Pkcs12(file=f"{app}/server.p12", password_file=f"{app}/pass", alias="app", access=PRIVATE),
@@ -77,6 +78,7 @@ def test_a_switch_fills_every_file_and_a_survey_tells_what_is_in_them(machine: M
     assert (app / "tls.crt").read_text() == NEW.certificate_pem
     assert (app / "chain.pem").read_text() == issuer().certificate.pem
     assert (app / "full.pem").read_text() == NEW.chain_pem
+    assert (app / "both.pem").read_bytes() == NEW.pair.private.reveal() + NEW.chain_pem.encode()
     assert (app / "app.conf").read_text() == "listen = [1]\n# \\ $HOME `id` 'x'\n\n"
     assert in_pkcs12(app / "server.p12", (app / "pass").read_text().strip()) == (
         der(NEW.pair),
@@ -90,6 +92,7 @@ def test_a_switch_fills_every_file_and_a_survey_tells_what_is_in_them(machine: M
         "tls.crt": "0o640",
         "chain.pem": "0o640",
         "full.pem": "0o640",
+        "both.pem": "0o640",
         "server.p12": "0o600",
         "pass": "0o600",
         "app.conf": "0o644",
@@ -106,6 +109,7 @@ def test_a_switch_fills_every_file_and_a_survey_tells_what_is_in_them(machine: M
         "tls.crt": ((spki,), {NEW.digest}),
         "chain.pem": ((), {above}),
         "full.pem": ((spki,), {NEW.digest, above}),
+        "both.pem": ((spki,), {NEW.digest, above}),
         "server.p12": ((spki,), {NEW.digest, above}),
         "app.conf": ((), set()),
     }
@@ -125,7 +129,7 @@ def test_stores_that_are_right_are_not_written_again(machine: Machine, app: Path
 def test_a_file_that_was_harmed_is_told_and_mended_alone(machine: Machine, app: Path, harm: str) -> None:
     manifest = every_file(app)
     settled(machine, manifest)
-    for name in ("tls.key", "server.p12", "app.conf"):
+    for name in ("tls.key", "both.pem", "server.p12", "app.conf"):
         before = facts(*(file for file in app.iterdir() if file.name != name))
         good = (app / name).read_bytes()
         match harm:

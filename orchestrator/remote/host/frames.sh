@@ -56,7 +56,7 @@ release() {
   if [ "$held" ]; then
     cd "$here" || return
     if [ "$roomed" ]; then clear_rooms; fi
-    for key in "$work"/*/key4.db "$work/secret"; do
+    for key in "$work"/*/key4.db "$work/secret" "$work/secret.pem"; do
       if [ -f "$key" ]; then wipe "$key"; fi
     done
     owner=''

@@ -138,7 +138,7 @@ take_over() {
     for command in "$dead"/*/command; do
       if [ -f "$command" ]; then end_command "$command"; fi
     done
-    for key in "$dead"/*/*/key.pem "$dead"/*/*/key4.db "$dead"/*/secret; do
+    for key in "$dead"/*/*/key.pem "$dead"/*/*/key4.db "$dead"/*/secret "$dead"/*/secret.pem; do
       if [ -f "$key" ]; then wipe "$key"; fi
     done
     rm -rf "$dead"

@@ -25,7 +25,7 @@ take_store() {
     *) return 1 ;;
   esac
   shift 3
-  key_path='' certificate_path='' chain_path='' fullchain_path='' anchors_path='' file_path=''
+  key_path='' certificate_path='' chain_path='' fullchain_path='' combined_path='' anchors_path='' file_path=''
   password_path='' database='' keystore='' name='' for_owner='' for_group='' mode='' adopt='' left=0
   for word; do
     value=${word#*=}
@@ -39,6 +39,7 @@ take_store() {
       certificate=*) certificate_path=$value ;;
       chain=*) chain_path=$value ;;
       fullchain=*) fullchain_path=$value ;;
+      combined=*) combined_path=$value ;;
       anchors=*) anchors_path=$value ;;
       file=*) file_path=$value ;;
       password_file=*) password_path=$value ;;
@@ -54,7 +55,7 @@ take_store() {
     esac
   done
   case $kind in
-    pem) set -- "$mode" "$key_path$certificate_path$chain_path$fullchain_path$anchors_path" ;;
+    pem) set -- "$mode" "$key_path$certificate_path$chain_path$fullchain_path$combined_path$anchors_path" ;;
     pkcs12) set -- "$mode" "$file_path" "$password_path" "$name" ;;
     java) set -- "$mode" "$keystore" "$password_path" "$name" ;;
     nss) set -- "$database" "$name" ;;

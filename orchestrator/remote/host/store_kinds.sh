@@ -7,6 +7,7 @@ lay_store() {
       [ -z "$certificate_path" ] || lay "$source/cert.pem" "$certificate_path"
       [ -z "$chain_path" ] || lay "$source/chain.pem" "$chain_path"
       [ -z "$fullchain_path" ] || lay "$work/fullchain" "$fullchain_path"
+      [ -z "$combined_path" ] || lay_combined
       ;;
     pem:anchors) lay "$content" "$anchors_path" ;;
     template:*) lay "$content" "$file_path" ;;
@@ -15,6 +16,13 @@ lay_store() {
     nss:*) lay_nss ;;
     system:*) lay_system ;;
   esac
+}
+
+# lay_combined: the key first, as those want it that ask for an order.
+lay_combined() {
+  why=$(cat "$source/key.pem" "$work/fullchain" 2>&1 >"$work/secret.pem") || cannot_write
+  lay "$work/secret.pem" "$combined_path"
+  wipe "$work/secret.pem"
 }
 
 # is_filled_alike: whether the stores were filled last with the very credential and certificate.

@@ -23,7 +23,9 @@ face() { (
 face_store() {
   case $kind in
     pem)
-      for place in $key_path $certificate_path $chain_path $fullchain_path $anchors_path; do face face_file; done
+      for place in $key_path $certificate_path $chain_path $fullchain_path $combined_path $anchors_path; do
+        face face_file
+      done
       ;;
     template) place=$file_path && face face_file ;;
     pkcs12) place=$file_path && face face_pkcs12 ;;

@@ -22,6 +22,7 @@ survey_store() {
       survey_file "$certificate_path" leaf
       survey_file "$chain_path"
       survey_file "$fullchain_path" leaf
+      survey_file "$combined_path" leaf
       survey_file "$anchors_path"
       ;;
     template) survey_file "$file_path" ;;
@@ -73,7 +74,7 @@ survey_file() {
     bodies "$(cat "$1" 2>/dev/null)"
   fi
   say_held "$1" "$bodies" "${2-}"
-  [ "$1" = "$key_path" ] && [ -f "$1" ] && [ ! -L "$1" ] || return 0
+  case $1 in "$key_path" | "$combined_path") [ -f "$1" ] && [ ! -L "$1" ] || return 0 ;; *) return 0 ;; esac
   openssl pkey -in "$1" -passin pass: -pubout -out "$work/public" 2>/dev/null || return 0
   text=$(cat "$work/public")
   text=${text#*"$nl"} text=${text%"$nl"*}

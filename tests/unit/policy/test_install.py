@@ -94,6 +94,11 @@ def test_files_in_pem_without_the_key_are_for_everybody() -> None:
     assert store == PemFiles(certificate="/a/c", access=Access(mode="644"))
 
 
+def test_a_file_with_the_key_and_the_chain_is_for_its_owner() -> None:
+    (store,) = stores("{store: pem, combined: /a/b}").server
+    assert store == PemFiles(combined="/a/b", access=Access(mode="600"))
+
+
 PEM = "store: pem, key: /a/k"
 
 
@@ -131,6 +136,7 @@ PEM = "store: pem, key: /a/k"
         ),
         (f'{{{PEM}, mode: "0660"}}', "install[0].mode is '0660'; allowed: a mode in quotes", ""),
         (f'{{{PEM}, mode: "0644"}}', 'install[0]: mode is "0644", by which everybody may read', ""),
+        ('{store: pem, combined: /a/b, mode: "0444"}', 'mode is "0444", by which everybody may read', ""),
         (f"{{{PEM}, owner: a b}}", "install[0].owner is 'a b'; allowed: the name of an account", ""),
         (f"{{{PEM}, adopt: maybe}}", "install[0].adopt is 'maybe'; allowed: yes, no", ""),
         ("{store: pem}", "install[0]: it names no file; allowed: one or more of key,", "an entry for each"),

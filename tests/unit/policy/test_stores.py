@@ -18,6 +18,7 @@ from orchestrator.policy.stores import (
     certificates_of,
     digest_of,
     entry_of,
+    key_places,
     make_manifest,
     places,
 )
@@ -98,8 +99,9 @@ def test_a_store_is_named_by_the_first_thing_that_it_may_write_to() -> None:
 
 
 def test_every_file_of_the_credential_is_a_place_of_its_own() -> None:
-    store = PemFiles(key="/a", chain="/b", fullchain="/c", access=PLAIN)
-    assert places(store) == ("/a", "/b", "/c")
+    store = PemFiles(key="/a", chain="/b", fullchain="/c", combined="/d", access=PLAIN)
+    assert places(store) == ("/a", "/b", "/c", "/d")
+    assert key_places(store) == ("/a", "/d")
 
 
 def test_a_template_without_a_text_for_the_host_is_a_fault_of_this_program() -> None:
