@@ -9,7 +9,6 @@ from orchestrator.errors import InputError
 from orchestrator.inventory.model import HostName
 from orchestrator.policy.desired import Desired
 from orchestrator.policy.install import stores_of
-from orchestrator.policy.playbook import Playbook, read_playbooks
 from orchestrator.policy.scopes import cut
 from orchestrator.policy.stores import (
     Access,
@@ -23,27 +22,18 @@ from orchestrator.policy.stores import (
     Stores,
     System,
 )
-from tests.unit.policy.worlds import inventory_of
-
-GOOD = """\
-- name: Test
-  servers: servers
-  agents: agents
-  policy: per-server
-  service: follows
-  install:
-"""
+from tests.unit.policy.worlds import GOOD, error_of, inventory_of, read
 
 
-def read(*entries: str, file: str = "p.yml", algorithm: str = "ecdsa-p256") -> Playbook:
-    """The play whose first entry of ``install`` stands in line 7."""
-    text = GOOD + "".join(f"    - {entry}\n" for entry in entries) + f"  key: {{algorithm: {algorithm}}}\n"
-    (play,) = read_playbooks(text.encode(), file=file)
-    return play
+def installing(*entries: str, algorithm: str = "ecdsa-p256") -> str:
+    """A playbook whose first entry of ``install`` stands in line 7."""
+    listed = "".join(f"    - {entry}\n" for entry in entries)
+    return f"{GOOD}  install:\n{listed}  key: {{algorithm: {algorithm}}}\n"
 
 
 def stores(*entries: str) -> Stores:
-    return stores_of(read(*entries).install)
+    (play,) = read(installing(*entries))
+    return stores_of(play.install)
 
 
 def test_the_credential_goes_to_servers_and_anchors_to_agents() -> None:
@@ -85,7 +75,7 @@ def test_the_credential_goes_to_servers_and_anchors_to_agents() -> None:
 
 
 def test_a_play_without_the_section_installs_nothing() -> None:
-    (play,) = read_playbooks(GOOD.removesuffix("  install:\n").encode(), file="p.yml")
+    (play,) = read(GOOD)
     assert stores_of(play.install) == Stores()
 
 
@@ -170,10 +160,9 @@ PEM = "store: pem, key: /a/k"
 def test_a_wrong_entry_is_refused_at_its_place_with_what_is_allowed(
     entry: str, message: str, hint: str
 ) -> None:
-    with pytest.raises(InputError) as refused:
-        read(entry)
-    assert message in refused.value.message
-    assert hint in refused.value.hint
+    refused = error_of(installing(entry))
+    assert message in refused.message
+    assert hint in refused.hint
 
 
 @pytest.mark.parametrize(
@@ -190,12 +179,12 @@ def test_a_wrong_entry_is_refused_at_its_place_with_what_is_allowed(
     ],
 )
 def test_two_entries_that_would_undo_each_other_are_refused(one: str, other: str, place: str) -> None:
-    with pytest.raises(InputError, match=f"writes to {place}, where another entry writes"):
-        read(one, other)
+    refused = error_of(installing(one, other))
+    assert f"writes to {place}, where another entry writes" in refused.message
 
 
 def test_entries_of_one_keystore_and_files_of_one_password_stand_beside_each_other() -> None:
-    assert read(
+    assert stores(
         "{store: java, keystore: /k, password_file: /p}",
         "{store: java, keystore: /k, password_file: /p, alias: roots, holds: anchors}",
         "{store: pkcs12, file: /f, password_file: /p}",
@@ -205,32 +194,27 @@ def test_entries_of_one_keystore_and_files_of_one_password_stand_beside_each_oth
 
 
 def test_no_key_is_put_into_nss_that_it_does_not_take() -> None:
-    message = r"7:7: install\[0\] puts a key of key.algorithm ed25519 into NSS.*ecdsa-p256, rsa-3072"
-    with pytest.raises(InputError, match=message):
-        read("{store: nss, database: /d}", algorithm="ed25519")
-    assert read("{store: nss, database: /d, holds: anchors, adopt: yes}", algorithm="ed25519")
-    assert read("{store: nss, database: /d}", algorithm="rsa-3072")
+    refused = error_of(installing("{store: nss, database: /d}", algorithm="ed25519"))
+    assert "7:7: install[0] puts a key of key.algorithm ed25519 into NSS" in refused.message
+    assert refused.message.endswith("ecdsa-p256, rsa-3072")
+    assert read(installing("{store: nss, database: /d, holds: anchors, adopt: yes}", algorithm="ed25519"))
+    assert read(installing("{store: nss, database: /d}", algorithm="rsa-3072"))
 
 
 def test_a_list_is_not_longer_than_a_host_takes() -> None:
     entries = [f"{{store: system, name: n{number}}}" for number in range(17)]
-    assert read(*entries[:16])
-    with pytest.raises(
-        InputError, match="install is a list of 17 entries; allowed: a list of 1 to 16 stores"
-    ):
-        read(*entries)
+    assert stores(*entries[:16])
+    refused = error_of(installing(*entries))
+    assert "install is a list of 17 entries; allowed: a list of 1 to 16 stores" in refused.message
 
 
 @pytest.mark.parametrize("path", ["/etc/keyrelay/server/tls.key", "/etc/keyrelay", "/etc"])
 def test_nothing_is_put_into_keyrelays_own_folder(path: str) -> None:
+    (play,) = read(installing(f"{{store: pem, key: {path}}}"))
     with pytest.raises(
         InputError, match=r"7:7: install\[0\] names .* keyrelay_base of host .* allowed: a path"
     ):
-        cut(
-            read(f"{{store: pem, key: {path}}}"),
-            inventory_of({"servers": ["s1"], "agents": ["a1"]}),
-            digest="",
-        )
+        cut(play, inventory_of({"servers": ["s1"], "agents": ["a1"]}), digest="")
 
 
 @pytest.fixture
@@ -248,7 +232,7 @@ def folder(tmp_path: Path) -> Path:
 def desired(folder: Path, entry: str, *, template: str | None = None) -> Desired:
     if template is not None:
         (folder / "app.conf.j2").write_text(template)
-    (folder / "p.yml").write_text(f"{GOOD}    - {entry}\n")
+    (folder / "p.yml").write_text(installing(entry))
     (play,) = load_plays([folder / "p.yml"], [folder / "hosts.yml"])
     return play.desired
 

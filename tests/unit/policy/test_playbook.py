@@ -9,30 +9,12 @@ from orchestrator.errors import InputError, Place
 from orchestrator.keys.authority import make_root
 from orchestrator.keys.material import Algorithm, Random
 from orchestrator.policy.desired import AcmeSpec, CommandSpec, Origin, Policy, Prove, RolloutSpec, Share
-from orchestrator.policy.playbook import Playbook, load_playbooks, read_playbooks
+from orchestrator.policy.playbook import load_playbooks
 from orchestrator.policy.sections import Service
 from tests.authorities import new_signer
-from tests.unit.policy.worlds import playbook_of
+from tests.unit.policy.worlds import GOOD, error_of, playbook_of, read
 
 SHIPPED = sorted((Path(__file__).parents[3] / "playbooks").glob("*.yml"))
-
-GOOD = """\
-- name: Test
-  servers: servers
-  agents: agents
-  policy: per-server
-  service: follows
-"""
-
-
-def read(text: str) -> tuple[Playbook, ...]:
-    return read_playbooks(text.encode(), file="p.yml")
-
-
-def error_of(text: str) -> InputError:
-    with pytest.raises(InputError) as refused:
-        read(text)
-    return refused.value
 
 
 def with_line(line: str) -> str:

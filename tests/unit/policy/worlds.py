@@ -3,9 +3,20 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from orchestrator.errors import Place
+import pytest
+
+from orchestrator.errors import InputError, Place
 from orchestrator.inventory.model import ALL, Group, GroupName, Host, HostName, Inventory, Written
-from orchestrator.policy.playbook import Playbook
+from orchestrator.policy.playbook import Playbook, read_playbooks
+
+GOOD = """\
+- name: Test
+  servers: servers
+  agents: agents
+  policy: per-server
+  service: follows
+"""
+"""A playbook of five lines."""
 
 Members = Mapping[str, Sequence[str]]
 
@@ -57,3 +68,15 @@ def playbook_of(**fields: Any) -> Playbook:
         "service": "follows",
     }
     return Playbook.model_validate({**basics, **fields})
+
+
+def read(text: str) -> tuple[Playbook, ...]:
+    """The plays of a playbook that stands in p.yml."""
+    return read_playbooks(text.encode(), file="p.yml")
+
+
+def error_of(text: str) -> InputError:
+    """Why a playbook is refused."""
+    with pytest.raises(InputError) as refused:
+        read(text)
+    return refused.value
