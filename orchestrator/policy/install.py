@@ -4,8 +4,9 @@ Which fields an entry has depends on its ``store``. The values they become are i
 """
 
 from collections.abc import Iterable
+from dataclasses import fields
 from enum import StrEnum
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 
@@ -97,6 +98,15 @@ class _Owned(Section):
         return self
 
 
+def _value(kind: type[Store], entry: Section) -> Store:
+    """What an entry becomes: its fields have the same names there, but those that ``access`` holds."""
+    names = {field.name for field in fields(kind)} & type(entry).model_fields.keys()
+    values: dict[str, Any] = {name: getattr(entry, name) for name in names}
+    if isinstance(entry, _Owned):
+        values["access"] = entry.access()
+    return kind(**values)
+
+
 class PemEntry(_Owned):
     """Files in PEM: on servers the credential, each part where it has a path; or on agents the anchors."""
 
@@ -130,10 +140,8 @@ class PemEntry(_Owned):
         return bool(self.key or self.combined)
 
     def spec(self) -> Store:
-        """The same as plain values."""
-        if self.anchors:
-            return PemAnchors(anchors=self.anchors, access=self.access())
-        return PemFiles(access=self.access(), **{part: getattr(self, part) for part in _PARTS})
+        """The same as a plain value."""
+        return _value(PemAnchors if self.anchors else PemFiles, self)
 
     @model_validator(mode="after")
     def _check_files(self) -> Self:
@@ -166,10 +174,8 @@ class Pkcs12Entry(_Owned):
         return True
 
     def spec(self) -> Store:
-        """The same as plain values."""
-        return Pkcs12(
-            file=self.file, password_file=self.password_file, alias=self.alias, access=self.access()
-        )
+        """The same as a plain value."""
+        return _value(Pkcs12, self)
 
 
 class NssEntry(Section):
@@ -209,14 +215,8 @@ class NssEntry(Section):
         return self
 
     def spec(self) -> Store:
-        """The same as plain values."""
-        return Nss(
-            database=self.database,
-            name=self.name,
-            password_file=self.password_file,
-            holds=self.holds,
-            adopt=self.adopt,
-        )
+        """The same as a plain value."""
+        return _value(Nss, self)
 
 
 class JavaEntry(_Owned):
@@ -239,14 +239,8 @@ class JavaEntry(_Owned):
         return self.holds is Holds.CREDENTIAL
 
     def spec(self) -> Store:
-        """The same as plain values."""
-        return Java(
-            keystore=self.keystore,
-            password_file=self.password_file,
-            alias=self.alias,
-            holds=self.holds,
-            access=self.access(),
-        )
+        """The same as a plain value."""
+        return _value(Java, self)
 
 
 class SystemEntry(Section):
@@ -260,8 +254,8 @@ class SystemEntry(Section):
     """Whether they may take the place of files that keyrelay did not put there."""
 
     def spec(self) -> Store:
-        """The same as plain values."""
-        return System(name=self.name, adopt=self.adopt)
+        """The same as a plain value."""
+        return _value(System, self)
 
 
 class TemplateEntry(_Owned):
@@ -277,8 +271,8 @@ class TemplateEntry(_Owned):
     """On which hosts of the play."""
 
     def spec(self) -> Store:
-        """The same as plain values."""
-        return Rendered(file=self.file, access=self.access())
+        """The same as a plain value."""
+        return _value(Rendered, self)
 
 
 Entry = PemEntry | Pkcs12Entry | NssEntry | JavaEntry | SystemEntry | TemplateEntry
