@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 import pytest
 
 from orchestrator.operations.audit import audit
-from orchestrator.policy.desired import Policy
+from orchestrator.policy.desired import Origin, Policy
 from orchestrator.policy.stores import Access, PemAnchors, PemFiles, Rendered, Stores
 from orchestrator.rotation.drift import Drift
 from tests.endings import assert_settled
@@ -36,10 +36,11 @@ def stocked(world: World) -> World:
     return world
 
 
+@pytest.mark.parametrize("origin", Origin)
 def test_a_server_that_cannot_fill_its_stores_is_left_as_it_is_and_named_before_anything_is_tried(
-    world: World,
+    world: World, origin: Origin
 ) -> None:
-    wanted = desired(soak=timedelta(0), stores=Stores(server=(FILES,)))
+    wanted = desired(soak=timedelta(0), origin=origin, stores=Stores(server=(FILES,)))
     world.fleet.trouble(ONE, obstructs=NO_FOLDER)
     applied = world.apply(wanted)
     plan = applied.prepared.plan
@@ -49,7 +50,7 @@ def test_a_server_that_cannot_fill_its_stores_is_left_as_it_is_and_named_before_
     assert all("fills /etc/app/crt, /etc/app/key" in what for what, _ in told.values())
     assert applied.result is not None
     assert [(block.host, block.reason) for block in applied.result.blocks] == [(ONE, reason)]
-    assert world.fleet.hosts[ONE].current is None
+    assert [world.fleet.hosts[server].current is None for server in SERVERS] == [True, False, False]
     assert not any(visit.endpoint.host == ONE and visit.fence for visit in world.fleet.visits)
 
     world.fleet.heal(ONE)
