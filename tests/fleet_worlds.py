@@ -4,6 +4,7 @@ import os
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import count
+from pathlib import Path
 from typing import Protocol
 
 import pytest
@@ -54,6 +55,10 @@ class World(Protocol):
         """A hook that fails on this host."""
         ...
 
+    def obstruct(self, host: HostName, folder: Path) -> None:
+        """Everybody may write to the folder of the host's stores from now on."""
+        ...
+
     def service_with(self, host: HostName, private: Secret) -> Hook:
         """Has the host's service sign, which loaded this key once and for all."""
         ...
@@ -73,6 +78,10 @@ class InMemory:
     def failing_hook(self, host: HostName) -> Hook:
         self.fake.trouble(host, hook_fails="not today")
         return Hook(command="echo not today; exit 1")
+
+    def obstruct(self, host: HostName, folder: Path) -> None:
+        reason = f"{folder} has mode 777, expected writable by its owner only"
+        self.fake.trouble(host, obstructs=reason)
 
     def service_with(self, host: HostName, private: Secret) -> Hook:
         self.fake.trouble(host, serves=private)
@@ -137,6 +146,10 @@ class OverSsh:
         del host
         return Hook(command="echo not today; exit 1")
 
+    def obstruct(self, host: HostName, folder: Path) -> None:
+        del host
+        folder.chmod(0o777)
+
     def service_with(self, host: HostName, private: Secret) -> Hook:
         key = self.lab.host(host).base.with_name(f"service-{self.number}.pem")
         key.write_bytes(private.reveal())
@@ -161,8 +174,8 @@ def visit(
     return outcome
 
 
-def survey(world: World, host: HostName) -> HostSurvey:
-    match visit(world, host, visits.Survey(), fence=False):
+def survey(world: World, host: HostName, *, stores: str = "") -> HostSurvey:
+    match visit(world, host, visits.Survey(server_stores=stores), fence=False):
         case Unchanged(reports=(reports.Surveyed(survey=found),)):
             return found
         case outcome:

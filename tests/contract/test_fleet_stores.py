@@ -17,7 +17,7 @@ from orchestrator.policy.stores import (
 )
 from orchestrator.rotation import reports, visits
 from orchestrator.rotation.observed import HeldStores, StoreState
-from orchestrator.rotation.reports import Changed, Failed, Outcome, Unchanged
+from orchestrator.rotation.reports import Changed, Failed, Outcome, Refused, Unchanged
 from orchestrator.rotation.visits import CredentialId, Hook
 from tests.fleet_worlds import (
     AGENT,
@@ -142,3 +142,23 @@ def test_an_agents_stores_are_filled_with_its_bundle_and_emptied_with_the_next(
     assert found.server_stores is None
     assert told(visit(world, AGENT, visits.Trust(bundle=bundle(2, key())))) == ""
     assert survey(world, AGENT).agent_stores is None
+
+
+def test_a_survey_tells_what_a_switch_would_be_refused_with(
+    world: World, manifest: Manifest, tmp_path: Path
+) -> None:
+    asked, before = manifest("server"), key()
+    assert survey(world, SERVER, stores=asked).obstacles == ()
+    switched(world, before, asked)
+    assert survey(world, SERVER, stores=asked).obstacles == ()
+
+    world.obstruct(SERVER, tmp_path)
+    found = survey(world, SERVER, stores=asked).obstacles
+    refused = switched(world, key(), asked, TWO)
+    assert isinstance(refused, Refused)
+    assert {(one.role, Path(one.place).name) for one in found} == {
+        ("server", name) for _, name in SERVERS_STORES
+    }
+    assert {one.reason for one in found} == {refused.reason}
+    assert survey(world, SERVER).obstacles == ()
+    assert survey(world, SERVER).current == ONE
