@@ -38,7 +38,7 @@ def wanted_lines(view: View, agent: HostName, steps: Mapping[HostName, Step]) ->
     waits = any(steps.get(line.server) is Step.WAIT for line in installed)
     wanted: set[TrustLine] = set()
     for server in listens & recorded.servers.keys():
-        signed = recorded.may_sign(server) | view.in_flight(server)
+        signed = view.may_sign(server) | view.in_flight(server)
         wanted |= {view.line(server, c) for c in signed if _may_be_trusted(recorded, c)}
         target = view.target(server)
         if target is not None and view.staged(server) and _may_be_trusted(recorded, target):

@@ -125,14 +125,16 @@ def make_plan(
     refuse_newer_hosts(recorded, surveys)
     _refuse_foreign_servers(desired, recorded)
     refuse_clashes(desired, recorded)
-    if not _asks_the_same(desired, recorded):
+    repeats = _asks_the_same(desired, recorded)
+    if not repeats:
         refuse_unable_hosts(desired, surveys)
     running = recorded.running(desired.playbook)
     asked = choose(desired, recorded, surveys, now=now, random=random, new_key=new_key)
-    stranded = tuple(strandings(View.of(recorded, now), asked.targets))
+    view = View.of(recorded, now)
+    stranded = tuple(strandings(view, asked.targets))
     chosen = asked.without({one.server for one in stranded}, desired, recorded)
     targets, new, reasons = chosen.targets, chosen.new, chosen.reasons
-    same = _is_as_before(desired, recorded, targets)
+    goes_on = repeats and not new and _has_targets(recorded, targets)
     start = RolloutStarted(
         rollout=RolloutId(random(8).hex()),
         desired=desired,
@@ -141,10 +143,9 @@ def make_plan(
         reasons=tuple(f"{scope}: {reason}" for scope, reason in reasons.items()),
         waves=_waves(desired, recorded, targets),
     )
-    goes_on = same and not new
-    after = recorded if goes_on else _after(recorded, start, now)
+    after = view if goes_on else View.of(_after(recorded, start, now), now)
     stores = Refilling.of(recorded, desired.playbook, surveys)
-    changes = tuple(_changes(after, now, desired, reasons, stores))
+    changes = tuple(_changes(after, desired, reasons, stores))
     told = tuple(sorted({*start.reasons, *(f"{c.host}: {c.why}" for c in changes if c.host not in targets)}))
     starts = not goes_on or (running is None and changes)
     return Plan(
@@ -153,7 +154,7 @@ def make_plan(
         resumes=running.id if running is not None and goes_on else None,
         changes=changes,
         reasons=told,
-        renews_only=_asks_the_same(desired, recorded),
+        renews_only=repeats,
         warnings=tuple(
             filter(
                 None,
@@ -208,13 +209,9 @@ def _asks_the_same(desired: Desired, recorded: Recorded) -> bool:
     return replace(desired, digest="", endpoints={}) == replace(before, digest="", endpoints={})
 
 
-def _is_as_before(
-    desired: Desired,
-    recorded: Recorded,
-    targets: Mapping[HostName, CredentialId | None],
-) -> bool:
-    known = {s: r.target for s, r in recorded.servers.items() if s in targets}
-    return _asks_the_same(desired, recorded) and dict(targets) == known
+def _has_targets(recorded: Recorded, targets: Mapping[HostName, CredentialId | None]) -> bool:
+    """Whether every server is to have what it was to have already."""
+    return dict(targets) == {s: r.target for s, r in recorded.servers.items() if s in targets}
 
 
 def _after(recorded: Recorded, start: RolloutStarted, now: datetime) -> Recorded:
@@ -223,13 +220,12 @@ def _after(recorded: Recorded, start: RolloutStarted, now: datetime) -> Recorded
 
 
 def _changes(
-    recorded: Recorded,
-    now: datetime,
+    view: View,
     desired: Desired,
     reasons: Mapping[ScopeName, str],
     stores: Refilling,
 ) -> Iterable[Change]:
-    view = View.of(recorded, now)
+    recorded = view.recorded
     scope_of = {server: scope.name for scope in desired.scopes for server in scope.servers}
     mine = [server for server in desired.servers() if server in recorded.servers]
     left = {

@@ -5,10 +5,11 @@ all servers is linear in hosts and trust lines. Nothing here decides anything: i
 table does not hold yet, whom that row waits for, and until when.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Self, assert_never
+from functools import wraps
+from typing import Any, Self, TypeVar, assert_never
 
 from orchestrator.inventory.model import HostName
 from orchestrator.policy.desired import Prove, RolloutSpec
@@ -19,6 +20,22 @@ from orchestrator.rotation.recorded import Credential, Recorded, Rollout, Standi
 from orchestrator.rotation.settle import proof_of
 from orchestrator.rotation.visits import CredentialId
 
+T = TypeVar("T")
+
+
+def _once(answer: "Callable[[View, HostName], T]") -> "Callable[[View, HostName], T]":
+    """A question about a server that a view answers once, however many ask it."""
+
+    @wraps(answer)
+    def asked(view: "View", server: HostName) -> T:
+        key = (answer.__name__, server)
+        if key not in view.answers:
+            view.answers[key] = answer(view, server)
+        known: T = view.answers[key]
+        return known
+
+    return asked
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class View:
@@ -28,6 +45,7 @@ class View:
         listeners: the agents that are to listen to a server.
         trusting: the agents that may hold a line of trust in a server.
         manifests: what hosts are to have in their stores.
+        answers: what was asked of a server before, by question.
     """
 
     recorded: Recorded
@@ -37,11 +55,8 @@ class View:
     trusting: Mapping[HostName, Mapping[TrustLine, tuple[HostName, ...]]]
     manifests: Manifests
     _lines: dict[tuple[HostName, CredentialId], TrustLine] = field(default_factory=dict)
-    _renews: dict[HostName, bool] = field(default_factory=dict)
+    answers: dict[tuple[str, HostName], Any] = field(default_factory=dict)
     _kept: dict[str, tuple[Credential, ...]] = field(default_factory=dict)
-    _unproven: dict[HostName, tuple[HostName, ...]] = field(default_factory=dict)
-    _unconfirmed: dict[HostName, frozenset[HostName]] = field(default_factory=dict)
-    _undecided: dict[tuple[HostName, ...], tuple[HostName, ...]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, recorded: Recorded, now: datetime) -> Self:
@@ -79,13 +94,14 @@ class View:
         target = self.target(server)
         return self.line(server, target) if target is not None else None
 
+    @_once
+    def may_sign(self, server: HostName) -> frozenset[CredentialId]:
+        """Credentials the server may be signing with (``Recorded.may_sign``)."""
+        return self.recorded.may_sign(server)
+
+    @_once
     def renews(self, server: HostName) -> bool:
         """Whether agents go on to believe the server by what they believe it by, and only its key changes."""
-        if server not in self._renews:
-            self._renews[server] = self._is_renewal(server)
-        return self._renews[server]
-
-    def _is_renewal(self, server: HostName) -> bool:
         target = self.target(server)
         if target is None or not self.recorded.credentials[target].delegated:
             return False
@@ -93,7 +109,7 @@ class View:
         return any(
             self.line(server, old) == self.line(server, target)
             and self.recorded.credentials[old].key.algorithm is wanted
-            for old in self.recorded.may_sign(server) - {target}
+            for old in self.may_sign(server) - {target}
         )
 
     def staged(self, server: HostName) -> bool:
@@ -106,12 +122,14 @@ class View:
             and placement.standing in {Standing.STAGED, Standing.STANDBY, Standing.ACTIVE}
         )
 
+    @_once
     def outgoing(self, server: HostName) -> tuple[CredentialId, ...]:
         """Credentials that the server, or agents for it, still have and are to lose."""
         record = self.recorded.servers[server]
         trusted = {line.credential for line in self.trusting.get(server, {}) if line.credential}
         return tuple(sorted({*self.recorded.may_hold(server), *trusted} - {record.target}))
 
+    @_once
     def outgoing_lines(self, server: HostName) -> tuple[TrustLine, ...]:
         """What agents hold for the server, and are to lose."""
         return tuple(sorted(self.trusting.get(server, {}).keys() - {self.target_line(server)}))
@@ -133,9 +151,10 @@ class View:
             )
         return self._kept["leaked"]
 
+    @_once
     def is_urgent(self, server: HostName) -> bool:
         """Whether the server may be signing with a compromised key: it waits for nobody then."""
-        return any(self.compromised(c) for c in self.recorded.may_sign(server) - {self.target(server)})
+        return any(self.compromised(c) for c in self.may_sign(server) - {self.target(server)})
 
     def to_expel(self, server: HostName) -> tuple[CredentialId, ...]:
         """Compromised credentials on the server that can be taken away at once."""
@@ -167,11 +186,10 @@ class View:
         in_use = placement is not None and placement.standing is Standing.ACTIVE and not placement.hook_due
         return in_use and server not in self.recorded.pending
 
+    @_once
     def unproven(self, server: HostName) -> tuple[HostName, ...]:
         """The agents that have yet to prove the server's target, or whose proof is too old to switch on."""
-        if server not in self._unproven:
-            self._unproven[server] = tuple(self._find_unproven(server))
-        return self._unproven[server]
+        return tuple(self._find_unproven(server))
 
     def _find_unproven(self, server: HostName) -> Iterator[HostName]:
         if self.target(server) is None:
@@ -200,11 +218,10 @@ class View:
         end = refused_from(self.recorded, line, self.recorded.credentials[target])
         return end if end <= self.now else None
 
+    @_once
     def unconfirmed(self, server: HostName) -> frozenset[HostName]:
         """The agents that have yet to verify what the server signed after its switch."""
-        if server not in self._unconfirmed:
-            self._unconfirmed[server] = frozenset(self._find_unconfirmed(server))
-        return self._unconfirmed[server]
+        return frozenset(self._find_unconfirmed(server))
 
     def _find_unconfirmed(self, server: HostName) -> Iterator[HostName]:
         record, rollout = self.recorded.servers[server], self.rollout(server)
@@ -239,7 +256,7 @@ class View:
         """
         if self.compromised(credential):
             return self.now
-        if credential in self.recorded.may_sign(server):
+        if credential in self.may_sign(server):
             return None
         record = self.recorded.servers[server]
         if credential in record.cleared:
@@ -253,13 +270,14 @@ class View:
         record = self.recorded.servers[line.server]
         covered = (
             credential
-            for credential in (*self.recorded.may_sign(line.server), *record.cleared)
+            for credential in (*self.may_sign(line.server), *record.cleared)
             if self.line(line.server, credential) == line
         )
         instants = [self.droppable_at(line.server, credential) for credential in covered]
         known = [instant for instant in instants if instant is not None]
         return None if len(known) < len(instants) else max(known, default=self.now)
 
+    @_once
     def in_flight(self, server: HostName) -> frozenset[CredentialId]:
         """Credentials it cannot sign with any more, while messages signed with them may be under way."""
         return frozenset(
@@ -316,17 +334,15 @@ class View:
         waves = rollout.waves if rollout is not None else ()
         return tuple(dict.fromkeys((*own, *(s for wave in waves for s in self.undecided(wave)))))
 
+    @_once
     def step(self, server: HostName) -> Step:
         """The first row of ``STEPS`` that does not hold for the server."""
-        return next((step for step in STEPS if not self._holds(step, server)), Step.DONE)
+        waits = (step for step in STEPS if step not in SUSPENDED or not self.is_urgent(server))
+        return next((step for step in waits if not self._holds(step, server)), Step.DONE)
 
     def _holds(self, step: Step, server: HostName) -> bool:
         record = self.recorded.servers[server]
         target = self.recorded.credentials[record.target] if record.target is not None else None
-        uncertain = server in self.recorded.pending
-        active = target is None or self.active(server)
-        if step in SUSPENDED and self.is_urgent(server):
-            return True
         match step:
             case Step.EXPEL:
                 return not self.to_expel(server)
@@ -339,9 +355,9 @@ class View:
             case Step.PUBLISH:
                 return not self.unproven(server)
             case Step.WAVE:
-                return active or not self.before_wave(server)
+                return target is None or self.active(server) or not self.before_wave(server)
             case Step.ACTIVATE:
-                return active
+                return target is None or self.active(server)
             case Step.INSTALL:
                 return target is None or self.manifests.is_filled(server)
             case Step.CONFIRM:
@@ -349,7 +365,8 @@ class View:
             case Step.SOAK:
                 return not (self.armed(server) or self.missing(server)) or not self.unsoaked(server)
             case Step.DISARM:
-                return not self.armed(server) and not self.missing(server) and not uncertain
+                settled = server not in self.recorded.pending
+                return not self.armed(server) and not self.missing(server) and settled
             case Step.WAIT:
                 return not self.waits_until(server)
             case Step.DROP:
@@ -370,13 +387,13 @@ class View:
     def armed(self, server: HostName) -> bool:
         """Whether the server has, within reach of a revert, a credential that it is to lose."""
         record, placements = self.recorded.servers[server], self.recorded.servers[server].placements
-        outgoing = self.outgoing(server)
+        held = self.recorded.may_hold(server) - record.missing.keys()
         if self.target(server) is None and server in self.recorded.server_stores:
             return True
         return any(
             c not in placements or placements[c].standing is not Standing.DISARMED
-            for c in outgoing
-            if c in self.recorded.may_hold(server) - record.missing.keys()
+            for c in self.outgoing(server)
+            if c in held
         )
 
     def waits_until(self, server: HostName) -> datetime | None:
