@@ -34,7 +34,7 @@ from orchestrator.rotation.recorded import (
 )
 from orchestrator.rotation.restored import gone_on
 from orchestrator.rotation.settle import settle
-from orchestrator.rotation.surveys import surveyed
+from orchestrator.rotation.surveys import answered, surveyed
 from orchestrator.rotation.visits import CredentialId
 
 MOVES_NOTHING = (
@@ -163,6 +163,7 @@ def _apply(recorded: Recorded, event: ev.Event, at: datetime) -> Recorded:
                 recorded = ended(recorded, outcome, at)
             return recorded
         case ev.HostsSurveyed():
+            recorded = answered(recorded, event.surveys, at)
             for host, survey in event.surveys.items():
                 recorded = surveyed(recorded, host, survey, at)
             for host, reason in event.failures.items():
