@@ -14,12 +14,21 @@ order_activate() {
     [ -f "server/credentials/$id/$file" ] || stop "credential $id is not staged here"
   done
   leads server credentials
-  before=$to
+  find_way_back
+  if [ "$before" = "$id" ] && is_same_manifest "$new.before" "$new.stores"; then
+    mend_stores server "$new.stores" "$id" activate
+    return
+  fi
   # A leaked key's successor is put in use though a store is refused.
-  if [ "$failing" = stay ] && [ "$before" != "$id" ]; then instead=switch_without_stores; fi
+  if [ "$failing" = stay ] && [ "$to" != "$id" ]; then instead=switch_without_stores; fi
   prepare_stores server "$new.stores" "$id"
   instead=''
+  activate
+}
+
+activate() {
   if [ "$before" = "$id" ] && [ ! -e server/hook-pending ] && [ -z "$stores_due" ]; then
+    refuse_misses 'the stores could not be filled'
     sign_in_use || stop "$said"
     say "signature $signature"
     say_stores server
@@ -32,24 +41,32 @@ order_activate() {
   sign_in_use || go_back "$said"
   hook_ran
   clear_rooms
+  refuse_misses 'the stores could not be filled'
   say "signature $signature"
   say_stores server
   done_with changed
 }
 
-# switch: of the link, with $before where the way back leads to.
-switch() {
-  due='' earlier=''
+# find_way_back: sets $before to the credential that it leads to, and puts the manifest of then into $new.before.
+find_way_back() {
+  before=$to due='' earlier='' manifest=server/stores
   { read -r due earlier <server/hook-pending; } 2>/dev/null
   # A visit that broke off before its hook had switched already; the way back leads to where it came from.
-  if [ "$before" = "$id" ] && [ "$due" = "$id" ] && is_hex "$earlier" 32 && [ -f "server/credentials/$earlier/key.pem" ]
-  then
-    before=$earlier
+  if [ "$to" = "$id" ] && [ "$due" = "$id" ]; then
+    if is_hex "$earlier" 32 && [ -f "server/credentials/$earlier/key.pem" ]; then before=$earlier; fi
+    [ ! -f server/stores-before ] || manifest=server/stores-before
   fi
-  copy_manifest server "$new.before"
+  copy_manifest "$manifest" "$new.before"
+}
+
+switch() {
   settle
   # Should this visit break off before the hook has run and the service has signed, the next one knows.
-  if [ "$hook$prover" != -- ]; then put server/hook-pending "$id ${before:--}" || cannot_write; fi
+  if [ "$hook$prover" != -- ]; then
+    copy_manifest "$new.before" "$work/before"
+    move "$work/before" server/stores-before
+    put server/hook-pending "$id ${before:--}" || cannot_write
+  fi
   [ "$to" = "$id" ] || point server "credentials/$id"
   durable server .
   leads server credentials
@@ -75,18 +92,16 @@ sign_in_use() {
 }
 
 hook_ran() {
-  rm -f server/hook-pending server/adopted
+  rm -f server/hook-pending server/stores-before server/adopted
 }
 
 # go_back REASON: to the credential and the manifest used before, and the hook and the service's proof for them.
 go_back() {
-  reason=$1
+  reason=$1${misses:+, and the stores could not be filled: $misses}
   if [ "$failing" = stay ]; then stop "$reason; still on $id"; fi
   if [ "$before" = "$id" ]; then
     # A change of the stores alone; without one, there is nothing else to go back to.
-    hashes "$new.before" "$new.stores" || cannot_write
-    set -- $hashes
-    [ "$1" != "$2" ] || stop "$reason; still on $id"
+    ! is_same_manifest "$new.before" "$new.stores" || stop "$reason; still on $id"
     again="still on $id, with the stores of before"
   elif [ "$before" ]; then
     point server "credentials/$before"
@@ -114,7 +129,7 @@ end_way_back() {
   elif [ -z "$1" ]; then
     hook_ran
   else
-    rm -f server/hook-pending
+    rm -f server/hook-pending server/stores-before
   fi
   stop "$reason; $again"
 }

@@ -183,15 +183,22 @@ order_erase() {
   frames_end
   bury ''
   leads server credentials
-  set --
+  doomed=''
   for id in $ids; do
     [ "$to" != "$id" ] || stop "credential $id is in use"
     for folder in "server/credentials/$id" "server/disarmed/$id"; do
-      if [ -e "$folder" ] || [ -L "$folder" ]; then set -- "$@" "$folder"; fi
+      if [ -e "$folder" ] || [ -L "$folder" ]; then doomed="$doomed $folder"; fi
     done
   done
-  prepare_forgetting
+  empty_forgotten erase
+}
+
+# erase: the folders of $doomed, whatever somebody else has put in the place of a store.
+erase() {
+  missed_stores='the stores could not be emptied'
+  set -- $doomed
   if [ $# -eq 0 ] && [ -z "$stores_due" ]; then
+    refuse_misses "$missed_stores"
     done_with unchanged
     return
   fi
@@ -204,6 +211,7 @@ order_erase() {
   for folder in server/credentials server/disarmed; do
     if [ -d "$folder" ]; then durable "$folder"; fi
   done
+  refuse_misses "$missed_stores"
   done_with changed
 }
 

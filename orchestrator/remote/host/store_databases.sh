@@ -143,7 +143,7 @@ begin_job() {
   why=$(mkdir "$job" 2>&1) || cannot_write
   need_secret
   print_to "$job/leaving" %s '' && print_to "$job/coming" %s '' || cannot_write
-  databases="$databases$database $job $password$nl"
+  databases="$databases$database $job $password ${storing:-0}$nl"
 }
 
 # leave_nss DATABASE NICKNAME SUM PASSWORD
@@ -177,8 +177,9 @@ rehearse() {
       why=$(dd if="$1/$file" of="$2/$file" bs=65536 2>&1) || cannot_write
     done
     rehearsing=$1
+    storing=${row#"$1 $2 $3 "}
     work_in_nss "$2" "$2" "$3" || stop "the NSS database $1 cannot be filled: $why"
-    rehearsing=''
+    rehearsing='' storing=''
     wipe "$2/key4.db"
     rm -f "$2/key4.db" "$2/cert9.db"
   done
@@ -212,7 +213,7 @@ work_in_nss() {
     [ "$seen" != "$(cat "$2/$entry.expected")$nl" ] || continue
     why="a certificate of the subject of $entry is there under another name"
     [ "$rehearsing" ] && [ "$trust_wanted" = ,, ] && [ -z "$seen" ] || return 1
-    pass_over "$rehearsing" "$entry"
+    leave_to_theirs "$rehearsing" "$entry"
   done <"$2/coming"
 }
 
@@ -226,8 +227,8 @@ begin_entry() {
   }
 }
 
-# pass_over DATABASE NICKNAME: leaves it to the entry of somebody else's that has that certificate.
-pass_over() {
+# leave_to_theirs DATABASE NICKNAME: leaves it to the entry of somebody else's that has that certificate.
+leave_to_theirs() {
   passed=$passed$1' '$2$nl
   rest=${listed#*"nss $1 $2 "}
   listed="${listed%%"nss $1 $2 "*}nss $1 $2 - ${rest#* }"

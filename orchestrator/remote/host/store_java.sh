@@ -174,7 +174,7 @@ leave_java() {
   refuse_changed "java $keystore $entry" "$entry in $keystore"
   copy_keystore
   run_keytool -delete -keystore "$copy" -alias "$entry" -storepass:file "$password" || keytool_fails
-  find_kept "java $keystore $entry"
+  give_back "java $keystore $entry" "$keystore"
   [ -z "$kept" ] || copy_entry "$kept" "$copy"
   keep_access
 }

@@ -53,8 +53,20 @@ begin_rows() {
     fi
     text=$text$listing$nl
   done
+  IFS=$nl
+  for listing in ${own#*"$nl"}; do
+    IFS=$blanks
+    set -- $listing
+    case $1 in java) known="java $2 $3" ;; *) known="$1 $2" ;; esac
+    case $nl$given in
+      *"$nl$known new "*)
+        mark=${given##*"$known "}
+        listing="${mark%%"$nl"*} $listing"
+        ;;
+    esac
+    text=$text$listing$nl
+  done
   IFS=$blanks
-  text=$text${own#*"$nl"}
 }
 
 # claim PATH: refuses a path that is not ours to write to; sets $adopting where it becomes ours.

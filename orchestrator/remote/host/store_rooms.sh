@@ -64,6 +64,12 @@ find_kept() {
   esac
 }
 
+# give_back WORDS PATH: as find_kept, for what is ours for as long as the file at PATH is the one that is there now.
+give_back() {
+  find_kept "$1"
+  [ -z "$kept" ] || { hashes "$2" && given="$given$1 new $(stat -c %i "$2")$hashes$nl"; }
+}
+
 # read_adopted: sets $adopted.
 read_adopted() {
   adopted=''

@@ -2,8 +2,9 @@
 #
 # <role>/stores is the manifest in place. `prepare_stores` looks at every store and makes what differs anew beside its
 # place; whatever can be wrong is found there. `fill_stores` renames, and works in databases.
+# Where there is no way back, each store is on its own: one that cannot be filled keeps no other from it.
 
-largest_manifest=200000 role=''
+largest_manifest=200000 role='' mending='' storing='' passed_stores='' passed_rows='' misses=''
 
 garbled_manifest() { stop "the manifest of the $role's stores is garbled"; }
 
@@ -46,7 +47,7 @@ replace() {
 # prepare_stores ROLE MANIFEST CREDENTIAL: MANIFEST is a file, empty where nothing is to be put anywhere. Sets
 # $stores_due where something differs, and what fill_stores has to do.
 prepare_stores() {
-  role=$1 stores_due='' listed='' renames='' leaving='' databases='' refresh='' originals='' passed=$nl
+  role=$1 stores_due='' listed='' renames='' leaving='' databases='' refresh='' originals='' given='' passed=$nl
   system_files='' rehearsing='' certificate_sum=- adopting='' adopted=''
   [ -s "$2" ] || [ -e "$role/stored" ] || [ -e "$role/rooms" ] || return 0
   manifest=$2 id_filled=${3:--} me=$(id -u) tools=${PATH-}:/usr/local/sbin:/usr/sbin:/sbin
@@ -64,10 +65,11 @@ prepare_stores() {
   fi
   hashes "$manifest" || cannot_write
   filled="$id_filled $certificate_sum ${hashes# }"
-  each_store "$manifest" lay_store || garbled_manifest
-  prepare_leaving
+  each_store "$manifest" lay_each || garbled_manifest
+  [ "$passed_stores" ] || prepare_leaving
   rehearse
-  [ "filled $filled$nl$listed" = "$own" ] && [ -z "$renames$leaving$databases$refresh" ] || stores_due=1
+  [ "$misses" ] || [ "filled $filled$nl$listed" = "$own" ] || stores_due=1
+  [ -z "$renames$leaving$databases$refresh" ] || stores_due=1
   [ "$stores_due" ] || return 0
   begin_rows
   before_filled=$id_filled
@@ -89,6 +91,49 @@ prepare_stores() {
   why=$(sync "$@" 2>&1) || cannot_write
 }
 
+# mend_stores ROLE MANIFEST CREDENTIAL THEN: as prepare_stores, and goes on with THEN, in the end without each store
+# that cannot be filled; they are in $misses.
+mend_stores() {
+  mending=1 passed_stores='' passed_rows=$nl misses='' mended_role=$1 mended_manifest=$2 mended_with=$3 then=$4
+  try_stores
+}
+
+try_stores() {
+  instead=pass_over storing=''
+  prepare_stores "$mended_role" "$mended_manifest" "$mended_with"
+  instead='' storing=''
+  "$then"
+  mending=''
+}
+
+# pass_over REASON: the store that cannot be filled, or what cannot be taken away. What is ours there stays so.
+pass_over() {
+  case $storing in
+    '') stop "$1" ;;
+    *[!0-9]*) passed_rows=$passed_rows$storing$nl ;;
+    *) passed_stores="$passed_stores $storing " ;;
+  esac
+  why=$1
+  missed
+  try_stores
+}
+
+# missed: takes $why into $misses where each store is on its own; else 1.
+missed() {
+  [ "$mending" ] || return 1
+  misses=$misses${misses:+; and }$why
+}
+
+# refuse_misses SENTENCE
+refuse_misses() { [ -z "$misses" ] || stop "$1: $misses"; }
+
+lay_each() {
+  case $passed_stores in *" $stores "*) return 0 ;; esac
+  storing=$stores
+  lay_store
+  storing=''
+}
+
 # prepare_leaving: what was written before and is not named any more, unless the host's other role names it.
 prepare_leaving() {
   locked=$nl$listed$theirs gone=''
@@ -100,6 +145,13 @@ prepare_leaving() {
     # After a visit that broke off there are lines of before and of then.
     case $nl$listed$theirs$gone in *"$nl$known "*) continue ;; esac
     gone="$gone$known $nl"
+    case $passed_rows in
+      *"$nl$known$nl"*)
+        locked=$locked$row$nl
+        continue
+        ;;
+    esac
+    storing=$known
     case $1 in
       file) leave "$2" ;;
       java) leave_java "$2" "$3" "$5" ;;
@@ -112,12 +164,15 @@ prepare_leaving() {
   for row in $own; do
     IFS=$blanks
     set -- $row
-    case $1:$locked in
-      made:*"${nl}made $2 "* | made:*"${nl}file $2 "* | made:*" $2$nl"*) ;;
-      made:*) leave "$2" ;;
+    case $1:$locked$passed_rows in
+      made:*"${nl}made $2$nl"* | made:*"${nl}made $2 "* | made:*"${nl}file $2 "* | made:*" $2$nl"*) ;;
+      made:*)
+        storing="made $2"
+        leave "$2"
+        ;;
     esac
   done
-  IFS=$blanks
+  IFS=$blanks storing=''
 }
 
 # leave PATH: takes it away, unless somebody else has put something there.
@@ -133,7 +188,7 @@ leave() {
     *) holds_our_key "$1" || stop "$1 was changed by somebody else: move it away" ;;
   esac
   fresh "$1"
-  find_kept "file $1"
+  give_back "file $1" "$1"
   leaving="$leaving$1 $fresh $kept$nl"
 }
 
@@ -148,7 +203,7 @@ fill_stores() {
   for row in $renames; do
     IFS=$blanks
     set -- $row
-    swap "$1" "$2" || return 1
+    swap "$1" "$2" || missed || return 1
   done
   IFS=$nl
   for row in $leaving; do
@@ -158,17 +213,20 @@ fill_stores() {
       why=$(ln "$1" "$2" 2>&1 && mv -T "$3" "$1" 2>&1)
     else
       why=$(mv -T "$1" "$2" 2>&1)
-    fi && why=$(sync "${1%/*}" 2>&1) || return 1
+    fi && why=$(sync "${1%/*}" 2>&1) || missed || return 1
   done
   IFS=$nl
   for row in $databases; do
     IFS=$blanks
     set -- $row
-    work_in_nss "$1" "$2" "$3" || return 1
+    work_in_nss "$1" "$2" "$3" || missed || return 1
   done
   IFS=$blanks
-  [ -z "$refresh" ] || refresh_system || return 1
-  if [ -s "$role/stores" ]; then
+  [ -z "$refresh" ] || refresh_system || missed || return 1
+  if [ "$misses" ]; then
+    durable "$role"
+    return 0
+  elif [ -s "$role/stores" ]; then
     move "$work/filled" "$role/stored"
   else
     why=$(rm -f "$role/stores" "$role/stored" 2>&1) || return 1
@@ -227,20 +285,27 @@ fetch_manifest() {
   fetch "$1" "$2"
 }
 
-# copy_manifest ROLE FILE: the one in place; an empty file where there is none.
+# copy_manifest FILE COPY: an empty copy where there is no such file.
 copy_manifest() {
-  if [ -f "$1/stores" ]; then
-    why=$(dd if="$1/stores" of="$2" bs=65536 2>&1) || cannot_write
+  if [ -f "$1" ]; then
+    why=$(dd if="$1" of="$2" bs=65536 2>&1) || cannot_write
   else
     print_to "$2" %s '' || cannot_write
   fi
 }
 
-# prepare_forgetting: credentials of $ids are to go, so the server's stores are emptied if they may have one of them.
-prepare_forgetting() {
+# is_same_manifest FILE FILE
+is_same_manifest() {
+  hashes "$1" "$2" || cannot_write
+  set -- $hashes
+  [ "$1" = "$2" ]
+}
+
+# empty_forgotten THEN: credentials of $ids are to go, so the server's stores are emptied if they may have one of them.
+empty_forgotten() {
   stores_due='' state='' filled_with=''
-  { read -r state filled_with row <server/stored; } 2>/dev/null || return 0
-  case "$state:$ids " in filled:*" $filled_with "* | partly:*) prepare_stores server /dev/null '' ;; esac
+  { read -r state filled_with row <server/stored; } 2>/dev/null
+  case "$state:$ids " in filled:*" $filled_with "* | partly:*) mend_stores server /dev/null '' "$1" ;; *) "$1" ;; esac
 }
 
 empty_stores() {

@@ -16,7 +16,7 @@ say_problems() {
       .) wanted_kind=folder wanted_mode='7[0145][0145]' ;;
       server/current | agent/current) wanted_kind=link wanted_mode=777 ;;
       fence | ended | server/hook-pending | server/*/*/*) wanted_kind=file wanted_mode=600 ;;
-      */stored | */stores | */rooms | */adopted) wanted_kind=file wanted_mode=600 ;;
+      */stored | */stores | */stores-before | */rooms | */adopted) wanted_kind=file wanted_mode=600 ;;
       server | server/*) wanted_kind=folder wanted_mode=700 ;;
       agent/*/*/keys/* | agent/*/*/issuers/*) wanted_kind=file wanted_mode=644 ;;
       agent/*/*/keys | agent/*/*/issuers) wanted_kind=folder wanted_mode=755 ;;
@@ -85,7 +85,7 @@ order_survey() {
     return
   fi
   [ -w . ] || say "unwritable $base"
-  say_problems . fence ended server server/current server/hook-pending server/stored server/stores server/rooms \
+  say_problems . fence ended server server/current server/hook-pending server/stored server/stores server/stores-before server/rooms \
     server/adopted agent/stored agent/stores agent/rooms server/credentials server/disarmed \
     server/credentials/* server/credentials/*/* server/disarmed/* server/disarmed/*/* \
     agent agent/current agent/bundles agent/bundles/* agent/bundles/*/*

@@ -73,36 +73,51 @@ order_trust() {
   fi
   if [ "$before" = "$position" ]; then
     digest agent/current && [ "$digest" = "$sent" ] || stop "another bundle is installed under the number $position"
-    outcome=unchanged
-    prepare_stores agent "$new.stores" ''
-    if [ "$stores_due" ]; then settle; fi
+    outcome=unchanged following=fill_agent
   else
     make_folders 755 agent agent/bundles
-    prepare_stores agent "$new.stores" ''
-    if [ "$keys" -gt 200 ]; then
-      # One flush of the filesystem is quicker than one for each file.
-      set -- -f "$new/bundle"
-    else
-      set --
-      for file in "$new"/bundle/*/* "$new"/bundle/* "$new/bundle"; do
-        [ ! -e "$file" ] || set -- "$@" "$file"
-      done
-    fi
-    settle "$@"
-    if [ -e "$place" ] || [ -L "$place" ]; then move "$place" "$new/left"; fi
-    move "$new/bundle" "$place"
-    point agent "bundles/$position"
-    durable agent/bundles agent .
-    leads agent bundles
-    [ "$to" = "$position" ] || stop "$base/agent/current leads to $to after the switch to $position"
-    digest agent/current && [ "$digest" = "$sent" ] || stop "bundle $position changed while it was installed"
-    outcome=changed
+    outcome=changed following=install_bundle
   fi
+  copy_manifest agent/stores "$new.before"
+  if is_same_manifest "$new.before" "$new.stores"; then
+    mend_stores agent "$new.stores" '' "$following"
+  else
+    prepare_stores agent "$new.stores" ''
+    "$following"
+  fi
+}
+
+# install_bundle: the bundle, and then the stores.
+install_bundle() {
+  if [ "$keys" -gt 200 ]; then
+    # One flush of the filesystem is quicker than one for each file.
+    set -- -f "$new/bundle"
+  else
+    set --
+    for file in "$new"/bundle/*/* "$new"/bundle/* "$new/bundle"; do
+      [ ! -e "$file" ] || set -- "$@" "$file"
+    done
+  fi
+  settle "$@"
+  if [ -e "$place" ] || [ -L "$place" ]; then move "$place" "$new/left"; fi
+  move "$new/bundle" "$place"
+  point agent "bundles/$position"
+  durable agent/bundles agent .
+  leads agent bundles
+  [ "$to" = "$position" ] || stop "$base/agent/current leads to $to after the switch to $position"
+  digest agent/current && [ "$digest" = "$sent" ] || stop "bundle $position changed while it was installed"
+  fill_agent
+}
+
+# fill_agent: its stores, once the bundle is there, and what comes after them.
+fill_agent() {
   if [ "$stores_due" ]; then
+    if [ "$outcome" = unchanged ]; then settle; fi
     fill_stores || stop "bundle $position is in use, but the stores could not be filled: $why"
     clear_rooms
     outcome=changed
   fi
+  refuse_misses "bundle $position is in use, but the stores could not be filled"
   say "position $position"
   say "digest $digest"
   say_stores agent
