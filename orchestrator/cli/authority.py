@@ -63,7 +63,7 @@ def init(
         passphrases.obtain_both(passphrase_file, root_passphrase_file)
         if module is None
         else (
-            passphrases.obtain(passphrase_file, what="the vault", option="--passphrase-file", twice=True),
+            passphrases.obtain(passphrase_file, what="the vault", option="--passphrase-file", new=True),
             found_token(str(module.absolute()), token),
         )
     )

@@ -158,7 +158,8 @@ def reseal(
 ) -> None:
     """Seal a backup anew without the keys that have ended since."""
     here = Context.of(context)
-    with shelf(here, partial(_passphrase, backup_passphrase_file)) as one:
+    asked = partial(_passphrase, backup_passphrase_file)
+    with passphrases.blamed(backup_passphrase_file), shelf(here, asked) as one:
         found = backups.backup_named(one.ledger.read(), backup)
         over = backups.reseal_backup(one, found)
         recorded = one.ledger.read()
@@ -214,7 +215,8 @@ def _check(
     backup_file, root_file, vault_file = files
     with tempfile.TemporaryDirectory(prefix="keyrelay-check-") as folder:
         home = Home.create(Path(folder) / "home")
-        manifest = unpack(file, _passphrase(backup_file), home)
+        with passphrases.blamed(backup_file):
+            manifest = unpack(file, _passphrase(backup_file), home)
         with closing(Database.open(home.database_url)) as database:
             entries = SqlLedger(database).verify()
             recorded = SqlLedger(database).read()
@@ -254,7 +256,7 @@ def _passphrase(file: Path | None) -> Secret:
 
 
 def _new_passphrase(file: Path | None) -> Secret:
-    return passphrases.obtain(file, what="the backup", option="--backup-passphrase-file", twice=True)
+    return passphrases.obtain(file, what="the backup", option="--backup-passphrase-file", new=True)
 
 
 def _no_passphrase() -> Secret:

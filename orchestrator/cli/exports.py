@@ -147,7 +147,7 @@ def _kit(recorded: Recorded, known: Credential, server: HostName | None) -> Kit:
 
 
 def _new_password(file: Path | None) -> Secret:
-    return passphrases.obtain(file, what="the exported file", option=PASSWORD_OPTION, twice=True)
+    return passphrases.obtain(file, what="the exported file", option=PASSWORD_OPTION, new=True)
 
 
 def _export_public(

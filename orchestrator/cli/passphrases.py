@@ -13,32 +13,35 @@ from orchestrator.keys.secret import Secret
 
 VARIABLE = "KEYRELAY_PASSPHRASE_FILE"
 _MAX_BYTES = 4096
+_LEAST = 5
+"""So many characters has a new one, as with ``ssh-keygen``."""
 
 
-def obtain(file: Path | None, *, what: str, option: str, twice: bool = False) -> Secret:
+def obtain(file: Path | None, *, what: str, option: str, new: bool = False) -> Secret:
     """A passphrase, from ``file`` if there is one, else asked for on the terminal.
 
     Args:
         file: one trailing newline is not part of the passphrase.
         what: whose it is, for the question, e.g. ``the vault``.
         option: how a file is named on the command line, for the hint.
-        twice: ask again, since a slip of the hand would lock everything away.
+        new: nothing is locked with it yet: it may not be short, and a terminal is asked again, since a slip
+            of the hand would lock everything away.
 
     Raises:
         UsageError: there is neither a file nor a terminal, the file is missing, another user's or open to
-            others, or the passphrase is empty or too long.
+            others, or the passphrase is empty or too long, or short and new.
     """
     if file is not None:
-        return _checked(_from_file(file), str(file))
+        return _checked(_from_file(file), str(file), new=new)
     if not sys.stdin.isatty():
         raise UsageError(
             f"the passphrase of {what} is needed, and there is no terminal to ask on",
             hint=f"keep it in a file that only you can read, and name that with {option}",
         )
     first = getpass(f"Passphrase of {what}: ")
-    if twice and getpass("Once more: ") != first:
+    if new and getpass("Once more: ") != first:
         raise UsageError("the two passphrases differ", hint="run the command again")
-    return _checked(first.encode(), "the passphrase")
+    return _checked(first.encode(), "the passphrase", new=new)
 
 
 @contextmanager
@@ -49,7 +52,7 @@ def blamed(file: Path | None) -> Iterator[None]:
     except WrongPassphraseError as error:
         if error.hint:
             raise
-        whose = "type it again" if file is None else f"it was read from {file}: is that this fleet's?"
+        whose = "type it again" if file is None else f"it was read from {file}: is that the right one?"
         raise WrongPassphraseError(error.message, hint=whose) from error
 
 
@@ -59,8 +62,8 @@ def obtain_both(vault_file: Path | None, root_file: Path | None) -> tuple[Secret
     Raises:
         UsageError: as ``obtain``; or they are the same, which would undo that.
     """
-    vault = obtain(vault_file, what="the vault", option="--passphrase-file", twice=True)
-    root = obtain(root_file, what="the root key", option="--root-passphrase-file", twice=True)
+    vault = obtain(vault_file, what="the vault", option="--passphrase-file", new=True)
+    root = obtain(root_file, what="the root key", option="--root-passphrase-file", new=True)
     if vault == root:
         raise UsageError(
             "the vault and the root key have the same passphrase",
@@ -97,9 +100,15 @@ def _from_file(file: Path) -> bytes:
         raise UsageError(f"{file}: the passphrase cannot be read: {error.strerror}") from error
 
 
-def _checked(data: bytes, where: str) -> Secret:
+def _checked(data: bytes, where: str, *, new: bool) -> Secret:
     passphrase = data.removesuffix(b"\n")
     if not passphrase or len(passphrase) > _MAX_BYTES:
         found = "empty" if not passphrase else "too long"
         raise UsageError(f"{where}: a passphrase of 1 to {_MAX_BYTES} bytes is needed, this one is {found}")
+    length = len(passphrase.decode(errors="replace"))
+    if new and length < _LEAST:
+        raise UsageError(
+            f"{where}: a new passphrase has at least {_LEAST} characters, this one has {length}",
+            hint="for a file that nobody types: openssl rand -base64 24",
+        )
     return Secret(passphrase)

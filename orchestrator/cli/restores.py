@@ -122,7 +122,8 @@ def restore(
             backup_passphrase_file, what="the backup", option="--backup-passphrase-file"
         )
         with suppress(_DeclinedError), home_in_the_making(here.home) as home:
-            manifest = unpack(file, passphrase, home)
+            with passphrases.blamed(backup_passphrase_file):
+                manifest = unpack(file, passphrase, home)
             with closing(Database.open(home.database_url)) as database:
                 kept = [CredentialId(name) for name in kept_keys(database)]
             there = replace(here, chosen_home=home.path)

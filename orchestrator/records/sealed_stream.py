@@ -19,7 +19,7 @@ from typing import BinaryIO
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from orchestrator.errors import BackupError, VaultError
+from orchestrator.errors import BackupError, VaultError, WrongPassphraseError
 from orchestrator.keys.material import Random
 from orchestrator.keys.secret import Secret
 from orchestrator.records.private_files import make_file, sync_folder
@@ -83,7 +83,8 @@ def read_sealed(path: Path, passphrase: Secret) -> Iterator[bytes]:
     """The content of a file that ``write_sealed`` wrote, once the whole file is proven.
 
     Raises:
-        BackupError: missing, no backup, another version's, damaged, cut, or the passphrase is wrong.
+        BackupError: missing, no backup, another version's, damaged, or cut.
+        WrongPassphraseError: the passphrase is another one.
     """
     try:
         with path.open("rb") as file:
@@ -94,6 +95,8 @@ def read_sealed(path: Path, passphrase: Secret) -> Iterator[bytes]:
             yield from _chunks(file, key, bound)
     except OSError as error:
         raise BackupError(f"{path}: {error.strerror}") from error
+    except WrongPassphraseError as error:
+        raise WrongPassphraseError(f"{path}: {error.message}", hint=error.hint) from error
     except (BackupError, VaultError) as error:
         raise BackupError(f"{path}: {error.message}", hint=error.hint) from error
 

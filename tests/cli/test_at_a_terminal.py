@@ -32,7 +32,7 @@ TIMEOUT_S = 120
 AT_ITS_TERMINAL = """
 import os
 os.close(os.open(os.ttyname(0), os.O_RDWR))
-from orchestrator.cli.main import run
+from orchestrator.cli.__main__ import run
 run()
 """
 

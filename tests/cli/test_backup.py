@@ -94,10 +94,12 @@ def test_what_is_no_backup_or_not_whole_is_refused_and_leaves_nothing(founded: T
         founded("--home", "elsewhere", "restore", name, *ITS, "--yes").ended(1)
         founded("backup", "--check", name, *ITS).ended(1)
     wrong = ("--backup-passphrase-file", "root.passphrase")
-    assert (
-        "the passphrase is wrong"
-        in founded("--home", "elsewhere", "restore", "kept.backup", *wrong, "--yes").ended(1).err
-    )
+    for refused in (
+        founded("--home", "elsewhere", "restore", "kept.backup", *wrong, "--yes").ended(1),
+        founded("backup", "--check", "kept.backup", *wrong).ended(1),
+    ):
+        refused.line("error: ", "kept.backup: the passphrase is wrong")
+        refused.line("hint: it was read from root.passphrase")
     assert "there is a home at" in founded("restore", "kept.backup", *ITS, "--yes").ended(2).err
     assert "there is a file already" in founded("backup", "kept.backup", *ITS).ended(1).err
     assert not [entry.name for entry in founded.folder.iterdir() if entry.name.startswith("elsewhere")]

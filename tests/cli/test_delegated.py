@@ -120,6 +120,6 @@ def test_the_issuer_is_not_replaced_unasked_nor_without_the_roots_key(founded: T
     founded.write("wrong.passphrase", "not this one\n")
     wrong = founded("ca", "rotate", "--root-passphrase-file", "wrong.passphrase", "--yes").ended(1)
     wrong.line("root.key: the passphrase is wrong")
-    wrong.line("hint: it was read from wrong.passphrase: is that this fleet's?")
+    wrong.line("hint: it was read from wrong.passphrase: is that the right one?")
     founded("ca", "rotate", *ROOT, "--yes").ended(0).line("is destroyed")
     founded("ledger", "verify").ended(0)

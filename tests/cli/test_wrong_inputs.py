@@ -1,6 +1,7 @@
 """What is typed or written wrong: a line that says what, a line that says what to do, and exit code 2."""
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -215,7 +216,10 @@ def test_passphrases_are_never_taken_from_where_others_could_read_them(
     terminal.write("wrong", "a passphrase for the vault\n\n")
     wrong = with_home(f"{shown} wrong").ended(1)
     wrong.line("error: vault in ", "the passphrase is wrong")
-    wrong.line("hint: it was read from wrong: is that this fleet's?")
+    wrong.line("hint: it was read from wrong: is that the right one?")
+    terminal.write("short", "1234\n")
+    short = with_home("backup new.backup --backup-passphrase-file short").ended(2)
+    short.line("error: short: a new passphrase has at least 5 characters, this one has 4")
     assert "a passphrase for the vault" not in wrong.out + wrong.err
 
 
@@ -367,6 +371,24 @@ def test_the_program_dumps_no_core(terminal: Terminal) -> None:
         check=True,
     )
     assert done.stdout.splitlines()[-1] == b"(0, 0)"
+
+
+def test_ctrl_c_while_the_program_is_imported_ends_it_without_a_word(terminal: Terminal) -> None:
+    told_of_each_import = [sys.executable, "-X", "importtime", "-m", "orchestrator.cli", "--version"]
+    program = subprocess.Popen(
+        told_of_each_import,
+        cwd=terminal.folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    with program:
+        assert program.stderr is not None
+        next(line for line in program.stderr if b"orchestrator.errors" in line)
+        program.send_signal(signal.SIGINT)
+        said, complaint = program.communicate(timeout=60)
+    assert (program.returncode, said) == (-signal.SIGINT, b"")
+    assert b"Traceback" not in complaint
 
 
 def test_examples_are_found_in_a_source_tree_and_in_a_wheel(

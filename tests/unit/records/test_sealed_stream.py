@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from orchestrator.errors import BackupError
+from orchestrator.errors import BackupError, WrongPassphraseError
 from orchestrator.keys.secret import Secret
 from orchestrator.records.sealed_stream import CHUNK_BYTES, read_sealed, write_sealed
 from tests.fakes import SeededEntropy
@@ -105,7 +105,7 @@ def test_it_says_what_is_wrong(whole: Path, change: Callable[[bytes], bytes], wo
 
 
 def test_a_wrong_passphrase_is_told_from_damage(whole: Path) -> None:
-    with pytest.raises(BackupError, match="the passphrase is wrong"):
+    with pytest.raises(WrongPassphraseError, match="the passphrase is wrong"):
         next(read_sealed(whole, Secret(b"another")))
     with pytest.raises(BackupError, match="No such file"):
         next(read_sealed(whole.with_name("none"), PASSPHRASE))
