@@ -178,7 +178,7 @@ def changes_left(
     if rollout.reverts is not None:
         reasons = {scope.name: rollout.reasons[0] for scope in desired.scopes}
     stores = Refilling.of(recorded, rollout.playbook, surveys)
-    return tuple(_changes(recorded, now, desired, reasons, stores))
+    return tuple(_changes(View.of(recorded, now), desired, reasons, stores))
 
 
 def _waves(
