@@ -44,16 +44,17 @@ def replaced(value: T, /, **changes: Any) -> T:
     return other
 
 
-def by_identity(real: Callable[[Any], T]) -> Callable[[Any], T]:
-    """A pure function of one frozen value, asked once for each such value."""
-    known: dict[int, tuple[object, T]] = {}
+def by_identity(real: Callable[..., T]) -> Callable[..., T]:
+    """A pure function of a frozen value and little else, asked once for each such value."""
+    known: dict[tuple[object, ...], tuple[object, T]] = {}
 
-    def asked(value: Any) -> T:
-        found = known.get(id(value))
+    def asked(value: Any, *more: Any) -> T:
+        key = (id(value), *more)
+        found = known.get(key)
         if found is None:
             if len(known) > _MOST_KNOWN:
                 known.clear()
-            found = known[id(value)] = (value, real(value))
+            found = known[key] = (value, real(value, *more))
         return found[1]
 
     return asked
