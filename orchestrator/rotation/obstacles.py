@@ -1,7 +1,8 @@
 """Servers that could not fill their stores: they are left as they are, before anything is tried there.
 
 What a survey told counts until the next one tells otherwise. A leaked key waits for no store: its server
-goes on. An agent is visited all the same, and its servers wait for it as for any whose visit fails.
+goes on. An agent is visited all the same, and its servers wait for it as for any whose visit fails. So is
+a server whose key is in use already: its other stores are mended.
 """
 
 from collections.abc import Mapping
@@ -14,8 +15,8 @@ from orchestrator.rotation.observed import HostSurvey, Obstacle
 from orchestrator.rotation.recorded import Recorded
 from orchestrator.rotation.standing import View
 
-_BEFORE_FILLED = frozenset({Step.MAKE, Step.STAGE, Step.ACTIVATE, Step.INSTALL})
-"""The steps that visit a server and lead to stores which are filled."""
+_BEFORE_SWITCHED = frozenset({Step.MAKE, Step.STAGE, Step.ACTIVATE})
+"""The steps that lead to a switch, which is refused where a store cannot be filled."""
 
 
 def held_back(view: View, steps: Mapping[HostName, Step]) -> Mapping[HostName, str]:
@@ -23,7 +24,7 @@ def held_back(view: View, steps: Mapping[HostName, Step]) -> Mapping[HostName, s
     return {
         server: f"it {'; '.join(Obstacle.told(obstacles))}"
         for server, step in steps.items()
-        if step in _BEFORE_FILLED and not view.is_urgent(server)
+        if step in _BEFORE_SWITCHED and not view.is_urgent(server)
         if (obstacles := view.recorded.obstacles_to("server", server))
     }
 

@@ -246,6 +246,12 @@ def test_a_server_that_cannot_fill_a_store_or_whose_hook_fails_keeps_its_key_and
     before, word = in_use(lab), programs.folder / "word"
 
     word.write_text("another one")
+    (programs.folder / "tls" / "p12").unlink()
+    (programs.folder / "tls" / "ca.pem").unlink()
+    mended = keyrelay(*APPLY).ended(3)
+    mended.line("server-01", "the stores could not be filled", f"{programs.folder}/keystore")
+    assert programs.in_pkcs12() == before
+    assert fingerprint((programs.folder / "tls" / "ca.pem").read_bytes()) == root_of(keyrelay)
     told = f"cannot fill {programs.folder}/keystore keyrelay: keytool cannot read {programs.folder}/keystore"
     keyrelay("audit", *INVENTORY).ended(4).line("server-01", "obstructed", told)
     (plan,) = keyrelay.json("plan", PLAYBOOK, *INVENTORY, "--new-key")["plays"]
