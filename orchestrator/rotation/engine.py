@@ -274,10 +274,10 @@ class _Round:
         )
 
     def _same_but_longer(self, agent: HostName) -> Errand | None:
-        """The visit that brings the agent later ends of the keys it trusts, and nothing else."""
+        """The visit that brings the agent later ends of the keys and issuers it trusts, and nothing else."""
         recorded = self._recorded
         lines = frozenset(line for bundle in recorded.bundles(agent) for line in bundle.lines)
-        if not any(line.credential and recorded.credentials[line.credential].prolonged for line in lines):
+        if not any(line.issuer or recorded.credentials[line.credential].prolonged for line in lines):
             return None
         errand = self._agent_errand(agent, lines)
         return errand if errand is not None and errand.intent.bundle is not None else None

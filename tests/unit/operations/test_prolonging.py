@@ -12,6 +12,7 @@ from orchestrator.errors import IssuerError
 from orchestrator.inventory.model import HostName
 from orchestrator.keys.certificate import parse_certificate
 from orchestrator.operations.audit import audit
+from orchestrator.operations.authority import renew_issuer
 from orchestrator.operations.due import due
 from orchestrator.operations.rollouts import pause, resume
 from orchestrator.operations.watch import watch_once
@@ -124,6 +125,35 @@ def test_a_paused_rollout_keeps_the_key_in_use_good_and_does_nothing_else(origin
     assert world.trusted(AGENTS[1], SERVERS[0]) == trusts
     resume(world.ports, rollout, wait=timedelta(hours=1))
     assert_settled(world, wanted)
+
+
+def test_a_paused_rollout_brings_agents_the_later_end_of_an_issuer_that_was_renewed() -> None:
+    world = World()
+    wanted = desired(Policy.DELEGATED, servers=SERVERS[:1], agents=AGENTS[:2], lifetime=LIFETIME)
+    world.apply(wanted)
+    first = world.live_key(SERVERS[0])
+    world.apply(wanted, new_key=True, wait=timedelta(0))
+    pause(world.ports.ledger, running(world).id, clock=world.clock, reason="a person looks")
+    passes(world, OFTEN)
+    lifetime = timedelta(days=6 * 365)
+    renewed = renew_issuer(
+        world.ledger, world.keys, clock=world.clock, entropy=world.entropy, lifetime=lifetime
+    )
+
+    watch_once(world.ports, wanted)
+
+    assert {ends for agent in AGENTS[:2] for ends in issuers_end(world, agent)} == {renewed.not_after}
+    assert running(world).paused
+    resume(world.ports, running(world).id, wait=timedelta(hours=1))
+    assert_settled(world, wanted)
+    assert world.live_key(SERVERS[0]) != first
+
+
+def issuers_end(world: World, agent: HostName) -> set[datetime]:
+    """When the issuers end that an agent believes servers by."""
+    bundle = world.fleet.hosts[agent].bundle
+    assert bundle is not None
+    return {delegation.issuer.not_after for delegation in bundle.delegations}
 
 
 @ORIGINS
