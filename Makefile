@@ -1,7 +1,7 @@
 # What one does with keyrelay's sources. `make` alone lists it.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-reinstall bench test faults faults-long model lint check docs format clean
+.PHONY: help setup demo demo-reinstall bench test faults faults-long model model-long lint check docs format clean
 MAKEFLAGS += --no-print-directory
 
 BIN := .venv/bin
@@ -38,6 +38,9 @@ faults-long: setup  ## hours of faults: 2,000 random kills, every write denied, 
 
 model: setup  ## every state of small fleets explored, and seeded faults found; a minute
 	@$(BIN)/python -m tests.model
+
+model-long: setup  ## the same with all that may happen to two servers in one search; ten minutes
+	@$(BIN)/python -m tests.model --further
 
 lint: setup  ## format, lint, types and the layers of the house
 	$(BIN)/ruff format --check .

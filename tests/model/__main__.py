@@ -1,21 +1,26 @@
-"""``make model``: everything explored, and every seeded fault found; two processes side by side."""
+"""``make model``: everything explored, and every seeded fault found; two processes side by side.
+
+``make model-long`` explores what takes longer: ``--further``.
+"""
 
 import sys
 from collections.abc import Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from time import monotonic
 
-from tests.model.configurations import EVERYTHING
+from tests.model.configurations import EVERYTHING, FURTHER
 from tests.model.mutant import Mutant
 from tests.model.mutants import MUTANTS
 from tests.model.search import Found, search, show, show_trace
 
 PROCESSES = 2
+LISTS = {"": EVERYTHING, "--further": FURTHER}
+"""What is explored, by how it is asked for."""
 
 
-def explore(number: int) -> Found:
-    """What is found in one of the configurations."""
-    return search(EVERYTHING[number])
+def explore(asked: str, number: int) -> Found:
+    """What is found in one of the configurations of a list."""
+    return search(LISTS[asked][number])
 
 
 def hunt() -> list[Found]:
@@ -32,11 +37,11 @@ def told(mutant: Mutant, found: Found) -> Iterator[str]:
         yield from show_trace(violation)
 
 
-def main() -> int:
+def main(asked: str) -> int:
     """Explores, prints, and returns 1 where anything is not as it should be."""
     began = monotonic()
     with ProcessPoolExecutor(max_workers=PROCESSES) as pool:
-        searches: list[Future[Found]] = [pool.submit(explore, n) for n in range(len(EVERYTHING))]
+        searches: list[Future[Found]] = [pool.submit(explore, asked, n) for n in range(len(LISTS[asked]))]
         hunted = pool.submit(hunt)
         explored = [future.result() for future in searches]
         for found in explored:
@@ -59,4 +64,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main("".join(sys.argv[1:])))

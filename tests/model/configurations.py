@@ -117,3 +117,6 @@ EVERYTHING: tuple[Configuration, ...] = (
     fleet(1, 1, Policy.DELEGATED, issuers=1, faults=1),
 )
 """What ``make model`` explores, each to its end."""
+
+FURTHER: tuple[Configuration, ...] = (any_kind(sharing(2, joining=True, new_keys=1, reverts=1)),)
+"""What ``make model-long`` explores: all that may happen to two servers and two agents, in one search."""
