@@ -1,10 +1,12 @@
 """Hosts in memory that could not fill their stores: told by the plan, and left as they are."""
 
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 import pytest
 
 from orchestrator.operations.audit import audit
+from orchestrator.operations.planning import prepare_to_change
 from orchestrator.policy.desired import Origin, Policy
 from orchestrator.policy.stores import Access, PemAnchors, PemFiles, Rendered, Stores
 from orchestrator.rotation.drift import Drift
@@ -95,3 +97,16 @@ def test_an_agent_that_cannot_fill_its_stores_is_told_with_what_it_would_get(sto
     found = f"it cannot fill /etc/app/ca, /etc/app/conf: {NO_FOLDER}"
     seen = audit({}, ledger=stocked.ledger, fleet=stocked.fleet, clock=stocked.clock, progress=Silent())
     assert (AGENT, Drift.OBSTRUCTED, found) in [(f.host, f.drift, f.detail) for f in seen.findings]
+
+
+def test_a_server_that_switches_nothing_is_visited_to_mend_what_it_can(stocked: World) -> None:
+    stocked.fleet.trouble(ONE, obstructs=NO_FOLDER)
+    state = stocked.fleet.hosts[ONE]
+    assert state.server_stores is not None
+    stocked.set_host(ONE, replace(state, server_stores=replace(state.server_stores, places={})))
+    plan = prepare_to_change(desired(stores=STORES), stocked.ports).plan
+    (what,) = (change.what for change in plan.changes if change.host == ONE)
+    assert what == (
+        "fills /etc/app/crt, /etc/app/key",
+        f"cannot fill /etc/app/crt, /etc/app/key: {NO_FOLDER}",
+    )
