@@ -22,7 +22,9 @@ from tests.integration.stores import (
     agent_manifest,
     application,
     between,
+    der,
     facts,
+    in_pkcs12,
     places,
     run,
     server_manifest,
@@ -50,17 +52,28 @@ def dash(tmp_path: Path) -> Machine:
     return Machine(base=tmp_path / "base", path=with_tools(tmp_path / "bin", "dash"))
 
 
-def manifest_of(app: Path, *, nss: bool = True, pkcs12: bool = False) -> str:
+def manifest_of(app: Path, *, nss: bool = True, pkcs12: bool = False, java: bool = False) -> str:
     key = PemFiles(key=f"{app}/tls.key", fullchain=f"{app}/tls.crt", access=PRIVATE)
     entry = Nss(database=f"{app}/nss", name="keyrelay", holds=Holds.CREDENTIAL)
     file = Pkcs12(file=f"{app}/server.p12", password_file=f"{app}/pass", alias="app", access=PRIVATE)
-    return server_manifest(key, *([entry] if nss else []), *([file] if pkcs12 else []))
+    keystore = Java(
+        keystore=f"{app}/keystore",
+        password_file=f"{app}/pass",
+        alias="app",
+        holds=Holds.CREDENTIAL,
+        access=PRIVATE,
+    )
+    more = ((entry, nss), (file, pkcs12), (keystore, java))
+    return server_manifest(key, *(store for store, wanted in more if wanted))
 
 
+@pytest.mark.parametrize("kind", ["nss", "pkcs12", pytest.param("java", marks=pytest.mark.long)])
 def test_a_visit_that_is_killed_at_any_step_is_made_good_by_the_next(
-    dash: Machine, app: Path, tmp_path: Path
+    dash: Machine, app: Path, tmp_path: Path, kind: str
 ) -> None:
-    manifest = manifest_of(app)
+    manifest = manifest_of(app, **{"nss": False, kind: True})
+    place = {"nss": "nss keyrelay", "pkcs12": "server.p12", "java": "keystore app"}[kind]
+    theirs = their_entry(app) if kind == "java" else ""
     dash.report(OLD.stage, NEW.stage, OLD.activate(manifest))
     calls, at = tmp_path / "calls", tmp_path / "at"
     calls.write_text("")
@@ -74,6 +87,7 @@ def test_a_visit_that_is_killed_at_any_step_is_made_good_by_the_next(
     mortal.report(NEW.activate(manifest))
     steps = calls.read_text().count("x")
     good = {OLD.id: OLD, NEW.id: NEW}
+    files = {file.name for file in app.iterdir()}
     killed = 0
     for number, step in enumerate(range(6, steps, 9)):
         then = OLD if number % 2 == 0 else NEW
@@ -87,11 +101,18 @@ def test_a_visit_that_is_killed_at_any_step_is_made_good_by_the_next(
         dash.report(then.activate(manifest))
 
         assert (app / "tls.key").read_bytes() == then.pair.private.reveal()
-        assert {file.name for file in app.iterdir()} == {"nss", "pass", "unmanaged", "tls.key", "tls.crt"}
+        assert {file.name for file in app.iterdir()} == files
         held, _, problems = surveyed(dash)
         assert (set(states(held).values()), problems) == ({"intact"}, {})
-        assert places(held)[f"{app}/nss keyrelay"].certificates == (then.digest,)
-        assert run("certutil", "-K", "-d", f"sql:{app}/nss").count("<") == 1
+        certificates = places(held)[f"{app}/{place}"].certificates
+        assert {OLD.digest, NEW.digest} & set(certificates) == {then.digest}
+        match kind:
+            case "nss":
+                assert run("certutil", "-K", "-d", f"sql:{app}/nss").count("<") == 1
+            case "pkcs12":
+                assert in_pkcs12(app / "server.p12", PASSWORD)[0] == der(then.pair)
+            case _:
+                assert their_entry(app) == theirs
         assert not (dash.base / "server" / "rooms").exists()
     assert killed > (steps - 6) / 9 / 2
 
