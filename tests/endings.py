@@ -39,7 +39,7 @@ def assert_settled(world: World, *wanted: Desired) -> None:
         assert applied.result is None, applied.prepared.plan.changes
     recorded = world.recorded
     assert not recorded.pending
-    assert not [host for host, state in world.fleet.hosts.items() if state.hook_pending]
+    assert not [host for host, state in world.fleet.hosts.items() if state.hook_pending or state.untold]
     assert all(rollout.ended is not None for rollout in recorded.rollouts.values())
     states = {credential.state for credential in recorded.credentials.values()}
     assert states <= {KeyState.ACTIVE, KeyState.REMOVED}

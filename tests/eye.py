@@ -117,7 +117,7 @@ class Eye:
         if isinstance(outcome, Changed | Unchanged) and self._is_put_away(visit):
             del self.away[outcome.host]
         given = [order.bundle for order in visit.orders if isinstance(order, Trust)]
-        if self.fleet.hosts[outcome.host].bundle in given:
+        if self.fleet.hosts[outcome.host].heeded in given:
             self.adrift.discard(outcome.host)
         self.look(f"after {[order.kind for order in visit.orders]} on {outcome.host}: {outcome.kind}")
 
@@ -179,19 +179,19 @@ class Eye:
         return {h.name: h.key for h in held if h.key is not None and not h.disarmed}
 
     def trusted(self, agent: HostName, server: HostName) -> set[str]:
-        """The keys the agent's installed bundle accepts for the server.
+        """The keys that the agent's programs accept for the server, by the bundle that they go by.
 
         Where an issuer vouches for the server, those of them that it could switch to.
         """
-        bundle = self.fleet.hosts[agent].bundle
+        bundle = self.fleet.hosts[agent].heeded
         if bundle is None:
             return set()
         keys = set(self._keys(server).values())
         return {*bundle.signers(server), *(key for key in keys if self.vouches(agent, server, key))}
 
     def vouches(self, agent: HostName, server: HostName, key: str) -> bool:
-        """Whether the agent's bundle accepts a key of the server by a certificate, whenever that ends."""
-        bundle = self.fleet.hosts[agent].bundle
+        """Whether the agent's programs accept a key of the server by a certificate, whenever that ends."""
+        bundle = self.fleet.hosts[agent].heeded
         known = self.vouchers.get((server, key), set())
         return bundle is not None and any(
             one.server == server and _vouches(pem, bundle, one, self.clock.now())
@@ -311,7 +311,8 @@ class Eye:
                     and (host, name) not in self.planted
                 ):
                     raise ViolationError(f"S4 {when}: {host} holds {name} of {credential.scope}")
-            for server, key in self._told(host) - set(self._known(recorded, host)):
+            told = {line for bundle in (state.bundle, state.heeded) for line in self._told(bundle)}
+            for server, key in told - set(self._known(recorded, host)):
                 raise ViolationError(
                     f"S3 {when}: {host} trusts {server} with {key[:8]} unknown to the ledger"
                 )
@@ -334,8 +335,7 @@ class Eye:
             if not known:
                 raise ViolationError(f"S3 {when}: {host} has stores unknown to the ledger")
 
-    def _told(self, host: HostName) -> set[tuple[str, str]]:
-        bundle = self.fleet.hosts[host].bundle
+    def _told(self, bundle: TrustBundle | None) -> set[tuple[str, str]]:
         if bundle is None:
             return set()
         known = (one for one in bundle.delegations if one.issuer_key not in self.lost_issuers)

@@ -196,6 +196,8 @@ class _Desk:
                 return self._sign(order)
             case visits.Check():
                 bundle = self._bundle()
+                if self.state.untold:
+                    raise _RefusalError(f"the hook for bundle {bundle.position} has yet to run well")
                 return rp.Checked(digest=bundle.digest, verdicts=self._verdicts(bundle, order.claims))
             case _:
                 assert_never(order)
@@ -245,20 +247,35 @@ class _Desk:
             raise _RefusalError(f"bundle {old.position} is installed, {new.position} would be a step back")
         if old is not None and new.position == old.position and new.digest != old.digest:
             raise _RefusalError(f"another bundle is installed under the number {new.position}")
-        if self.faults.obstructs is not None and order.stores:
-            raise _RefusalError(self.faults.obstructs)
-        changed = old is None or old.digest != new.digest
+        wanted = filled(order.stores)
+        came = old is None or old.digest != new.digest
+        changed = came or self.state.agent_stores != wanted or self.state.untold
+        obstructed = self.faults.obstructs if order.stores else None
+        if obstructed is not None and not (came or self.state.untold):
+            raise _RefusalError(obstructed)
         ended = self._buried(order.ends, trusted={key.public.spki_digest for key in new.keys if key.signs})
-        if changed:
+        if changed and order.hooks:
+            self._become(untold=True, loaded=self.state.heeded)
+        if came:
             self._become(bundle=new)
         if ended != self.state.ended:
             self._become(ended=ended)
-        wanted = filled(order.stores)
-        if self.state.agent_stores != wanted:
-            changed = True
+        troubles: list[str] = []
+        if obstructed is not None:
+            troubles.append(f"the stores could not be filled: {obstructed}")
+        elif self.state.agent_stores != wanted:
             if (said := self._store_trouble(self.state.agent_stores, role="agent")) is not None:
-                raise _FailureError(said)
-            self._become(agent_stores=wanted)
+                troubles.append(said)
+            else:
+                self._become(agent_stores=wanted)
+        if order.hooks and changed and self.faults.breaks_at_hook:
+            raise _LostError
+        if order.hooks and changed and self.faults.hook_fails is not None:
+            troubles.append(f"the hook exited 1: {self.faults.hook_fails}")
+        elif self.state.untold:
+            self._become(untold=False, loaded=None)
+        if troubles:
+            raise _FailureError(f"bundle {new.position} is in use, but {', and '.join(troubles)}")
         return rp.Trusted(
             position=new.position,
             digest=new.digest,

@@ -75,6 +75,8 @@ class HostState:
         problems: what a survey reports of owners and modes.
         ended: the keys that have ended, sorted.
         server_stores, agent_stores: what it has elsewhere; None: nothing.
+        untold: whether a bundle came, and a hook has not run well since.
+        loaded: the bundle that its programs loaded before that.
     """
 
     fence: Fence | None = None
@@ -90,6 +92,13 @@ class HostState:
     ended: tuple[Tombstone, ...] = ()
     server_stores: Filled | None = None
     agent_stores: Filled | None = None
+    untold: bool = False
+    loaded: TrustBundle | None = None
+
+    @property
+    def heeded(self) -> TrustBundle | None:
+        """The bundle that its programs go by."""
+        return self.loaded if self.untold else self.bundle
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,8 +110,8 @@ class Faults:
         refuses: why the host refuses every visit that changes something.
         breaks_after: orders that are done before the connection breaks and their answers are lost; 0: the
             visit arrives and nothing of it is done.
-        breaks_at_hook: the connection breaks after the switch, before the hook has run.
-        hook_fails: what the hook says before it exits 1.
+        breaks_at_hook: the connection breaks after the switch, before a hook has run.
+        hook_fails: what a hook says before it exits 1.
         store_fails: why no store can be filled.
         obstructs: why no store can be filled, as the host knows before anything is tried.
         breaks_at_store: the connection breaks while stores are filled.
@@ -146,6 +155,7 @@ def survey(state: HostState, obstacles: tuple[Obstacle, ...] = ()) -> HostSurvey
         server_stores=_held_stores(state.server_stores),
         agent_stores=_held_stores(state.agent_stores),
         obstacles=obstacles,
+        untold=state.untold,
     )
 
 

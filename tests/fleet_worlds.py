@@ -59,6 +59,10 @@ class World(Protocol):
         """Everybody may write to the folder of the host's stores from now on."""
         ...
 
+    def mend(self, host: HostName) -> None:
+        """Hooks that work run well there again."""
+        ...
+
     def service_with(self, host: HostName, private: Secret) -> Hook:
         """Has the host's service sign, which loaded this key once and for all."""
         ...
@@ -82,6 +86,9 @@ class InMemory:
     def obstruct(self, host: HostName, folder: Path) -> None:
         reason = f"{folder} has mode 777, expected writable by its owner only"
         self.fake.trouble(host, obstructs=reason)
+
+    def mend(self, host: HostName) -> None:
+        self.fake.heal(host)
 
     def service_with(self, host: HostName, private: Secret) -> Hook:
         self.fake.trouble(host, serves=private)
@@ -149,6 +156,8 @@ class OverSsh:
     def obstruct(self, host: HostName, folder: Path) -> None:
         del host
         folder.chmod(0o777)
+
+    def mend(self, host: HostName) -> None: ...
 
     def service_with(self, host: HostName, private: Secret) -> Hook:
         key = self.lab.host(host).base.with_name(f"service-{self.number}.pem")

@@ -73,6 +73,7 @@ def desired(
     soak: timedelta = timedelta(minutes=10),
     rollout: RolloutSpec | None = None,
     hooks: Mapping[HostName, str] | None = None,
+    trusted_hooks: Mapping[HostName, str] | None = None,
     stores: Stores = NO_STORES,
     prove_commands: Mapping[HostName, str] | None = None,
     name: str = "main",
@@ -107,6 +108,7 @@ def desired(
         trust_sets=tuple(TrustSet(servers=s, agents=tuple(a)) for s, a in heard.items()),
         endpoints={h: endpoint(h) for h in (*servers, *agents)},
         hooks=hooks or {},
+        trusted_hooks=trusted_hooks or {},
         stores=stores,
         prove_commands=prove_commands or {},
     )

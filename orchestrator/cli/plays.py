@@ -13,7 +13,7 @@ from orchestrator.keys.secret import Secret
 from orchestrator.policy.desired import Desired
 from orchestrator.policy.hooks import render_hook
 from orchestrator.policy.install import On
-from orchestrator.policy.playbook import HOOK, PROVE_COMMAND, Playbook, load_playbooks
+from orchestrator.policy.playbook import HOOK, PROVE_COMMAND, TRUSTED_HOOK, Playbook, load_playbooks
 from orchestrator.policy.sandbox import host_variables
 from orchestrator.policy.scopes import cut, refuse_overlap
 from orchestrator.policy.templates import render_template
@@ -71,6 +71,7 @@ def _play(file: Path, playbook: Playbook, inventory: Inventory) -> Play:
         desired,
         hooks=commands.get(HOOK, {}),
         prove_commands=commands.get(PROVE_COMMAND, {}),
+        trusted_hooks=commands.get(TRUSTED_HOOK, {}),
         stores=replace(desired.stores, texts=_texts(playbook, inventory, desired)),
     )
     return Play(file=file, desired=desired, passwords=passwords_for(inventory, desired.endpoints))
@@ -79,11 +80,12 @@ def _play(file: Path, playbook: Playbook, inventory: Inventory) -> Play:
 def _commands(
     playbook: Playbook, inventory: Inventory, desired: Desired
 ) -> Mapping[str, Mapping[HostName, str]]:
-    """What each command becomes on the servers, by what it is."""
+    """What each command becomes on its hosts, by what it is."""
+    hosts = {HOOK: desired.servers(), PROVE_COMMAND: desired.servers(), TRUSTED_HOOK: desired.agents()}
     return {
         what: {
-            server: render_hook(template, host_variables(inventory, server), place=place, what=what)
-            for server in desired.servers()
+            host: render_hook(template, host_variables(inventory, host), place=place, what=what)
+            for host in hosts[what]
         }
         for what, (template, place) in playbook.commands().items()
     }

@@ -114,6 +114,7 @@ def _without(desired: Desired, host: HostName) -> Desired:
         endpoints={name: endpoint for name, endpoint in desired.endpoints.items() if name != host},
         hooks={name: hook for name, hook in desired.hooks.items() if name != host},
         prove_commands={name: one for name, one in desired.prove_commands.items() if name != host},
+        trusted_hooks={name: hook for name, hook in desired.trusted_hooks.items() if name != host},
         stores=replace(
             desired.stores,
             texts={name: texts for name, texts in desired.stores.texts.items() if name != host},

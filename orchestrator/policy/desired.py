@@ -242,6 +242,7 @@ class Desired:
         trust_sets: every agent of the playbook is in exactly one.
         endpoints: of every host named above.
         hooks: the command that a server runs after a switch, rendered; it is recorded, so it holds no secret.
+        trusted_hooks: the command that an agent runs when it has a new bundle, likewise.
         prove_commands: the command by which a server's running service signs, likewise.
         prove_within: how long a service may take until it signs with a new key.
         issuer: who certifies; None: the fleet's own issuer.
@@ -263,6 +264,7 @@ class Desired:
     stores: Stores = NO_STORES
     prove_commands: Mapping[HostName, str] = field(default_factory=dict)
     prove_within: timedelta = timedelta(seconds=60)
+    trusted_hooks: Mapping[HostName, str] = field(default_factory=dict)
 
     def servers(self) -> tuple[HostName, ...]:
         """Every server, by scope."""

@@ -47,6 +47,13 @@ def contradiction(message: str, *, at: tuple[str | int, ...], hint: str = "") ->
     return PydanticCustomError("contradiction", "{message}", {"message": message, "at": at, "hint": hint})
 
 
+def given(value: Any) -> Any:
+    """Refuse an empty field where leaving it out means something."""
+    if value is None:
+        raise refused("; leave it out, or give it a value")
+    return value
+
+
 def _plain(read: Callable[[Any], Any], write: Callable[[Any], Any]) -> CoreSchema:
     return no_info_plain_validator_function(read, serialization=plain_serializer_function_ser_schema(write))
 

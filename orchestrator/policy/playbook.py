@@ -28,12 +28,13 @@ from orchestrator.keys.material import Algorithm
 from orchestrator.policy.desired import LONGEST_DELEGATED, IssuerSpec, Origin, PlaybookName, Policy
 from orchestrator.policy.durations import format_duration
 from orchestrator.policy.expiry import part_of, room
-from orchestrator.policy.fields import Duration, OneOf, Text, contradiction, refused
-from orchestrator.policy.hooks import MAX_CHARACTERS, check_hook
+from orchestrator.policy.fields import Duration, OneOf, Text, contradiction, given, refused
+from orchestrator.policy.hooks import check_hook
 from orchestrator.policy.install import Install, NssEntry, TemplateEntry
 from orchestrator.policy.named_files import read_issuer_files, read_templates
 from orchestrator.policy.refusals import Problem, problems_of, refuse
 from orchestrator.policy.sections import (
+    COMMAND_LINE,
     CertificateSection,
     HooksSection,
     IssuerSection,
@@ -46,11 +47,11 @@ from orchestrator.policy.sections import (
 from orchestrator.policy.stores import Holds, find_clash
 
 HOOK = "hook"
+TRUSTED_HOOK = "agent's hook"
 PROVE_COMMAND = "prove_command"
 
 _SECOND = timedelta(seconds=1)
 _PATTERN = Text(most=1000, what="a pattern of inventory hosts, such as servers or web*:!web9")
-_COMMAND = Text(most=MAX_CHARACTERS, what="a command for sh", lines=True)
 _GROUP = Text(most=253, what="the name of an inventory group")
 
 
@@ -60,13 +61,6 @@ def _one_or_more(value: Any) -> Any:
     if isinstance(value, list) and value:
         return tuple(value)
     raise refused(f"; allowed: {_GROUP.what}, or a list of names")
-
-
-def _given(value: Any) -> Any:
-    """Refuse an empty field where leaving it out means something."""
-    if value is None:
-        raise refused("; leave it out, or give it a value")
-    return value
 
 
 def _rules(schema: dict[str, Any]) -> None:
@@ -80,7 +74,13 @@ def _rules(schema: dict[str, Any]) -> None:
             "if": {"properties": {"policy": {"const": Policy.SHARED}}},
             "then": {"properties": {"key": {"properties": {"origin": {"const": Origin.CONTROLLER}}}}},
         },
-        {"anyOf": [{"required": [field]} for field in ("service", "hooks", "prove_command")]},
+        {
+            "anyOf": [
+                {"required": ["service"]},
+                {"required": ["hooks"], "properties": {"hooks": {"required": ["activated"]}}},
+                {"required": ["prove_command"]},
+            ]
+        },
         {"if": {"required": ["prove_within"]}, "then": {"required": ["prove_command"]}},
     ]
 
@@ -119,14 +119,14 @@ class Playbook(Section):
     """The inventory groups that policy per-group cuts servers by: every server is in exactly one of them."""
     key: KeySection = Field(default_factory=KeySection)
     certificate: CertificateSection = Field(default_factory=CertificateSection)
-    issuer: Annotated[IssuerSection | None, BeforeValidator(_given)] = None
+    issuer: Annotated[IssuerSection | None, BeforeValidator(given)] = None
     messages: MessagesSection = Field(default_factory=MessagesSection)
-    service: Annotated[Annotated[Service, OneOf(choices=Service)] | None, BeforeValidator(_given)] = None
+    service: Annotated[Annotated[Service, OneOf(choices=Service)] | None, BeforeValidator(given)] = None
     """How the service that signs comes to use a new key; without it, hooks.activated has to make it, or
     prove_command to show that it did."""
     rollout: RolloutSection = Field(default_factory=RolloutSection)
-    hooks: Annotated[HooksSection | None, BeforeValidator(_given)] = None
-    prove_command: Annotated[Annotated[str, _COMMAND] | None, BeforeValidator(_given)] = None
+    hooks: Annotated[HooksSection | None, BeforeValidator(given)] = None
+    prove_command: Annotated[Annotated[str, COMMAND_LINE] | None, BeforeValidator(given)] = None
     """Has the running service sign what it reads on standard input; a Jinja2 template like a hook."""
     prove_within: Annotated[timedelta, Duration(least=_SECOND, most=timedelta(minutes=10))] = timedelta(
         seconds=60
@@ -162,8 +162,10 @@ class Playbook(Section):
     def commands(self) -> Mapping[str, tuple[str, Place]]:
         """The templates of commands that run on hosts, by what errors call them, and where they stand."""
         found: dict[str, tuple[str, Place]] = {}
-        if self.hooks is not None:
+        if self.hooks is not None and self.hooks.activated is not None:
             found[HOOK] = (self.hooks.activated, self.place("hooks", "activated"))
+        if self.hooks is not None and self.hooks.trusted is not None:
+            found[TRUSTED_HOOK] = (self.hooks.trusted, self.place("hooks", "trusted"))
         if self.prove_command is not None:
             found[PROVE_COMMAND] = (self.prove_command, self.place("prove_command"))
         return found
@@ -234,7 +236,8 @@ class Playbook(Section):
 
     @model_validator(mode="after")
     def _check_service(self) -> Self:
-        if self.service is None and self.hooks is None and self.prove_command is None:
+        told = self.hooks is not None and self.hooks.activated is not None
+        if self.service is None and not told and self.prove_command is None:
             raise contradiction(
                 "nothing says how the service comes to use a new key; allowed: service: follows, "
                 "hooks.activated with a command that reloads it, or prove_command with one that has it sign",

@@ -4,9 +4,17 @@ from collections.abc import Mapping
 from datetime import timedelta
 from enum import StrEnum
 from fractions import Fraction
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    WithJsonSchema,
+    model_validator,
+)
 
 from orchestrator.inventory.names import shown
 from orchestrator.keys.material import Algorithm
@@ -22,12 +30,24 @@ from orchestrator.policy.desired import (
     RolloutSpec,
     Share,
 )
-from orchestrator.policy.fields import Duration, OneOf, Part, PartOfWhole, Patience, Text, YesOrNo, refused
+from orchestrator.policy.fields import (
+    Duration,
+    OneOf,
+    Part,
+    PartOfWhole,
+    Patience,
+    Text,
+    YesOrNo,
+    contradiction,
+    given,
+    refused,
+)
 from orchestrator.policy.hooks import MAX_CHARACTERS
 
 _SECOND = timedelta(seconds=1)
 _DAY = timedelta(days=1)
 PART = Part()
+COMMAND_LINE = Text(most=MAX_CHARACTERS, what="a command for sh", lines=True)
 COMMAND = "a list of a program's absolute path and its arguments"
 _WORD = Text(most=1000, what="a word of a command")
 _PEM_FILE = Text(most=1000, what="the path of a file with certificates in PEM")
@@ -238,7 +258,19 @@ class RolloutSection(Section):
 
 
 class HooksSection(Section):
-    """Commands that run on hosts at named points."""
+    """Commands that run on hosts at named points; Jinja2 templates over the host's variables."""
 
-    activated: Annotated[str, Text(most=MAX_CHARACTERS, what="a command for sh", lines=True)]
-    """Runs on a server when it has switched keys; a Jinja2 template over the host's variables."""
+    model_config = ConfigDict(
+        json_schema_extra={"anyOf": [{"required": ["activated"]}, {"required": ["trusted"]}]}
+    )
+
+    activated: Annotated[Annotated[str, COMMAND_LINE] | None, BeforeValidator(given)] = None
+    """Runs on a server when it has switched keys."""
+    trusted: Annotated[Annotated[str, COMMAND_LINE] | None, BeforeValidator(given)] = None
+    """Runs on an agent when it has a new trust bundle, before what it proves with that counts."""
+
+    @model_validator(mode="after")
+    def _check_any(self) -> Self:
+        if self.activated is None and self.trusted is None:
+            raise contradiction("it names no command; allowed: activated, trusted, or both", at=())
+        return self

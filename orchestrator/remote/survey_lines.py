@@ -191,6 +191,7 @@ def read_survey(said: Sequence[str], *, base: str, whole: bool = False) -> tuple
         server_stores=notes.stores.of("server"),
         agent_stores=notes.stores.of("agent"),
         obstacles=notes.stores.obstacles(),
+        untold="untold" in notes.single,
     )
     return survey, _whole(notes) if whole else None
 

@@ -67,17 +67,17 @@ _SIGNATURE = re.compile(r"([0-9a-f]{2}){1,512}")
 def time_needed(visit: Visit) -> timedelta:
     """How long a visit may take on a host that works.
 
-    Its hooks' time limits twice, as those of the commands by which services sign, and filling its stores; the
-    search for each RSA key that is made there, a look at each certificate, and some for the rest.
+    The time limits of commands, twice where a server may go back; filling its stores; the search for each RSA
+    key that is made there, a look at each certificate, and some for the rest.
     """
-    hooks = [hook for order in visit.orders for hook in _commands(order)]
+    commands = [command for order in visit.orders for command in _commands(order)]
     keys = [order.algorithm for order in visit.orders if isinstance(order, Generate)]
     making = keys.count(Algorithm.RSA_3072) * _RSA_SEARCH
     claims = [claim for order in visit.orders if isinstance(order, Trust | Check) for claim in order.claims]
     looking = sum(claim.voucher is not None for claim in claims) * _LOOK_AT_CERTIFICATE
     filling = sum(len(_STORE.findall(manifest)) for manifest in _manifests(visit)) * 2 * _FILL_A_STORE
     patience = _PATIENCE + making + looking + filling
-    return sum((2 * (hook.timeout + _KILL_AFTER) for hook in hooks), start=patience)
+    return sum((command.timeout + _KILL_AFTER for command in commands), start=patience)
 
 
 def _manifests(visit: Visit) -> Iterator[str]:
@@ -89,10 +89,16 @@ def _manifests(visit: Visit) -> Iterator[str]:
 
 
 def _commands(order: Order) -> Iterator[Hook]:
-    commands = (order.hook, order.prove) if isinstance(order, Activate | Revert) else ()
-    yield from (command for command in commands if command is not None)
-    if isinstance(order, Sign) and order.prove is not None:
-        yield order.prove
+    """The commands that an order may run, as often as it may run them."""
+    match order:
+        case Activate() | Revert():
+            yield from (command for command in (order.hook, order.prove) * 2 if command is not None)
+        case Sign(prove=Hook() as command):
+            yield from (command, command)
+        case Trust():
+            yield from order.hooks
+        case _:
+            pass
 
 
 def encode(visit: Visit, *, marker: str, lease: timedelta | None = None) -> Secret:
@@ -197,7 +203,7 @@ def _trust(order: Trust) -> Iterator[bytes]:
     position = order.bundle.position
     stores = order.stores.encode()
     words = [position.epoch, position.sequence, order.bundle.digest, *map(_count, content)]
-    words += [len(names), len(issuers), len(claims), len(order.ends), _count(stores)]
+    words += [len(names), len(issuers), len(claims), len(order.ends), _count(stores), len(order.hooks)]
     yield _line(f"trust {' '.join(map(str, words))}")
     yield from content
     yield from map(_line, names)
@@ -205,6 +211,9 @@ def _trust(order: Trust) -> Iterator[bytes]:
     yield from _claims(claims)
     yield from map(_tombstone, order.ends)
     yield stores
+    for hook in order.hooks:
+        yield _line(_announced(hook))
+        yield _text(hook)
 
 
 def _tombstone(ended: Tombstone) -> bytes:

@@ -96,6 +96,8 @@ def _host(audit: _Audit, host: HostName, failures: Mapping[HostName, str]) -> It
     elif survey.credentials and host not in audit.recorded.servers:
         told.append((Drift.WRONG_POLICY, "it is no server, and holds private keys"))
     told.extend(_agent(audit, host, survey.bundle))
+    if survey.untold:
+        told.append((Drift.MISMATCH, "its hook has yet to run well: what listens may use an earlier bundle"))
     told.extend(store_drift(audit.view, audit.by_key, host, survey))
     told.extend(
         (Drift.BAD_PERMISSIONS, f"{problem.path}: found {problem.found}, wanted {problem.wanted}")

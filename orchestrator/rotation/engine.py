@@ -24,6 +24,7 @@ from orchestrator.rotation.prolonging import in_use, last_call, to_prolong, unce
 from orchestrator.rotation.recorded import Installed, Intent, Proof, Recorded, RolloutId, TrustLine
 from orchestrator.rotation.standing import View
 from orchestrator.rotation.stranding import why_missing
+from orchestrator.rotation.telling import hooks_of
 from orchestrator.rotation.tombstones import Endings
 from orchestrator.rotation.visits import Claim, CredentialId, Voucher
 
@@ -299,7 +300,8 @@ class _Round:
             had = {ln.credential for b in recorded.bundles(agent) for ln in b.lines if ln.credential}
             ends = self._endings.told(had - {line.credential for line in lines})
             stores = self._view.manifests.agent(agent)
-            order = vs.Trust(bundle=bundle, claims=claims, ends=ends, stores=stores)
+            hooks = hooks_of(self._view, agent)
+            order = vs.Trust(bundle=bundle, claims=claims, ends=ends, stores=stores, hooks=hooks)
             return Errand(host=agent, orders=(order,), intent=intent)
         proved, claims = self._claims(agent, self._to_prove(agent, lines))
         if not claims:

@@ -343,6 +343,7 @@ def _finish(recorded: Recorded, event: ev.RolloutEnded, at: datetime) -> Recorde
         if host not in listening
         and host not in recorded.pending
         and host not in recorded.agent_stores
+        and not agent.untold
         and (agent.installed is None or not agent.installed.lines)
     }
     rollout = recorded.rollouts[event.rollout]

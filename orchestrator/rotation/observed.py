@@ -212,6 +212,7 @@ class HostSurvey:
         unwritable: the folder in which the login may not write, though visits have to; empty: none.
         server_stores, agent_stores: what it has put elsewhere as one; None: nothing.
         obstacles: to the manifests that it was asked about, sorted.
+        untold: whether a hook has yet to run well since a bundle came: programs may use an earlier one.
     """
 
     user: str
@@ -228,3 +229,4 @@ class HostSurvey:
     server_stores: HeldStores | None = None
     agent_stores: HeldStores | None = None
     obstacles: tuple[Obstacle, ...] = ()
+    untold: bool = False

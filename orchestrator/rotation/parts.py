@@ -51,11 +51,15 @@ class AgentRecord:
     Attributes:
         proven: by line the last proof, given with ``installed``; empty whenever that changes.
         given_up: why nobody waits for it or visits it any more; empty: it is part of the fleet.
+        untold: whether a hook has yet to run well since a bundle came, so that its programs may use another.
+        earlier: the bundles that they may use then, as far as they are known.
     """
 
     installed: Installed | None = None
     proven: Mapping[TrustLine, Proof] = field(default_factory=dict)
     given_up: str = ""
+    untold: bool = False
+    earlier: tuple[Installed, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -86,6 +86,7 @@ class Plan:
             self.desired.policy,
             repr((self.desired.key, self.desired.certificate, self.desired.messages, self.desired.rollout)),
             sorted(self.desired.hooks.items()),
+            sorted(self.desired.trusted_hooks.items()),
             sorted(self.desired.prove_commands.items()),
             repr(self.desired.prove_within),
             repr((self.desired.stores.server, self.desired.stores.agent)),
@@ -308,6 +309,7 @@ def _is_to_prove(view: View, agent: HostName, line: TrustLine, desired: Desired)
 
 
 _AGAIN = "gets its trust bundle again"
+_UNTOLD = "runs the hook that has yet to tell its programs of their bundle"
 _OTHER_STORES = "its stores are not as they should be"
 
 
@@ -331,6 +333,8 @@ def _agent_change(
     if have and (newly := denied - {c for bundle in recorded.bundles(agent) for c in bundle.denied}):
         what.append(f"denies {_names(view, newly)}")
     what.extend(refilled)
+    if recorded.agents[agent].untold:
+        what.append(_UNTOLD)
     if not what and have:
         current = recorded.settled_bundle(agent)
         # What it denies for longer than needed goes with its next bundle, and is no reason for one.
@@ -345,7 +349,9 @@ def _agent_change(
     why = "its servers change keys" if agent in view.listens else "it listens to no server any more"
     if refilled and not (added or dropped or denied):
         why = _OTHER_STORES
-    if added and not have:
+    if what == [_UNTOLD]:
+        why = "its programs may use an earlier trust bundle"
+    elif added and not have:
         why = "it has no trust bundle"
     elif what == [_AGAIN]:
         why = "its trust bundle is not as it should be"

@@ -283,8 +283,13 @@ class Recorded:
         return held | frozenset(intent.stages) if intent is not None else held
 
     def bundles(self, agent: HostName) -> Iterator[Installed]:
-        """The bundles the agent may be using: the one it is known to have, and one that may have come."""
+        """The bundles the agent may be using: the one it is known to have, and one that may have come.
+
+        Where its programs may not have been told of it, those of before as well.
+        """
         record = self.agents.get(agent)
+        if record is not None:
+            yield from record.earlier
         if record is not None and record.installed is not None:
             yield record.installed
         intent = self.pending.get(agent)
@@ -292,12 +297,12 @@ class Recorded:
             yield intent.bundle
 
     def settled_bundle(self, agent: HostName) -> Installed | None:
-        """The bundle the agent certainly uses; None: it has none, or it is not certain."""
+        """The bundle the agent and its programs certainly use; None: it has none, or it is not certain."""
         intent = self.pending.get(agent)
         if intent is not None and intent.bundle is not None:
             return None
         record = self.agents.get(agent)
-        return record.installed if record is not None else None
+        return record.installed if record is not None and not record.untold else None
 
     def allowed_skew(self, host: HostName) -> timedelta:
         """How far the clock of a host may be off: the least that a playbook with it allows (S7)."""

@@ -65,7 +65,7 @@ class Staged:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trusted:
-    """The bundle is in use; ``digest`` was computed from the files on the host after the switch.
+    """The bundle is in use, and its hooks ran well; ``digest`` is of the files on the host after the switch.
 
     Attributes:
         stores: the digest of the manifest that the agent's stores are filled by; empty: it has none.

@@ -49,7 +49,10 @@ def surveyed(recorded: Recorded, host: HostName, survey: HostSurvey, at: datetim
     if host in recorded.servers:
         recorded = _server(recorded, host, survey, at)
     if host in recorded.agents:
+        before = recorded.agents[host]
         recorded = _agent(recorded, host, survey.bundle, intent, at)
+        if survey.untold:
+            recorded = recorded.with_agent(host, _untold(before, recorded.agents[host]))
     return met(found(recorded, host, survey), host, survey).without_pending(host)
 
 
@@ -131,12 +134,25 @@ def _agent(
             return recorded
         after = AgentRecord()
     elif before is not None and held.digest == before.digest and held.position == before.position:
-        return recorded
+        if not record.untold:
+            return recorded
+        after = replace(record, untold=False, earlier=())
     elif intent.bundle is not None and held.digest == intent.bundle.digest:
         return install(recorded, agent, intent.bundle, {}, at)
     else:
         after = AgentRecord(installed=_unfamiliar(recorded, held, before, at))
     return recorded.with_agent(agent, after)
+
+
+def _untold(before: AgentRecord, after: AgentRecord) -> AgentRecord:
+    """An agent whose programs may not know the bundle that is there, and may use any one of before."""
+    if after.installed is None:
+        return after
+    known = (*before.earlier, *((before.installed,) if before.installed is not None else ()))
+    # A bundle that says the same under another number is none of its own.
+    apart = {(one.lines, one.issuers, one.denied): one for one in (*known, after.installed)}
+    earlier = tuple(one for one in apart.values() if one is not after.installed)
+    return replace(after, untold=True, earlier=earlier)
 
 
 def _unfamiliar(recorded: Recorded, held: HeldBundle, before: Installed | None, at: datetime) -> Installed:

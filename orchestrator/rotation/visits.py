@@ -137,23 +137,6 @@ class Stage:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Trust:
-    """Install a trust bundle, make it the one in use, and verify the claims with it (S2, S6).
-
-    Attributes:
-        ends: keys that have ended, for the host to remember; a key that is in the bundle is forgotten there.
-        stores: the manifest of what an agent's stores hold (``policy.stores``), filled after the switch; what
-            an earlier one had put elsewhere is taken away.
-    """
-
-    bundle: TrustBundle
-    claims: tuple[Claim, ...] = ()
-    ends: tuple[Tombstone, ...] = ()
-    stores: str = ""
-    kind: Literal["trust"] = "trust"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Hook:
     """A command of the playbook, already rendered; runs under ``sh`` on the host.
 
@@ -165,6 +148,28 @@ class Hook:
 
     command: str
     timeout: timedelta = timedelta(seconds=60)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trust:
+    """Install a trust bundle, make it the one in use, run the hooks, and verify the claims with it (S2, S6).
+
+    A bundle never goes back (S2). Where a hook fails the outcome is ``Failed``, and the host remembers that
+    its programs may use an earlier bundle: the next order runs the hooks though it changes nothing else.
+
+    Attributes:
+        ends: keys that have ended, for the host to remember; a key that is in the bundle is forgotten there.
+        stores: the manifest of what an agent's stores hold (``policy.stores``), filled after the switch; what
+            an earlier one had put elsewhere is taken away.
+        hooks: what tells the programs that listen of the bundle, one for each playbook with one of its own.
+    """
+
+    bundle: TrustBundle
+    claims: tuple[Claim, ...] = ()
+    ends: tuple[Tombstone, ...] = ()
+    stores: str = ""
+    hooks: tuple[Hook, ...] = ()
+    kind: Literal["trust"] = "trust"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

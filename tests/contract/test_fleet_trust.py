@@ -1,12 +1,16 @@
 """What the agents of every ``Fleet`` do with trust bundles and claims."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
+
+import pytest
 
 from orchestrator.inventory.model import HostName
 from orchestrator.keys.material import Algorithm
 from orchestrator.rotation import reports, visits
 from orchestrator.rotation.observed import HeldDelegation
-from orchestrator.rotation.reports import Changed, Refused, Unchanged, Verdict
+from orchestrator.rotation.reports import Changed, Failed, Refused, Unchanged, Verdict
+from orchestrator.rotation.visits import Hook
 from tests.fleet_worlds import (
     AGENT,
     SERVER,
@@ -20,6 +24,11 @@ from tests.fleet_worlds import (
     vouched,
     vouching,
 )
+
+
+@pytest.fixture
+def works() -> Hook:
+    return Hook(command="true")
 
 
 def test_an_agent_tells_of_each_claim_what_its_bundle_says(world: World, algorithm: Algorithm) -> None:
@@ -158,3 +167,50 @@ def test_an_agent_goes_from_a_key_to_its_issuer_and_back(world: World) -> None:
         held = survey(world, AGENT).bundle
         assert held is not None
         assert held.digest == wanted.digest
+
+
+def test_a_bundle_stays_though_its_hook_fails_and_nothing_is_proven_with_it(world: World) -> None:
+    old, new = key(), key()
+    visit(world, AGENT, visits.Trust(bundle=bundle(1, old)))
+    wanted = bundle(2, old, new)
+    fails = world.failing_hook(AGENT)
+
+    outcome = visit(world, AGENT, visits.Trust(bundle=wanted, claims=(claim(new),), hooks=(fails,)))
+
+    assert isinstance(outcome, Failed)
+    assert outcome.reason == f"bundle {wanted.position} is in use, but the hook exited 1: not today"
+    assert not outcome.reports
+    found = survey(world, AGENT)
+    assert found.bundle is not None
+    assert (found.bundle.digest, found.untold) == (wanted.digest, True)
+    checked = visit(world, AGENT, visits.Check(claims=(claim(new),)), fence=False)
+    assert isinstance(checked, Refused)
+    assert checked.reason == f"the hook for bundle {wanted.position} has yet to run well"
+
+
+def test_a_hook_that_failed_runs_again_though_the_bundle_is_there(world: World, works: Hook) -> None:
+    pair = key()
+    order = visits.Trust(bundle=bundle(1, pair), claims=(claim(pair),))
+    visit(world, AGENT, replace(order, hooks=(world.failing_hook(AGENT),)))
+    assert isinstance(visit(world, AGENT, replace(order, hooks=(world.failing_hook(AGENT),))), Failed)
+    world.mend(AGENT)
+
+    assert isinstance(visit(world, AGENT, replace(order, hooks=(works,))), Changed)
+    assert not survey(world, AGENT).untold
+    assert isinstance(visit(world, AGENT, replace(order, hooks=(works,))), Unchanged)
+
+
+def test_a_hook_that_nobody_asks_for_any_more_is_due_no_longer(world: World) -> None:
+    order = visits.Trust(bundle=bundle(1, key()))
+    visit(world, AGENT, replace(order, hooks=(world.failing_hook(AGENT),)))
+
+    assert isinstance(visit(world, AGENT, order), Changed)
+    assert not survey(world, AGENT).untold
+    assert isinstance(visit(world, AGENT, order), Unchanged)
+
+
+def test_of_several_hooks_each_has_to_run_well(world: World, works: Hook) -> None:
+    order = visits.Trust(bundle=bundle(1, key()), hooks=(works, world.failing_hook(AGENT), works))
+
+    assert isinstance(visit(world, AGENT, order), Failed)
+    assert survey(world, AGENT).untold

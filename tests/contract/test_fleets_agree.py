@@ -60,8 +60,10 @@ def _generate(credential: CredentialId) -> visits.Generate:
     return visits.Generate(credential=credential, algorithm=Algorithm.ED25519, names=(SERVER,))
 
 
-def _trust(sequence: int, which: int) -> visits.Trust:
-    return visits.Trust(bundle=bundle(sequence, PAIRS[ONE][which], PAIRS[TWO][0]), claims=CLAIMS[:2])
+def _trust(sequence: int, which: int, hook: Hook | None) -> visits.Trust:
+    hooks = (hook,) if hook is not None else ()
+    wanted = bundle(sequence, PAIRS[ONE][which], PAIRS[TWO][0])
+    return visits.Trust(bundle=wanted, claims=CLAIMS[:2], hooks=hooks)
 
 
 @cache
@@ -108,7 +110,7 @@ def orders(hook: Hook | None) -> st.SearchStrategy[Order]:
     return st.one_of(
         st.builds(_generate, ids),
         st.builds(_stage, ids, st.integers(0, 1), own=st.sampled_from([False, False, True])),
-        st.builds(_trust, st.integers(1, 3), st.integers(0, 1)),
+        st.builds(_trust, st.integers(1, 3), st.integers(0, 1), st.just(hook)),
         ids.map(lambda credential: activate(credential, hook=hook)),
         ids.map(lambda credential: replace(revert(credential), hook=hook)),
         st.builds(visits.Disarm, credentials=some_ids, in_use=st.none() | ids),

@@ -397,7 +397,7 @@ def test_a_keystore_that_somebody_changes_during_the_visit_keeps_their_change(
     meddled = between(
         dash,
         tmp_path / "shims",
-        f'case "$0 $*" in */ln*bundles*) [ -e {once} ] || /bin/dd if={app}/nss/cert9.db of={keystore}'
+        f'case "$0 $*" in */mv*partly*) [ -e {once} ] || /bin/dd if={app}/nss/cert9.db of={keystore}'
         f" 2>{once}; esac",
     )
     outcome = meddled.run(trust(agent_manifest(java)))

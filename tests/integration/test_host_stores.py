@@ -1,13 +1,14 @@
 """Files that the host program puts elsewhere: filled, kept, mended, removed, and nobody else's touched."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from orchestrator.policy.stores import Access, PemAnchors, PemFiles, Pkcs12, Rendered, digest_of
-from orchestrator.rotation.reports import Activated, Refused, Trusted
-from orchestrator.rotation.visits import Disarm
+from orchestrator.rotation.reports import Activated, Failed, Refused, Surveyed, Trusted
+from orchestrator.rotation.visits import Disarm, Hook, Survey
 from tests.integration.program import SHELLS_BY_TURNS, Machine, programs
 from tests.integration.stores import (
     NEW,
@@ -187,6 +188,34 @@ def test_an_agent_gets_its_anchors(machine: Machine, app: Path) -> None:
     assert set(digests((app / "ca.pem").read_text())) == wanted
     assert machine.report(trust("", 2)).changed
     assert [file.name for file in app.iterdir()] == ["unmanaged"]
+
+
+def test_a_store_that_is_refused_keeps_no_bundle_from_coming_into_use_nor_its_programs_from_being_told(
+    machine: Machine, app: Path, tmp_path: Path
+) -> None:
+    refused = agent_manifest(PemAnchors(anchors=f"{app}/missing/ca.pem", access=PUBLIC))
+    told = tmp_path / "told"
+    machine.report(trust(""))
+
+    order = replace(
+        trust(refused, 2), hooks=(Hook(command=f"readlink {machine.base}/agent/current >{told}"),)
+    )
+    outcome = machine.run(order)
+
+    assert isinstance(outcome, Failed)
+    assert outcome.reason.startswith("bundle 1.2 is in use, but the stores could not be filled: ")
+    assert told.read_text() == "bundles/1.2\n"
+    report = machine.report(Survey())
+    assert isinstance(report, Surveyed)
+    assert report.survey.bundle is not None
+    assert (report.survey.bundle.position, report.survey.untold) == (order.bundle.position, False)
+    assert isinstance(machine.run(order), Refused)
+
+    fails = replace(trust(refused, 3), hooks=(Hook(command="echo not today; exit 1"),))
+    outcome = machine.run(fails)
+    assert isinstance(outcome, Failed)
+    assert outcome.reason.endswith(", and the hook exited 1: not today")
+    assert isinstance(machine.run(fails), Failed)
 
 
 def test_who_reads_the_anchors_while_they_are_replaced_reads_all_of_those_of_before(

@@ -37,7 +37,7 @@ activate() {
   fi
   switch
   fill_stores || go_back "the stores could not be filled: $why"
-  if [ "$hook" != - ] && ! run_hook; then go_back "the hook $said"; fi
+  if [ "$hook" != - ] && ! run_hook hook; then go_back "the hook $said"; fi
   sign_in_use || go_back "$said"
   hook_ran
   clear_rooms
@@ -122,7 +122,7 @@ go_back() {
 # end_way_back REASON: why the stores could not be filled, or empty. What reads none of them is served all the same.
 end_way_back() {
   [ -z "$1" ] || again="$again, and there the stores could not be filled: $1"
-  if [ "$hook" != - ] && ! run_hook; then
+  if [ "$hook" != - ] && ! run_hook hook; then
     again="$again, and there the hook $said"
   elif [ "$prover" != - ] && [ "$before" ] && ! prove "$before"; then
     again="$again, and there $said"

@@ -1,4 +1,4 @@
-# The playbook's commands: the hook, and the prove_command, by which the running service signs.
+# The playbook's commands: hooks, and the prove_command, by which the running service signs.
 
 # fetch_command COUNT SECONDS NAME: its text into a file; a COUNT of - says that there is none.
 fetch_command() {
@@ -49,7 +49,8 @@ run() {
   return 1
 }
 
-run_hook() { run hook "$limit" /dev/null 'sh "$1" >&2; printf "%s\n" "$?" >"$2"'; }
+# run_hook NAME: within $limit seconds.
+run_hook() { run "$1" "$limit" /dev/null 'sh "$1" >&2; printf "%s\n" "$?" >"$2"'; }
 
 # ask SECONDS: has the service sign "$work/text" once; sets $signature.
 ask() {

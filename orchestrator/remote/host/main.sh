@@ -64,7 +64,7 @@ main() {
       check:1) order_check "$@" ;;
       generate:3) order_generate "$@" ;;
       stage:7) order_stage "$@" ;;
-      trust:14) order_trust "$@" ;;
+      trust:15) order_trust "$@" ;;
       activate:7 | revert:7) order_activate "$@" ;;
       disarm:2) order_disarm "$@" ;;
       erase:2) order_erase "$@" ;;

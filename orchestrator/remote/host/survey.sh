@@ -15,7 +15,7 @@ say_problems() {
     case $path in
       .) wanted_kind=folder wanted_mode='7[0145][0145]' ;;
       server/current | agent/current) wanted_kind=link wanted_mode=777 ;;
-      fence | ended | server/hook-pending | server/*/*/*) wanted_kind=file wanted_mode=600 ;;
+      fence | ended | */hook-pending | server/*/*/*) wanted_kind=file wanted_mode=600 ;;
       */stored | */stores | */stores-before | */rooms | */adopted) wanted_kind=file wanted_mode=600 ;;
       server | server/*) wanted_kind=folder wanted_mode=700 ;;
       agent/*/*/keys/* | agent/*/*/issuers/*) wanted_kind=file wanted_mode=644 ;;
@@ -86,11 +86,12 @@ order_survey() {
   fi
   [ -w . ] || say "unwritable $base"
   say_problems . fence ended server server/current server/hook-pending server/stored server/stores server/stores-before server/rooms \
-    server/adopted agent/stored agent/stores agent/rooms server/credentials server/disarmed \
+    server/adopted agent/hook-pending agent/stored agent/stores agent/rooms server/credentials server/disarmed \
     server/credentials/* server/credentials/*/* server/disarmed/* server/disarmed/*/* \
     agent agent/current agent/bundles agent/bundles/* agent/bundles/*/*
   if [ -f fence ]; then say_file fence fence; fi
   if [ -f server/hook-pending ]; then say 'due hook'; fi
+  if [ -f agent/hook-pending ]; then say 'untold hook'; fi
   if [ -f ended ]; then say_file ended ended; fi
   if [ -L server/current ]; then say "current $(readlink server/current)"; fi
   for folder in server/credentials/* server/disarmed/*; do

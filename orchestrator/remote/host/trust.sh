@@ -36,10 +36,10 @@ split() {
 }
 
 order_trust() {
-  epoch=$1 sequence=$2 sent=$3 keys=${10} issuers=${11} claims=${12} ended=${13} given=${14}
+  trouble='' epoch=$1 sequence=$2 sent=$3 keys=${10} issuers=${11} claims=${12} ended=${13} given=${14} hooks=${15}
   position=$1.$2 place=agent/bundles/$1.$2
-  is_number "$epoch" && is_number "$sequence" && is_hex "$sent" 64 && is_number "$keys" && is_number "$issuers" ||
-    stop 'the visit is garbled'
+  is_number "$epoch" && is_number "$sequence" && is_hex "$sent" 64 && is_number "$keys" && is_number "$issuers" &&
+    is_number "$hooks" || stop 'the visit is garbled'
   # Their names must fit the arguments of one sha256sum.
   [ "$keys" -le 10000 ] || stop "a bundle of $keys keys is too large: at most 10000"
   umask 022
@@ -59,6 +59,7 @@ order_trust() {
   fetch_claims "$claims"
   fetch_ends "$ended"
   fetch_manifest "$given" "$new.stores"
+  fetch_hooks
   frames_end
   [ "$claims" -eq 0 ] || need_openssl
   bury "$new/bundle"
@@ -73,21 +74,24 @@ order_trust() {
   fi
   if [ "$before" = "$position" ]; then
     digest agent/current && [ "$digest" = "$sent" ] || stop "another bundle is installed under the number $position"
-    outcome=unchanged following=fill_agent
+    outcome=unchanged
+    if [ -e agent/hook-pending ]; then change; fi
   else
     make_folders 755 agent agent/bundles
-    outcome=changed following=install_bundle
+    install_bundle
   fi
+  # No store keeps a bundle from coming into use, nor its programs from being told: a leaked key would stay trusted.
   copy_manifest agent/stores "$new.before"
   if is_same_manifest "$new.before" "$new.stores"; then
-    mend_stores agent "$new.stores" '' "$following"
+    mend_stores agent "$new.stores" '' fill_agent
   else
+    instead=without_stores
     prepare_stores agent "$new.stores" ''
-    "$following"
+    instead=''
+    fill_agent
   fi
 }
 
-# install_bundle: the bundle, and then the stores.
 install_bundle() {
   if [ "$keys" -gt 200 ]; then
     # One flush of the filesystem is quicker than one for each file.
@@ -98,7 +102,7 @@ install_bundle() {
       [ ! -e "$file" ] || set -- "$@" "$file"
     done
   fi
-  settle "$@"
+  change "$@"
   if [ -e "$place" ] || [ -L "$place" ]; then move "$place" "$new/left"; fi
   move "$new/bundle" "$place"
   point agent "bundles/$position"
@@ -106,32 +110,86 @@ install_bundle() {
   leads agent bundles
   [ "$to" = "$position" ] || stop "$base/agent/current leads to $to after the switch to $position"
   digest agent/current && [ "$digest" = "$sent" ] || stop "bundle $position changed while it was installed"
-  fill_agent
+  clear_bundles
 }
 
 # fill_agent: its stores, once the bundle is there, and what comes after them.
 fill_agent() {
   if [ "$stores_due" ]; then
-    if [ "$outcome" = unchanged ]; then settle; fi
-    fill_stores || stop "bundle $position is in use, but the stores could not be filled: $why"
+    [ "$outcome" = changed ] || change
+    fill_stores || without_stores "$why"
     clear_rooms
-    outcome=changed
   fi
-  refuse_misses "bundle $position is in use, but the stores could not be filled"
+  [ -z "$misses" ] || without_stores "$misses"
+  run_hooks
   say "position $position"
   say "digest $digest"
   say_stores agent
   say_verdicts "$place"
-  # A reader that resolved `current` before the switch may still be in the bundle before this one.
-  set --
-  if [ "$outcome" = changed ] && [ "$before" != "$position" ]; then
-    for folder in agent/bundles/*; do
-      case ${folder##*/} in "$position" | "$before") continue ;; esac
-      if is_position "${folder##*/}" && is_folder "$folder"; then set -- "$@" "$folder"; fi
-    done
-    [ $# -eq 0 ] || rm -rf "$@"
-  fi
   done_with "$outcome"
+}
+
+# change FILE…: from here on the bundle or the stores are not what they were.
+change() {
+  settle "$@"
+  outcome=changed
+  owe_hooks
+}
+
+# without_stores REASON: why they could not be filled.
+without_stores() {
+  trouble="the stores could not be filled: $1"
+  run_hooks
+  stop "bundle $position is in use, but $trouble"
+}
+
+# clear_bundles: all but those that somebody may be reading: the one in use, the one before it, which a reader has
+# open that resolved `current` before the switch, and the one that a program uses which no hook has told of another.
+clear_bundles() {
+  set --
+  for folder in agent/bundles/*; do
+    case ${folder##*/} in "$position" | "$before" | "$heeded") continue ;; esac
+    if is_position "${folder##*/}" && is_folder "$folder"; then set -- "$@" "$folder"; fi
+  done
+  [ $# -eq 0 ] || rm -rf "$@"
+}
+
+# fetch_hooks: $hooks of them, one for each playbook that asks for another one; sets $limits.
+fetch_hooks() {
+  limits=''
+  while [ "$hooks" -gt 0 ]; do
+    line row
+    set -f
+    set -- $row
+    set +f
+    [ $# -eq 2 ] && [ "$1" != - ] || stop 'the visit is garbled'
+    limits="$limits $2"
+    set -- "$1" "$2" $limits
+    fetch_command "$1" "$2" "$order.hook.$(($# - 2))"
+    hooks=$((hooks - 1))
+  done
+}
+
+# owe_hooks: should this visit break off before they have run well, the next one knows. Sets $heeded.
+owe_hooks() {
+  heeded=''
+  { read -r _ heeded <agent/hook-pending; } 2>/dev/null || heeded=$before
+  [ "$limits" ] || return 0
+  put agent/hook-pending "$position ${heeded:--}" || cannot_write
+  durable agent/hook-pending agent
+}
+
+# run_hooks: what listens is told of the bundle. The bundle stays, whatever comes of it: it never goes back.
+run_hooks() {
+  [ -e agent/hook-pending ] || return 0
+  nth=0
+  for limit in $limits; do
+    nth=$((nth + 1))
+    run_hook "$order.hook.$nth" ||
+      stop "bundle $position is in use, but ${trouble:+$trouble, and }the hook $said"
+  done
+  why=$(rm -f agent/hook-pending 2>&1) || cannot_write
+  durable agent
 }
 
 order_check() {
@@ -142,6 +200,7 @@ order_check() {
   need_openssl
   leads agent bundles
   [ "$to" ] || stop 'no bundle is in use'
+  [ ! -e agent/hook-pending ] || stop "the hook for bundle $to has yet to run well"
   # No lock is held: a switch must not mix two bundles, so the link is followed once.
   digest "agent/bundles/$to" || [ "$digest" ] || stop "$base/agent/bundles/$to cannot be read"
   say "digest $digest"

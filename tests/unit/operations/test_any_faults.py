@@ -31,6 +31,7 @@ def wanted(policy: Policy, *, origin: Origin, servers: int, agents: int) -> Desi
         agents=AGENTS[:agents],
         origin=narrow,
         prove_commands=dict.fromkeys(SERVERS[:servers], "ask the service"),
+        trusted_hooks=dict.fromkeys(AGENTS[:agents], "reload"),
     )
 
 
@@ -38,6 +39,8 @@ FAULTS = st.one_of(
     st.fixed_dictionaries({"unreachable": st.just("connection refused")}),
     st.fixed_dictionaries({"breaks_after": st.integers(0, 2)}),
     st.fixed_dictionaries({"refuses": st.just("locked")}),
+    st.fixed_dictionaries({"hook_fails": st.just("no such unit")}),
+    st.fixed_dictionaries({"breaks_at_hook": st.just(True)}),  # noqa: FBT003  # the field's value
     st.fixed_dictionaries({"skew": st.sampled_from([timedelta(hours=1), timedelta(days=-1)])}),
     st.just("heal"),
     st.just("keeps its key"),

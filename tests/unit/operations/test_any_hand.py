@@ -77,6 +77,7 @@ def fleets(draw: st.DrawFn) -> Desired:
         origin=draw(st.sampled_from(list(Origin))) if policy is Policy.PER_SERVER else Origin.CONTROLLER,
         rollout=draw(st.sampled_from([IN_WAVES, AT_ONCE])),
         hooks=dict.fromkeys(SERVERS, "reload"),
+        trusted_hooks=draw(st.sampled_from([{}, dict.fromkeys(AGENTS, "reload")])),
         stores=draw(st.sampled_from([NO_STORES, STORES, Stores(server=STORES.server[:1])])),
     )
 

@@ -329,7 +329,7 @@ def test_an_agent_whose_store_cannot_be_filled_keeps_its_bundle_and_is_named(wor
     assert not applied.complete
     assert applied.result is not None
     assert [(block.host, block.reason) for block in applied.result.blocks] == [
-        (AGENT, "a store cannot be filled: no space left")
+        (AGENT, "bundle 1.1 is in use, but a store cannot be filled: no space left")
     ]
     assert world.fleet.hosts[AGENT].bundle is not None
     world.fleet.heal(AGENT)

@@ -286,10 +286,16 @@ FIELDS = (
         ("  service:", "service is empty; leave it out, or give it a value", ""),
         (
             "  hooks: {}",
-            "6:10: hooks.activated is missing; allowed: a command for sh, 1 to 4000 characters",
+            "6:10: hooks: it names no command; allowed: activated, trusted, or both",
             "",
         ),
-        ("  hooks: {staged: x}", "hooks.activated is missing", ""),
+        ("  hooks: {staged: x}", "unknown field 'staged' in hooks; allowed here: activated, trusted", ""),
+        ("  hooks: {trusted: }", "6:20: hooks.trusted is empty; leave it out, or give it a value", ""),
+        (
+            "  hooks: {trusted: \"x '{{ y }}'\"}",
+            "6:20: the agent's hook is refused: a value or a condition stands inside '…'",
+            "put a longer command into a script",
+        ),
         ("  hooks: {activated: [x]}", "6:22: hooks.activated is a list; allowed: a command for sh", ""),
         (
             "  hooks: {activated: \"x '{{ y }}'\"}",
@@ -426,8 +432,11 @@ def test_certificates_that_agents_believe_live_for_days(certificate: str, messag
     assert play.policy is Policy.DELEGATED
 
 
-def test_a_play_that_does_not_say_how_the_service_takes_a_new_key_is_refused_with_the_choices() -> None:
-    error = error_of(GOOD.replace("  service: follows\n", ""))
+@pytest.mark.parametrize("rest", ["", "  hooks: {trusted: x}\n"])
+def test_a_play_that_does_not_say_how_the_service_takes_a_new_key_is_refused_with_the_choices(
+    rest: str,
+) -> None:
+    error = error_of(GOOD.replace("  service: follows\n", rest))
     assert error.message == (
         "p.yml:1:3: nothing says how the service comes to use a new key; allowed: service: follows, "
         "hooks.activated with a command that reloads it, or prove_command with one that has it sign"

@@ -193,7 +193,7 @@ def test_a_bundle_goes_with_its_keys_once_and_a_broken_copy_of_the_first_claim()
 
     key = PAIR.public.spki_digest
     asked = ["fleet 1", "server-01", "ab" * 32, key]
-    assert sent[3] == f"trust 1 2 {BUNDLE.digest} 1l 1l 3l 0b 0b 0b 1 0 3 0 0b"
+    assert sent[3] == f"trust 1 2 {BUNDLE.digest} 1l 1l 3l 0b 0b 0b 1 0 3 0 0b 0"
     after = (
         "\n".join(sent[4:]).encode().removeprefix(files["edges"] + files["trust.jwks"] + files["trust.pem"])
     )
@@ -206,7 +206,7 @@ def test_a_bundle_goes_with_its_keys_once_and_a_broken_copy_of_the_first_claim()
     ]
 
 
-def test_a_manifest_goes_last_of_its_order() -> None:
+def test_a_manifest_follows_the_rest_of_its_order_and_hooks_of_agents_follow_it() -> None:
     manifest = "keyrelay stores 1\nstore system anchors name=a lines=0\n"
     switch = Activate(
         credential=ONE, challenge=CHALLENGE, algorithm=Algorithm.ED25519, goes_back=False, stores=manifest
@@ -215,8 +215,12 @@ def test_a_manifest_goes_last_of_its_order() -> None:
     rows = [*manifest.splitlines(), ".", "end", ""]
     assert frames(switch)[3] == f"activate {ONE} - 0 - 0 stay 2l"
     assert frames(switch)[-5:] == rows
-    assert frames(Trust(bundle=BUNDLE, stores=manifest))[3].endswith(" 1 0 0 0 2l")
+    assert frames(Trust(bundle=BUNDLE, stores=manifest))[3].endswith(" 1 0 0 0 2l 0")
     assert frames(Trust(bundle=BUNDLE, stores=manifest))[-5:] == rows
+    hooks = (Hook(command="reload\ntrue", timeout=timedelta(seconds=9)), Hook(command="tell"))
+    told = frames(Trust(bundle=BUNDLE, stores=manifest, hooks=hooks))
+    assert told[3].endswith(" 1 0 0 0 2l 2")
+    assert told[-10:] == [*rows[:2], "2l 9", "reload", "true", "1l 60", "tell", *rows[2:]]
 
 
 def test_a_claim_that_is_vouched_for_has_a_decoy_of_its_own_with_a_broken_certificate() -> None:
@@ -257,7 +261,7 @@ def test_a_bundle_that_delegates_goes_with_its_issuers_and_denied_keys() -> None
     sent = frames(Trust(bundle=delegating))
 
     certificate = issuer.pem.splitlines()
-    assert sent[3] == f"trust 1 2 {delegating.digest} 0b 1l 0b 1l 1l {len(certificate)}l 0 1 0 0 0b"
+    assert sent[3] == f"trust 1 2 {delegating.digest} 0b 1l 0b 1l 1l {len(certificate)}l 0 1 0 0 0b 0"
     assert sent[5:] == [
         f"server-01 {issuer.public_key.spki_digest} 0",
         f"{PAIR.public.spki_digest} {int(NOON.timestamp())}",
@@ -298,7 +302,7 @@ def test_what_is_no_visit_is_a_programming_error(wrong: Visit, marker: str, word
         encode(wrong, marker=marker)
 
 
-def test_a_visit_may_take_as_long_as_its_hooks_when_they_run_twice() -> None:
+def test_a_visit_may_take_as_long_as_its_hooks_as_often_as_they_may_run() -> None:
     hook = Hook(command="true", timeout=timedelta(seconds=100))
     order = Activate(credential=ONE, challenge=CHALLENGE, algorithm=Algorithm.ED25519, hook=hook)
 
@@ -308,6 +312,7 @@ def test_a_visit_may_take_as_long_as_its_hooks_when_they_run_twice() -> None:
     assert time_needed(visit(order)) == timedelta(seconds=270)
     assert time_needed(visit(replace(order, prove=hook))) == timedelta(seconds=480)
     assert time_needed(visit(Sign(challenge=CHALLENGE, prove=hook))) == timedelta(seconds=270)
+    assert time_needed(visit(Trust(bundle=BUNDLE, hooks=(hook, hook)))) == timedelta(seconds=270)
     assert frames(order)[2] == "300 2 7 - *"
     filling = replace(order, stores="keyrelay stores 1\nstore a\nstore b\n")
     assert time_needed(visit(filling)) == timedelta(seconds=390)

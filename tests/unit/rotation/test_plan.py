@@ -163,6 +163,7 @@ EDITS: dict[str, Callable[[Desired], Desired]] = {
     "soak": lambda d: replace(d, rollout=replace(d.rollout, soak=timedelta(0))),
     "waves": lambda d: replace(d, rollout=replace(d.rollout, waves=(Share(number=1),))),
     "hook": lambda d: replace(d, hooks={SERVERS[0]: "systemctl reload it"}),
+    "agent's hook": lambda d: replace(d, trusted_hooks={AGENTS[0]: "systemctl reload it"}),
     "name": lambda d: replace(d, playbook=desired(name="other").playbook),
     "address": lambda d: replace(
         d, endpoints={h: replace(e, address="10.0.0.1") for h, e in d.endpoints.items()}

@@ -196,6 +196,29 @@ def test_a_bundle_that_was_under_way_and_came_is_installed_unproven(world: World
     assert installed.lines[0].since == record.installed.lines[0].since
 
 
+def test_programs_that_were_not_told_of_a_bundle_may_use_any_of_those_before_it(world: World) -> None:
+    record = world.recorded.agents[AGENT]
+    assert record.installed is not None
+    first = record.installed
+    second = replace(first, digest="second", lines=first.lines[:1])
+    third = replace(second, position=replace(first.position, sequence=99), digest="third")
+    bundle = survey(world.fleet.hosts[AGENT]).bundle
+    assert bundle is not None
+    answer = replace(survey(world.fleet.hosts[AGENT]), untold=True)
+
+    told = world.recorded
+    for came in (second, third):
+        there = replace(bundle, position=came.position, digest=came.digest)
+        told = seen(intended(told, Intent(host=AGENT, bundle=came)), AGENT, replace(answer, bundle=there))
+        assert told.settled_bundle(AGENT) is None
+        assert [one.digest for one in told.bundles(AGENT)] == [first.digest, came.digest]
+        assert seen(told, AGENT, replace(answer, bundle=there)).agents == told.agents
+
+    done = seen(told, AGENT, replace(answer, bundle=there, untold=False))
+    assert [one.digest for one in done.bundles(AGENT)] == ["third"]
+    assert done.settled_bundle(AGENT) == done.agents[AGENT].installed
+
+
 def test_an_unfamiliar_bundle_is_told_by_its_own_edges(world: World) -> None:
     new, _ = keys(world)
     public = world.recorded.credentials[new].public
