@@ -118,5 +118,8 @@ EVERYTHING: tuple[Configuration, ...] = (
 )
 """What ``make model`` explores, each to its end."""
 
-FURTHER: tuple[Configuration, ...] = (any_kind(sharing(2, joining=True, new_keys=1, reverts=1)),)
-"""What ``make model-long`` explores: all that may happen to two servers and two agents, in one search."""
+FURTHER: tuple[Configuration, ...] = (
+    any_kind(sharing(2, joining=True, new_keys=1, reverts=1)),
+    fleet(3, 2, joining=True, new_keys=1, reverts=1, faults=2),
+)
+"""What ``make model-long`` explores: all that may happen to two agents and servers; two faults on more."""
