@@ -28,6 +28,7 @@ from orchestrator.rotation import visits as vs
 from orchestrator.rotation.engine import Decision, decide
 from orchestrator.rotation.errands import Errand
 from orchestrator.rotation.holdups import Block, Edge, Wait
+from orchestrator.rotation.patience import waivable
 from orchestrator.rotation.proofs import disbelief, judge
 from orchestrator.rotation.recognition import STOPPED
 from orchestrator.rotation.recorded import Recorded
@@ -49,8 +50,10 @@ class Result:
     """Where a run of the handover ended.
 
     Attributes:
+        playbook: whose servers and agents were visited.
         waits: what goes on by itself later; empty unless the run was not to wait that long.
         blocks: the hosts that keep servers from going on.
+        costs: by agent that blocks, and may be waived, what that would cost.
         paused: why nothing is done until a person resumes the rollout; empty: it is not paused.
         stopped: whether the run was asked to end before all was done that could be.
         changed: hosts on which something changed.
@@ -58,8 +61,10 @@ class Result:
     """
 
     recorded: Recorded
+    playbook: PlaybookName
     waits: tuple[Wait, ...]
     blocks: tuple[Block, ...]
+    costs: Mapping[HostName, str]
     paused: str
     changed: frozenset[HostName]
     visits: int
@@ -154,8 +159,12 @@ class _Run:
             if stopped or self._ports.stop.asked or next_at is None or next_at > deadline:
                 return Result(
                     recorded=self.recorded,
+                    playbook=self._playbook,
                     waits=decision.waits,
                     blocks=decision.blocks,
+                    costs=waivable(
+                        View.of(self.recorded, now), self._playbook, [block.host for block in decision.blocks]
+                    ),
                     paused=decision.paused,
                     changed=frozenset(self._changed),
                     visits=self._visits,

@@ -1,8 +1,9 @@
 """How long a rollout waits for hosts, and how much may go wrong, before it goes on or stops."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from orchestrator.inventory.model import HostName
+from orchestrator.policy.desired import PlaybookName
 from orchestrator.rotation.lifecycle import Step
 from orchestrator.rotation.recorded import Rollout
 from orchestrator.rotation.standing import View
@@ -44,14 +45,32 @@ def to_waive(view: View, steps: Mapping[HostName, Step]) -> Mapping[HostName, st
 
 def waiver_cost(view: View, agent: HostName) -> str:
     """What it costs not to wait for an agent: the edges that break until it catches up."""
-    breaking = [
-        server
-        for server in sorted(view.listens.get(agent, frozenset()))
-        if server in view.recorded.servers and agent in view.unproven(server)
-    ]
-    if not breaking:
-        return "none of its edges change"
-    return f"it will not believe {_named(breaking)} until it is reached again"
+    return waiver_costs(view, [agent])[agent]
+
+
+def waiver_costs(view: View, agents: Collection[HostName]) -> Mapping[HostName, str]:
+    """What it costs not to wait for each of some agents; linear in the edges of their servers."""
+    servers = {server for agent in agents for server in view.listens.get(agent, frozenset())}
+    asked = frozenset(agents)
+    breaking: dict[HostName, list[HostName]] = {agent: [] for agent in agents}
+    for server in sorted(servers & view.recorded.servers.keys()):
+        for agent in asked.intersection(view.unproven(server)):
+            breaking[agent].append(server)
+    return {
+        agent: f"it will not believe {_named(broken)} until it is reached again"
+        if broken
+        else "none of its edges change"
+        for agent, broken in breaking.items()
+    }
+
+
+def waivable(view: View, playbook: PlaybookName, hosts: Iterable[HostName]) -> Mapping[HostName, str]:
+    """Those of the hosts that the running rollout waits for as agents, with what it costs to waive each."""
+    rollout = view.recorded.running(playbook)
+    if rollout is None:
+        return {}
+    agents = frozenset(view.recorded.playbooks[playbook].agents()) - rollout.waived.keys()
+    return waiver_costs(view, sorted(agents.intersection(hosts)))
 
 
 def _named(hosts: Sequence[HostName]) -> str:

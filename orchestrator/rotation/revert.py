@@ -4,11 +4,15 @@ It is possible until an old key is put away, or may have been, by a visit whose 
 the way back is the way forward: a new rollout to another key.
 """
 
+from collections.abc import Mapping
+
 from orchestrator.errors import RefusedError
 from orchestrator.inventory.model import HostName
 from orchestrator.keys.material import Random
+from orchestrator.policy.desired import Desired
 from orchestrator.rotation.events import RolloutStarted
-from orchestrator.rotation.recorded import SIGNING, Recorded, Rollout, RolloutId, Standing
+from orchestrator.rotation.lookup import name_of
+from orchestrator.rotation.recorded import SIGNING, Credential, Recorded, Rollout, RolloutId, Standing
 from orchestrator.rotation.visits import CredentialId
 
 
@@ -21,30 +25,7 @@ def plan_revert(recorded: Recorded, rollout: Rollout, *, random: Random) -> Roll
         RefusedError: it has ended, it was the first, it takes back another itself, an old key is put away, or
             was ended by a person.
     """
-    if rollout.ended is not None:
-        raise RefusedError(
-            f"rollout {rollout.id} has ended, so its old keys are gone",
-            hint="To go to other keys, change the playbook, or: keyrelay apply --new-key",
-        )
-    if rollout.reverts is not None:
-        raise RefusedError(
-            f"rollout {rollout.id} takes back rollout {rollout.reverts} already",
-            hint="To go forward again: keyrelay apply",
-        )
-    if rollout.before is None:
-        raise RefusedError(
-            f"rollout {rollout.id} was the first of playbook {rollout.playbook!r}: nothing was before it",
-            hint="To take hosts out, take them out of the playbook and apply it.",
-        )
-    before = rollout.before
-    earlier = (recorded.credentials[_earlier(recorded, rollout, server)] for server in before.servers())
-    ended = [credential for credential in earlier if credential.ended or credential.over]
-    if ended:
-        raise RefusedError(
-            f"rollout {rollout.id} cannot be taken back: a key it came from is {ended[0].ended or 'over'}",
-            hint="It can only go forward: keyrelay apply",
-        )
-    back = {server: _earlier(recorded, rollout, server) for server in before.servers()}
+    before, back = _way_back(recorded, rollout)
     leaving = {
         server: None
         for server, record in recorded.servers.items()
@@ -58,6 +39,63 @@ def plan_revert(recorded: Recorded, rollout: Rollout, *, random: Random) -> Roll
         reasons=(f"it takes back rollout {rollout.id}",),
         reverts=rollout.id,
     )
+
+
+def may_be_taken_back(recorded: Recorded, rollout: Rollout) -> bool:
+    """Whether ``plan_revert`` would find a way back for every server."""
+    try:
+        _way_back(recorded, rollout)
+    except RefusedError:
+        return False
+    return True
+
+
+def left_leaked(recorded: Recorded, server: HostName) -> Credential | None:
+    """The leaked key that a server has left for the one it uses; None: the key it had before did not leak."""
+    record = recorded.servers[server]
+    placement = record.placements.get(record.target) if record.target is not None else None
+    if record.target is None or placement is None or placement.standing is not Standing.ACTIVE:
+        return None
+    target = recorded.credentials[record.target]
+    earlier = [
+        credential
+        for credential in recorded.credentials.values()
+        if server in credential.certificates and credential != target and credential.created <= target.created
+    ]
+    return earlier[-1] if earlier and earlier[-1].compromised else None
+
+
+def _way_back(recorded: Recorded, rollout: Rollout) -> tuple[Desired, Mapping[HostName, CredentialId]]:
+    """What the playbook asked for before, and the key that each of its servers had."""
+    if rollout.ended is not None:
+        raise RefusedError(
+            f"rollout {rollout.id} has ended, so its old keys are gone",
+            hint="To go to other keys, change the playbook, or: keyrelay apply --new-key",
+        )
+    if rollout.reverts is not None:
+        raise RefusedError(
+            f"rollout {rollout.id} takes back rollout {rollout.reverts} already",
+            hint=f"To go {'on' if rollout.paused else 'forward again'}: {_onward(rollout)}",
+        )
+    if rollout.before is None:
+        raise RefusedError(
+            f"rollout {rollout.id} was the first of playbook {rollout.playbook!r}: nothing was before it",
+            hint="To take hosts out, take them out of the playbook and apply it.",
+        )
+    back = {server: _earlier(recorded, rollout, server) for server in rollout.before.servers()}
+    credentials = (recorded.credentials[credential] for credential in back.values())
+    ended = [credential for credential in credentials if credential.ended or credential.over]
+    if ended:
+        raise RefusedError(
+            f"rollout {rollout.id} cannot be taken back: a key it came from is {ended[0].ended or 'over'}",
+            hint=f"It can only go forward: {_onward(rollout)}",
+        )
+    return rollout.before, back
+
+
+def _onward(rollout: Rollout) -> str:
+    """The command that goes on with a rollout; apply leaves a paused one as it is."""
+    return "keyrelay rollout resume" if rollout.paused else "keyrelay apply"
 
 
 def _earlier(recorded: Recorded, rollout: Rollout, server: HostName) -> CredentialId:
@@ -75,16 +113,23 @@ def _earlier(recorded: Recorded, rollout: Rollout, server: HostName) -> Credenti
         raise RefusedError(
             f"rollout {rollout.id} cannot be taken back: {server} may have put its old key away, and has not "
             "answered since",
-            hint="Once it answers: keyrelay rollout revert again, or keyrelay apply to go forward.",
+            hint=f"Once it answers: keyrelay rollout revert again, or {_onward(rollout)} to go forward.",
         )
     if old:
         return max(old, key=lambda credential: signing[credential].since)
     switched = target is not None and target in signing
     if switched and not any(server in wave for wave in rollout.waves):
         return CredentialId(str(target))
+    leaked = left_leaked(recorded, server)
+    if leaked is not None:
+        raise RefusedError(
+            f"rollout {rollout.id} cannot be taken back: {server} has left {name_of(leaked)}, which leaked",
+            hint=f"Nothing goes back to a leaked key. It can only go forward: {_onward(rollout)}",
+        )
     away = any(placement.standing is Standing.DISARMED for placement in record.placements.values())
     phase = "the retirement has begun" if away or switched else "it never had another key"
+    another = "" if rollout.paused else ", or keyrelay apply --new-key for another key"
     raise RefusedError(
         f"rollout {rollout.id} cannot be taken back: {server} has no old key within reach, {phase}",
-        hint="It can only go forward: keyrelay apply, or keyrelay apply --new-key for another key.",
+        hint=f"It can only go forward: {_onward(rollout)}{another}.",
     )

@@ -1,8 +1,9 @@
 """Where a run of the handover ended: what it waits for, who blocks it, and whether it is paused."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from orchestrator.inventory.model import HostName
 from orchestrator.operations.compromise import Ended
 from orchestrator.operations.handover import Result
 from orchestrator.operations.reinstall import Reinstalled
@@ -12,6 +13,7 @@ from orchestrator.rotation.holdups import Block, Wait
 from orchestrator.rotation.lifecycle import Step
 from orchestrator.rotation.lookup import name_of
 from orchestrator.rotation.plan import Change
+from orchestrator.rotation.revert import may_be_taken_back
 from orchestrator.views.screen import Answer, Grid, grid
 from orchestrator.views.text import count, instant, named, packed, stamp
 
@@ -25,13 +27,17 @@ WAITED_FOR = {
 def result_data(result: Result | None) -> dict[str, Any]:
     """A run as JSON; all empty where there was none."""
     if result is None:
-        return {"changed": [], "visits": 0, "waits": [], "blocks": [], "paused": "", "stopped": False}
+        return {
+            "changed": [], "visits": 0, "waits": [], "blocks": [], "paused": "", "revertible": False,
+            "stopped": False,
+        }  # fmt: skip
     return {
         "changed": sorted(result.changed),
         "visits": result.visits,
         "waits": [_wait(wait) for wait in result.waits],
-        "blocks": [_block(block) for block in result.blocks],
+        "blocks": [_block(block, result.costs) for block in result.blocks],
         "paused": result.paused,
+        "revertible": _may_go_back(result),
         "stopped": result.stopped,
     }
 
@@ -66,12 +72,22 @@ def standstill(result: Result) -> list[str | Grid]:
             (block.host, block.reason, instant(block.since), named(block.servers)) for block in result.blocks
         ]
         body.append(grid(("blocked by", "reason", "since", "keeps waiting"), rows))
+        body += told_costs(result.costs)
     if result.waits:
         waits = [
             (wait.server, WAITED_FOR.get(wait.step, wait.step), instant(wait.until)) for wait in result.waits
         ]
         body.append(grid(("server", "waits for", "until"), waits))
     return body
+
+
+def told_costs(costs: Mapping[HostName, str]) -> list[str | Grid]:
+    """What it costs not to wait for agents that block, and how to say that one is not to be waited for."""
+    by_cost: dict[str, list[str]] = {}
+    for agent, cost in costs.items():
+        by_cost.setdefault(cost, []).append(agent)
+    rows = [(packed(agents), cost) for cost, agents in by_cost.items()]
+    return [grid(("keyrelay apply --waive", "what it would cost"), rows)] if rows else []
 
 
 def how_it_ended(result: Result) -> str:
@@ -81,7 +97,8 @@ def how_it_ended(result: Result) -> str:
     if result.stopped:
         return "stopped: the next apply or watch goes on from here"
     if result.paused:
-        return "not finished: keyrelay rollout resume goes on from here, keyrelay rollout revert goes back"
+        back = ", keyrelay rollout revert goes back" if _may_go_back(result) else "; there is no way back"
+        return f"not finished: keyrelay rollout resume goes on from here{back}"
     return "not finished: the next apply or watch goes on from here"
 
 
@@ -168,11 +185,17 @@ def _wait(wait: Wait) -> dict[str, Any]:
     return {"server": wait.server, "step": wait.step, "until": stamp(wait.until)}
 
 
-def _block(block: Block) -> dict[str, Any]:
+def _may_go_back(result: Result) -> bool:
+    rollout = result.recorded.running(result.playbook)
+    return rollout is not None and may_be_taken_back(result.recorded, rollout)
+
+
+def _block(block: Block, costs: Mapping[HostName, str]) -> dict[str, Any]:
     return {
         "host": block.host,
         "reason": block.reason,
         "since": stamp(block.since),
         "servers": list(block.servers),
         "steps": list(block.steps),
+        "waiving_costs": costs.get(block.host),
     }

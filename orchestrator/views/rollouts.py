@@ -4,11 +4,15 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from orchestrator.rotation.lifecycle import STEPS, Step
+from orchestrator.inventory.model import HostName
+from orchestrator.rotation.lifecycle import STEPS, SUSPENDED, Phase, Step
 from orchestrator.rotation.lookup import name_of
+from orchestrator.rotation.patience import waivable
 from orchestrator.rotation.recorded import Recorded, Rollout
+from orchestrator.rotation.revert import left_leaked
 from orchestrator.rotation.standing import View
-from orchestrator.views.screen import Answer, grid
+from orchestrator.views.results import told_costs
+from orchestrator.views.screen import Answer, Grid, grid
 from orchestrator.views.text import count, instant, packed, stamp
 
 
@@ -29,15 +33,14 @@ def rollouts_answer(recorded: Recorded) -> Answer:
 def rollout_answer(recorded: Recorded, rollout: Rollout, *, now: datetime) -> Answer:
     """One rollout, and where its servers stand while it runs."""
     view = View.of(recorded, now)
-    steps: Mapping[str, Step] = (
+    steps: Mapping[HostName, Step] = (
         {server: view.step(server) for server in rollout.targets} if rollout.ended is None else {}
     )
+    stands = {server: _stands(recorded, server, step) for server, step in steps.items()}
     rows = []
     for server, target in sorted(rollout.targets.items()):
-        step = steps.get(server, Step.DONE)
-        what = f"until {STEPS[step].holds_when}" if step is not Step.DONE else "-"
         goal = name_of(recorded.credentials[target]) if target is not None else "leaves"
-        rows.append((server, goal, STEPS[step].phase, what))
+        rows.append((server, goal, *stands.get(server, (Phase.DONE, "-"))))
     facts = [
         f"rollout {rollout.id} of {rollout.playbook}: {_state(rollout)}, {count(len(rows), 'server')}",
         f"started {instant(rollout.started)}, ended {instant(rollout.ended)}",
@@ -51,8 +54,10 @@ def rollout_answer(recorded: Recorded, rollout: Rollout, *, now: datetime) -> An
         for host, one in sorted(recorded.contacts.items())
         if one.failing_since is not None
     ]
+    costs = waivable(view, rollout.playbook, [host for host, *_ in failing]) if rollout.ended is None else {}
     trouble = [(host, reason, instant(since)) for host, reason, since in failing]
-    tables = [grid(("because", "of"), [(why, packed(who)) for why, who in causes.items()])] if causes else []
+    tables: list[str | Grid] = []
+    tables += [grid(("because", "of"), [(why, packed(who)) for why, who in causes.items()])] if causes else []
     tables += [grid(("server", "is to have", "phase", "stays there"), rows)]
     if len(rollout.waves) > 1:
         tables.append(
@@ -62,16 +67,32 @@ def rollout_answer(recorded: Recorded, rollout: Rollout, *, now: datetime) -> An
         tables.append(grid(("not waited for", "what it costs"), sorted(rollout.waived.items())))
     if trouble and rollout.ended is None:
         tables.append(grid(("failing", "reason", "since"), trouble))
+        tables += told_costs(costs)
     return Answer(
         data={
             **_data(rollout),
             "steps": dict(steps),
+            "phases": {server: phase for server, (phase, _) in stands.items()},
             "failing": [
-                {"host": host, "reason": reason, "since": stamp(since)} for host, reason, since in failing
+                {"host": host, "reason": reason, "since": stamp(since), "waiving_costs": costs.get(host)}
+                for host, reason, since in failing
             ],
         },
         body=(*facts, *tables),
     )
+
+
+def _stands(recorded: Recorded, server: HostName, step: Step) -> tuple[Phase, str]:
+    """The phase that a server is in, and until when it stays there.
+
+    One that has left a leaked key has switched already, though its agents have yet to be told.
+    """
+    if step is Step.DONE:
+        return Phase.DONE, "-"
+    until = f"until {STEPS[step].holds_when}"
+    if step in SUSPENDED and left_leaked(recorded, server) is not None:
+        return Phase.RETIRE, f"it has left a leaked key without waiting; {until}"
+    return STEPS[step].phase, until
 
 
 def _state(rollout: Rollout) -> str:

@@ -11,8 +11,10 @@ from orchestrator.operations.apply import apply
 from orchestrator.operations.compromise import Ended, end_key
 from orchestrator.operations.rollouts import pause, revert
 from orchestrator.policy.desired import Policy, RolloutSpec, Share
-from orchestrator.rotation.lifecycle import KeyState
+from orchestrator.rotation.lifecycle import KeyState, Phase
+from orchestrator.views.rollouts import rollout_answer
 from tests.endings import assert_settled
+from tests.words import said
 from tests.world import AGENTS, SERVERS, World, desired
 
 
@@ -168,6 +170,19 @@ def test_nothing_goes_back_to_a_key_that_leaked(world: World) -> None:
     (running,) = (r for r in world.recorded.rollouts.values() if r.ended is None)
     with pytest.raises(RefusedError, match="a key it came from is compromised"):
         revert(world.ports, running.id, wait=timedelta(0))
+
+
+def test_a_server_that_has_left_a_leaked_key_is_shown_as_switched_and_has_no_way_back(world: World) -> None:
+    world.apply(desired())
+    world.fleet.trouble(AGENTS[0], unreachable="off")
+    end(world, key_of(world, SERVERS[0]))
+    (running,) = (r for r in world.recorded.rollouts.values() if r.ended is None)
+    shown = rollout_answer(world.recorded, running, now=world.clock.now())
+    assert shown.data["phases"][SERVERS[0]] == Phase.RETIRE
+    assert "it has left a leaked key without waiting" in said(shown)
+    with pytest.raises(RefusedError, match=rf"{SERVERS[0]} has left key \S+ of \S+, which leaked") as refused:
+        revert(world.ports, running.id, wait=timedelta(0))
+    assert refused.value.hint.endswith("It can only go forward: keyrelay apply")
 
 
 def test_a_key_that_leaked_cannot_be_called_lost_afterwards(world: World) -> None:

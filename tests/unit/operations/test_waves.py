@@ -15,6 +15,9 @@ from orchestrator.policy.desired import Desired, Policy, Prove, RolloutSpec, Sha
 from orchestrator.rotation.holdups import Block
 from orchestrator.rotation.lifecycle import KeyState, Step
 from orchestrator.rotation.recorded import Rollout
+from orchestrator.views.results import how_it_ended, result_data, standstill
+from orchestrator.views.rollouts import rollout_answer
+from tests.words import said, words_of
 from tests.world import AGENTS, SERVERS, World, desired
 
 SOAK = timedelta(minutes=10)
@@ -375,3 +378,61 @@ def test_a_proof_that_is_too_old_is_taken_again_before_the_next_wave(world: Worl
     world.fleet.heal(AGENTS[0])
     world.apply(in_waves(spec=spec), wait=timedelta(0))
     assert live(world) != first
+
+
+def test_what_is_paused_in_retire_is_offered_no_way_back(world: World) -> None:
+    wanted = desired(soak=timedelta(0))
+    world.apply(wanted)
+    world.apply(wanted, new_key=True, wait=timedelta(0))
+    pause(world.ledger, running(world).id, clock=world.clock, reason="the weekend")
+    paused = world.apply(wanted).result
+    assert paused is not None
+    assert how_it_ended(paused) == (
+        "not finished: keyrelay rollout resume goes on from here; there is no way back"
+    )
+    assert result_data(paused)["revertible"] is False
+    with pytest.raises(RefusedError, match="the retirement has begun") as refused:
+        revert(world.ports, running(world).id, wait=timedelta(0))
+    assert refused.value.hint == "It can only go forward: keyrelay rollout resume."
+
+
+def test_what_is_paused_before_retire_may_be_taken_back(world: World) -> None:
+    world.apply(in_waves())
+    world.apply(in_waves(), new_key=True, wait=timedelta(0))
+    pause(world.ledger, running(world).id, clock=world.clock, reason="the weekend")
+    paused = world.apply(in_waves()).result
+    assert paused is not None
+    assert how_it_ended(paused).endswith("keyrelay rollout revert goes back")
+    assert result_data(paused)["revertible"] is True
+
+
+def test_who_waits_for_an_agent_is_told_what_it_would_cost_to_waive_it(world: World) -> None:
+    world.apply(in_waves())
+    for agent in AGENTS[:2]:
+        world.fleet.trouble(agent, unreachable="off")
+    blocked = world.apply(in_waves(), new_key=True).result
+    assert blocked is not None
+    cost = f"it will not believe {', '.join(SERVERS)} until it is reached again"
+    assert blocked.costs == dict.fromkeys(AGENTS[:2], cost)
+    assert [block["waiving_costs"] for block in result_data(blocked)["blocks"]] == [cost, cost]
+    table = words_of(standstill(blocked))
+    assert table.count(cost) == 1
+    assert "keyrelay apply --waive" in table
+    shown = rollout_answer(world.recorded, running(world), now=world.clock.now())
+    assert cost in said(shown)
+    assert [one["waiving_costs"] for one in shown.data["failing"]] == [cost, cost]
+
+    waived = apply(
+        world.ports, in_waves(), wait=timedelta(hours=2), agree=lambda _: True, waive=AGENTS[:1]
+    ).result
+    assert waived is not None
+    assert list(waived.costs) == [AGENTS[1]]
+
+
+def test_a_server_that_blocks_cannot_be_waived(world: World) -> None:
+    world.apply(in_waves())
+    world.fleet.trouble(SERVERS[0], unreachable="off")
+    blocked = world.apply(in_waves(), new_key=True).result
+    assert blocked is not None
+    assert [block.host for block in blocked.blocks] == [SERVERS[0]]
+    assert blocked.costs == {}
