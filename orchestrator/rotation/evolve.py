@@ -7,6 +7,7 @@ use this one function, so what they agree on is what the engine sees.
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import datetime
+from functools import partial
 from types import MappingProxyType
 from typing import TypeVar, assert_never
 
@@ -17,6 +18,7 @@ from orchestrator.rotation import events as ev
 from orchestrator.rotation import home_events as he
 from orchestrator.rotation.ahead import prepared
 from orchestrator.rotation.chronology import set_right
+from orchestrator.rotation.host_by_host import host_by_host
 from orchestrator.rotation.keeping import backed_up
 from orchestrator.rotation.lifecycle import KeyState
 from orchestrator.rotation.missing import set_up_anew, without_ended, without_unbelieved
@@ -34,7 +36,7 @@ from orchestrator.rotation.recorded import (
 )
 from orchestrator.rotation.restored import gone_on
 from orchestrator.rotation.settle import settle
-from orchestrator.rotation.surveys import answered, surveyed
+from orchestrator.rotation.surveys import surveyed
 from orchestrator.rotation.visits import CredentialId
 
 MOVES_NOTHING = (
@@ -159,16 +161,12 @@ def _apply(recorded: Recorded, event: ev.Event, at: datetime) -> Recorded:
                 position=max([recorded.position, *given]),
             )
         case ev.VisitsEnded():
-            for outcome in event.outcomes:
-                recorded = ended(recorded, outcome, at)
-            return recorded
+            ends = ((one.host, partial(ended, outcome=one, at=at)) for one in event.outcomes)
+            return host_by_host(recorded, ends)
         case ev.HostsSurveyed():
-            recorded = answered(recorded, event.surveys, at)
-            for host, survey in event.surveys.items():
-                recorded = surveyed(recorded, host, survey, at)
-            for host, reason in event.failures.items():
-                recorded = failing(recorded, host, reason, at)
-            return recorded
+            answers = ((h, partial(surveyed, host=h, survey=s, at=at)) for h, s in event.surveys.items())
+            fails = ((h, partial(failing, host=h, reason=why, at=at)) for h, why in event.failures.items())
+            return host_by_host(recorded, (*answers, *fails))
         case ev.KeyDestroyed():
             return _credential(recorded, event.credential, in_vault=False)
         case ev.KeyExported():

@@ -7,7 +7,6 @@ is ``missing``, for that proves nothing: the disk it lies on may not be mounted,
 goes on signing. Only where a person has ended the key it counts as gone.
 """
 
-from collections.abc import Iterable
 from dataclasses import replace
 from datetime import datetime
 from types import MappingProxyType
@@ -34,18 +33,11 @@ from orchestrator.rotation.recorded import (
 from orchestrator.rotation.visits import CredentialId
 
 
-def answered(recorded: Recorded, hosts: Iterable[HostName], at: datetime) -> Recorded:
-    """``recorded`` once these hosts have answered, whatever they said; linear in hosts."""
-    contacts = {**recorded.contacts}
-    for host in hosts:
-        known = contacts.get(host, Contact())
-        contacts[host] = replace(known, seen=at, failing_since=None, reason="")
-    return replace(recorded, contacts=MappingProxyType(contacts))
-
-
 def surveyed(recorded: Recorded, host: HostName, survey: HostSurvey, at: datetime) -> Recorded:
     """``recorded`` after a survey of one host; only hosts of a playbook have a record to change."""
     intent = recorded.pending.get(host, Intent(host=host))
+    contact = replace(recorded.contacts.get(host, Contact()), seen=at, failing_since=None, reason="")
+    recorded = recorded.with_contact(host, contact)
     if host in recorded.servers:
         recorded = _server(recorded, host, survey, at)
     if host in recorded.agents:
@@ -100,7 +92,7 @@ def _server(
         missing=MappingProxyType(missing),
         set_back=None if switched else record.set_back,
     )
-    return recorded.with_server(server, after) if after != record else recorded
+    return recorded.with_server(server, after)
 
 
 def fits(held: HeldCredential, credential: Credential) -> bool:
@@ -130,12 +122,8 @@ def _agent(
     record = recorded.agents[agent]
     before = record.installed
     if held is None:
-        if before is None:
-            return recorded
-        after = AgentRecord()
+        after = AgentRecord() if before is not None else record
     elif before is not None and held.digest == before.digest and held.position == before.position:
-        if not record.untold:
-            return recorded
         after = replace(record, untold=False, earlier=())
     elif intent.bundle is not None and held.digest == intent.bundle.digest:
         return install(recorded, agent, intent.bundle, {}, at)

@@ -11,7 +11,6 @@ from orchestrator.rotation.events import HostsSurveyed, KeyEnded
 from orchestrator.rotation.lifecycle import KeyState
 from orchestrator.rotation.observed import HeldCredential, HeldEdge, HostSurvey
 from orchestrator.rotation.recorded import AgentRecord, Evidence, Intent, Proof, Recorded, Standing
-from orchestrator.rotation.surveys import surveyed
 from orchestrator.rotation.visits import CredentialId
 from tests.fake_state import survey
 from tests.fakes import NOON
@@ -63,16 +62,6 @@ def test_a_survey_that_tells_nothing_new_changes_nothing_but_the_contact(world: 
     told = seen(world.recorded, SERVER, held(world))
     assert told.servers == world.recorded.servers
     assert told.contacts[SERVER].seen == LATER
-
-
-@pytest.mark.parametrize("host", [SERVER, AGENT])
-def test_a_host_that_tells_nothing_new_costs_no_copy_of_what_is_known_of_the_others(
-    world: World, host: HostName
-) -> None:
-    before = world.recorded
-    told = surveyed(before, host, survey(world.fleet.hosts[host]), LATER)
-    for what in ("servers", "agents", "contacts", "pending", "server_stores", "agent_stores"):
-        assert getattr(told, what) is getattr(before, what)
 
 
 def test_a_key_that_is_not_to_be_seen_may_be_signed_with_all_the_same(world: World) -> None:
