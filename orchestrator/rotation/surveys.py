@@ -4,9 +4,11 @@ A folder whose key does not fit its credential counts as unproven: the audit nam
 key, and the handover to that one erases it. A credential that a server could sign with and that is put away
 is remembered in ``cleared``: messages signed with it may still be in flight (S7). One that is not to be seen
 is ``missing``, for that proves nothing: the disk it lies on may not be mounted, and a service that loaded it
-goes on signing. Only where a person has ended the key it counts as gone.
+goes on signing. Only where a person has ended the key, or the server itself remembers that it was removed (an
+older ledger has yet to hear of it), it counts as gone.
 """
 
+from collections.abc import Collection
 from dataclasses import replace
 from datetime import datetime
 from types import MappingProxyType
@@ -80,7 +82,8 @@ def _server(
             )
     signing = {c for c, placement in placements.items() if placement.standing in SIGNING}
     unseen = could_sign - placements.keys()
-    missing = {c: record.missing.get(c, at) for c in unseen if recorded.credentials[c].ended is None}
+    erased = {stone.key for stone in survey.ended if stone.how == "removed"}
+    missing = {c: record.missing.get(c, at) for c in unseen if not _is_gone(recorded.credentials[c], erased)}
     ended = {**record.cleared, **dict.fromkeys(could_sign - missing.keys(), at)}
     cleared = {c: since for c, since in ended.items() if c not in signing}
     target = placements.get(record.target) if record.target is not None else None
@@ -93,6 +96,12 @@ def _server(
         set_back=None if switched else record.set_back,
     )
     return recorded.with_server(server, after)
+
+
+def _is_gone(credential: Credential, erased: Collection[SpkiDigest]) -> bool:
+    """Whether a key that is not to be seen on a server is not there: a person, or the server, says so."""
+    public = credential.public
+    return credential.ended is not None or (public is not None and public.spki_digest in erased)
 
 
 def fits(held: HeldCredential, credential: Credential) -> bool:

@@ -9,7 +9,7 @@ from orchestrator.inventory.model import HostName
 from orchestrator.keys.material import SpkiDigest
 from orchestrator.rotation.events import HostsSurveyed, KeyEnded
 from orchestrator.rotation.lifecycle import KeyState
-from orchestrator.rotation.observed import HeldCredential, HeldEdge, HostSurvey
+from orchestrator.rotation.observed import HeldCredential, HeldEdge, HostSurvey, Tombstone
 from orchestrator.rotation.recorded import AgentRecord, Evidence, Intent, Proof, Recorded, Standing
 from orchestrator.rotation.visits import CredentialId
 from tests.fake_state import survey
@@ -90,6 +90,18 @@ def test_a_missing_key_that_a_person_ends_is_remembered_for_its_messages_under_w
     after_it = after(told, ended, at=LATER + timedelta(hours=1))
     assert after_it.servers[SERVER].cleared == {old: LATER + timedelta(hours=1)}
     assert old not in after_it.servers[SERVER].missing
+
+
+def test_a_key_that_its_server_remembers_as_removed_is_gone_and_remembered_for_its_messages_under_way(
+    world: World,
+) -> None:
+    _, old = keys(world)
+    public = world.recorded.credentials[old].public
+    assert public is not None
+    stone = Tombstone(key=public.spki_digest, how="removed", until=2**32)
+    left = tuple(h for h in held(world).credentials if h.name != old)
+    told = seen(world.recorded, SERVER, replace(held(world), credentials=left, ended=(stone,)))
+    assert (told.servers[SERVER].missing, told.servers[SERVER].cleared) == ({}, {old: LATER})
 
 
 def test_a_key_that_was_put_away_is_remembered_too(world: World) -> None:
