@@ -12,7 +12,7 @@ from orchestrator.cli.exits import Code, leave
 from orchestrator.cli.founding import found_home, refuse_taken
 from orchestrator.cli.keyrings import found_token
 from orchestrator.cli.machine import system_entropy
-from orchestrator.cli.options import AsJson, PassphraseFile, RootPassphraseFile, Wait, Yes, duration
+from orchestrator.cli.options import AsJson, PassphraseFile, RootPassphraseFile, Wait, Yes, duration, worded
 from orchestrator.errors import UsageError
 from orchestrator.operations.authority import renew_issuer, renew_root
 from orchestrator.operations.crl import Lists, sign_lists, sign_root_list
@@ -146,8 +146,11 @@ def rotate(
     context: typer.Context,
     *,
     leaked: Annotated[
-        str, typer.Option(metavar="TEXT", help="Somebody else has the issuer's key: how that came.")
-    ] = "",
+        str | None,
+        typer.Option(
+            metavar="TEXT", help="Somebody else has the issuer's key: how that came.", callback=worded
+        ),
+    ] = None,
     yes: Yes = False,
     wait: Wait = "10m",
     passphrase_file: PassphraseFile = None,
@@ -157,12 +160,12 @@ def rotate(
 ) -> None:
     """Replace the issuer: servers get other keys, agents the new issuer, and the old one's key goes."""
     here, waiting = Context.of(context), duration(wait, "--wait")
-    ask_first(here, "ca rotate", lambda recorded: before_rotation(recorded, leaked=leaked), yes=yes)
+    ask_first(here, "ca rotate", lambda recorded: before_rotation(recorded, leaked=leaked or ""), yes=yes)
     with here.ports(passphrase_file, root_file=root_key, root_passphrase_file=root_passphrase_file) as (
         ports,
         _,
     ):
-        rotated = rotate_issuer(ports, leaked=leaked, wait=waiting)
+        rotated = rotate_issuer(ports, leaked=leaked or "", wait=waiting)
     here.screen.answer(rotated_answer(rotated), as_json=as_json)
     leave(Code.DONE if rotated.complete else Code.PARTLY)
 

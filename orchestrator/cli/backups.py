@@ -16,7 +16,7 @@ from orchestrator.cli.context import BACKUP_RECORD, Context, vault_passphrase
 from orchestrator.cli.exits import Code, leave
 from orchestrator.cli.keyrings import home_keys
 from orchestrator.cli.machine import system_entropy
-from orchestrator.cli.options import AsJson, PassphraseFile, duration
+from orchestrator.cli.options import AsJson, PassphraseFile, duration, worded
 from orchestrator.cli.restores import (
     BackupPassphrase,
     Believe,
@@ -136,7 +136,10 @@ def forget(
     backup: Id,
     *,
     reason: Annotated[
-        str, typer.Option(metavar="TEXT", help="How you know that its file and its copies are gone.")
+        str,
+        typer.Option(
+            metavar="TEXT", help="How you know that its file and its copies are gone.", callback=worded
+        ),
     ],
     as_json: AsJson = False,
 ) -> None:

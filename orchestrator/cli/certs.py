@@ -9,7 +9,7 @@ from orchestrator.cli.context import Context
 from orchestrator.cli.exports import Output, PasswordFile, export, opened_store
 from orchestrator.cli.key_files import read_files, write_file
 from orchestrator.cli.keys import DASHES, Key
-from orchestrator.cli.options import AsJson, Inventories, PassphraseFile, PlaybookFile
+from orchestrator.cli.options import AsJson, Inventories, PassphraseFile, PlaybookFile, worded
 from orchestrator.cli.plays import Play, load_plays
 from orchestrator.cli.visits import reaching
 from orchestrator.errors import UsageError
@@ -37,7 +37,7 @@ For = Annotated[
     str,
     typer.Option("--for", metavar="SCOPE", help="Whose key: all, group:NAME, server:NAME, or a server."),
 ]
-Reason = Annotated[str, typer.Option(metavar="TEXT", help="Why, for the ledger.")]
+Reason = Annotated[str, typer.Option(metavar="TEXT", help="Why, for the ledger.", callback=worded)]
 
 
 @app.command()

@@ -8,7 +8,7 @@ import typer
 from orchestrator.cli.agreement import ask_first
 from orchestrator.cli.context import Context
 from orchestrator.cli.exits import Code, leave
-from orchestrator.cli.options import AsJson, PassphraseFile, Wait, Yes, duration
+from orchestrator.cli.options import AsJson, PassphraseFile, Wait, Yes, duration, worded
 from orchestrator.operations import queries
 from orchestrator.operations.compromise import end_key
 from orchestrator.operations.due import due as due_keys
@@ -63,7 +63,9 @@ def compromise(
     context: typer.Context,
     key: Key,
     *,
-    reason: Annotated[str, typer.Option(metavar="TEXT", help="What happened, for the ledger.")],
+    reason: Annotated[
+        str, typer.Option(metavar="TEXT", help="What happened, for the ledger.", callback=worded)
+    ],
     lost: Annotated[
         bool, typer.Option("--lost", help="Nobody has it; it is replaced by the usual rules.")
     ] = False,

@@ -24,6 +24,17 @@ def _file_here_or_before(context: typer.Context, value: Path | None) -> Path | N
     return value or context.find_root().params.get("passphrase_file")
 
 
+def worded(value: str | None) -> str | None:
+    """A reason that says something, or none.
+
+    Raises:
+        BadParameter: it is blank.
+    """
+    if value is not None and not value.strip():
+        raise typer.BadParameter("it is empty; the ledger keeps it, so say it in a few words")
+    return value
+
+
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.", callback=_here_or_before)]
 Inventories = Annotated[
     list[Path],

@@ -6,7 +6,7 @@ import typer
 
 from orchestrator.cli.context import Context
 from orchestrator.cli.exits import Code, leave
-from orchestrator.cli.options import AsJson, PassphraseFile, Wait, duration
+from orchestrator.cli.options import AsJson, PassphraseFile, Wait, duration, worded
 from orchestrator.errors import UsageError
 from orchestrator.operations import rollouts
 from orchestrator.ports import Ledger
@@ -53,7 +53,9 @@ def pause(
     context: typer.Context,
     rollout: Id = "",
     *,
-    reason: Annotated[str, typer.Option(metavar="TEXT", help="Why, for the ledger.")] = "a person paused it",
+    reason: Annotated[
+        str, typer.Option(metavar="TEXT", help="Why, for the ledger.", callback=worded)
+    ] = "a person paused it",
     as_json: AsJson = False,
 ) -> None:
     """Let nothing be done for a rollout until it is resumed."""

@@ -5,16 +5,15 @@ from datetime import timedelta
 
 from orchestrator.errors import RefusedError
 from orchestrator.inventory.model import HostName
-from orchestrator.operations.handover import Result
+from orchestrator.operations.handover import Result, nothing_done
 from orchestrator.operations.lease import require_free
 from orchestrator.operations.planning import carry_out
 from orchestrator.policy.desired import PlaybookName
 from orchestrator.ports import Ports
-from orchestrator.rotation.belief import is_vouched_for
 from orchestrator.rotation.edges import broken_edges
 from orchestrator.rotation.events import How, KeyEnded
 from orchestrator.rotation.lifecycle import KeyState
-from orchestrator.rotation.lookup import credential_named
+from orchestrator.rotation.lookup import credential_named, ending_of
 from orchestrator.rotation.recorded import Credential, Recorded
 
 
@@ -24,12 +23,14 @@ class Ended:
 
     Attributes:
         credential: as it stands now; ``removed`` when nobody holds or trusts it any more.
+        before: what a person had said of its end before (``lookup.ending_of``); empty: nothing.
         result: of the run of its own playbook.
         others: of the runs of other playbooks with a server that may have had it, by playbook.
         broken: the edges (server, agent) that do not hold now.
     """
 
     credential: Credential
+    before: str
     result: Result
     others: tuple[tuple[PlaybookName, Result], ...]
     broken: tuple[tuple[HostName, HostName], ...]
@@ -45,6 +46,9 @@ def end_key(ports: Ports, key: str, *, lost: bool, reason: str, wait: timedelta)
 
     Servers that have gone to another playbook since, and may still have it, are visited by a run of that.
     A leak does not wait for a rollout that is paused (``engine.decide``); everything else of it stays paused.
+    A key that is removed may have leaked before: then that is written, for lists of revoked certificates, and
+    nobody is visited unless agents would believe the key for its certificate alone. What was said of a key
+    before stays as it was said.
 
     Args:
         ports: the outside things.
@@ -55,29 +59,19 @@ def end_key(ports: Ports, key: str, *, lost: bool, reason: str, wait: timedelta)
 
     Raises:
         UsageError: no such key, or several.
-        RefusedError: the key is gone already, or compromised and now to be called lost.
+        RefusedError: the key is gone and now to be called lost, or compromised and now to be called lost.
         ConflictError: another controller writes.
     """
     recorded = ports.ledger.read()
     known = credential_named(recorded, key)
-    how: How = KeyState.LOST if lost else KeyState.COMPROMISED
-    if known.state is KeyState.REMOVED and (lost or not _is_believed(recorded, known, ports)):
-        raise RefusedError(
-            f"the key is removed since {known.state_since:%Y-%m-%d %H:%M:%SZ}: nobody holds it"
-        )
-    if known.compromised and lost:
-        raise RefusedError(
-            f"the key is compromised already: {known.ended_why}",
-            hint="A key that leaked does not get safer by being lost.",
-        )
-    if known.awaits:
-        raise RefusedError(
-            "the key waits for its rollout: no host has it", hint="run: keyrelay cert drop KEY"
-        )
+    _refuse_ending(known, lost=lost)
     require_free(recorded, ports)
+    how: How = KeyState.LOST if lost else KeyState.COMPROMISED
     if known.ended is not how:
         event = KeyEnded(credential=known.id, how=how, reason=reason)
         recorded = ports.ledger.append([event], onto=recorded, at=ports.clock.now())
+    if recorded.credentials[known.id].state is KeyState.REMOVED:
+        return _ended(recorded, known, nothing_done(recorded, known.playbook))
     elsewhere = {
         one.playbook for server, one in recorded.servers.items() if known.id in recorded.may_hold(server)
     }
@@ -86,16 +80,34 @@ def end_key(ports: Ports, key: str, *, lost: bool, reason: str, wait: timedelta)
         (playbook, carry_out(recorded.playbooks[playbook], ports, wait=wait))
         for playbook in sorted(elsewhere - {known.playbook})
     )
-    after = ports.ledger.read()
+    return _ended(ports.ledger.read(), known, result, others)
+
+
+def _refuse_ending(known: Credential, *, lost: bool) -> None:
+    if known.compromised and lost:
+        raise RefusedError(
+            f"the key is {ending_of(known)}", hint="A key that leaked does not get safer by being lost."
+        )
+    if known.state is KeyState.REMOVED and lost:
+        raise RefusedError(
+            f"the key is removed since {known.state_since:%Y-%m-%d %H:%M:%SZ}: nobody holds it"
+        )
+    if known.awaits:
+        raise RefusedError(
+            "the key waits for its rollout: no host has it", hint="run: keyrelay cert drop KEY"
+        )
+
+
+def _ended(
+    recorded: Recorded,
+    known: Credential,
+    result: Result,
+    others: tuple[tuple[PlaybookName, Result], ...] = (),
+) -> Ended:
     return Ended(
-        credential=after.credentials[known.id],
+        credential=recorded.credentials[known.id],
+        before=ending_of(known),
         result=result,
         others=others,
-        broken=tuple(broken_edges(after)),
+        broken=tuple(broken_edges(recorded)),
     )
-
-
-def _is_believed(recorded: Recorded, known: Credential, ports: Ports) -> bool:
-    """Whether agents would accept a key that nobody here has any more, for its certificate alone."""
-    bundles = (bundle for agent in recorded.agents for bundle in recorded.bundles(agent))
-    return is_vouched_for(recorded, known, bundles, ports.clock.now())

@@ -76,6 +76,20 @@ class Result:
         return not self.waits and not self.blocks and not self.paused and not self.stopped
 
 
+def nothing_done(recorded: Recorded, playbook: PlaybookName) -> Result:
+    """The result of a run that there was no need for."""
+    return Result(
+        recorded=recorded,
+        playbook=playbook,
+        waits=(),
+        blocks=(),
+        costs={},
+        paused="",
+        changed=frozenset(),
+        visits=0,
+    )
+
+
 def hand_over(
     ports: Ports,
     recorded: Recorded,

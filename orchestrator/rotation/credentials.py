@@ -52,6 +52,7 @@ class Credential:
         in_vault: whether the vault may hold its private key.
         ended: ``compromised`` or ``lost``, when a person has said so.
         ended_why: the person's reason.
+        ended_since: when that was said; None: nobody has.
         over: who remembers it as removed, though this ledger does not; it is never to be used anew.
         prolonged: until when it is kept in use, past ``not_after``, since its successor is kept waiting.
         prolonged_why: what its successor waits for.
@@ -85,6 +86,7 @@ class Credential:
     in_vault: bool = False
     ended: KeyState | None = None
     ended_why: str = ""
+    ended_since: datetime | None = None
     over: str = ""
     prolonged: datetime | None = None
     prolonged_why: str = ""

@@ -174,8 +174,8 @@ def _apply(recorded: Recorded, event: ev.Event, at: datetime) -> Recorded:
         case ev.ExportDestroyed():
             return _export_destroyed(recorded, event)
         case ev.KeyEnded():
-            ended_now = _credential(recorded, event.credential, ended=event.how, ended_why=event.reason)
-            return without_ended(ended_now, event.credential, at)
+            said = {"ended": event.how, "ended_why": event.reason, "ended_since": at}
+            return without_ended(_credential(recorded, event.credential, **said), event.credential, at)
         case ev.HostGivenUp():
             return _give_up(recorded, event)
         case ev.HostSetUpAnew():

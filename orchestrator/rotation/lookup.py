@@ -48,3 +48,10 @@ def name_of(credential: Credential) -> str:
     if credential.public is None:
         return f"a new {credential.key.algorithm} key of {credential.scope}"
     return f"key {credential.public.thumbprint[:10]} of {credential.scope}"
+
+
+def ending_of(credential: Credential) -> str:
+    """What a person has said of the end of a key; empty: nothing."""
+    if credential.ended is None or credential.ended_since is None:
+        return ""
+    return f"{credential.ended} since {credential.ended_since:%Y-%m-%d %H:%M:%SZ}: {credential.ended_why}"

@@ -81,8 +81,9 @@ def met(recorded: Recorded, event: HostsMet, at: datetime) -> Recorded:
             )
         )
     for credential, why in event.ended.items():
-        ended = replace(credentials[credential], ended=KeyState.COMPROMISED, ended_why=why)
-        credentials[credential] = ended
+        credentials[credential] = replace(
+            credentials[credential], ended=KeyState.COMPROMISED, ended_why=why, ended_since=at
+        )
     for credential, why in event.over.items():
         credentials[credential] = replace(credentials[credential], over=why)
     servers = dict(recorded.servers)

@@ -5,7 +5,8 @@ from collections.abc import Iterable
 from orchestrator.inventory.model import HostName
 from orchestrator.operations.queries import CONTROLLER, Half, Holding, holders, holdings
 from orchestrator.operations.reinstall import known_host, only_there
-from orchestrator.rotation.lookup import credential_named, name_of
+from orchestrator.rotation.lifecycle import KeyState
+from orchestrator.rotation.lookup import credential_named, ending_of, name_of
 from orchestrator.rotation.recorded import Recorded
 from orchestrator.views.screen import Grid, grid
 from orchestrator.views.text import count, named, packed
@@ -21,6 +22,8 @@ def before_ending(recorded: Recorded, *, key: str, lost: bool) -> tuple[str | Gr
     found = holders(recorded, credential.id)
     servers = sorted({h.host for h in found if h.half is Half.PRIVATE and h.host != CONTROLLER})
     body: list[str | Grid] = [f"{name_of(credential)} is {credential.state}"]
+    if said := ending_of(credential):
+        body.append(f"it is {said}")
     by_place: dict[tuple[str, str], list[str]] = {}
     for holding in found:
         by_place.setdefault((holding.half, holding.standing), []).append(holding.host)
@@ -30,6 +33,11 @@ def before_ending(recorded: Recorded, *, key: str, lost: bool) -> tuple[str | Gr
     who = named(tuple(servers)) if servers else "no server"
     if lost:
         body.append(f"it is lost: {who} will get another key, and every agent has to prove that one first")
+        return tuple(body)
+    if credential.state is KeyState.REMOVED:
+        body.append(
+            "it leaked before it was removed: that is written down, for lists of revoked certificates"
+        )
         return tuple(body)
     body += [
         f"it leaked: {who} will leave it for another key without waiting for any agent, and cannot go back",

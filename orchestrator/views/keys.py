@@ -9,6 +9,7 @@ from orchestrator.operations.due import Owed, Wants
 from orchestrator.operations.queries import Holding
 from orchestrator.rotation.authority import Role
 from orchestrator.rotation.lifecycle import KEY_MEANINGS
+from orchestrator.rotation.lookup import ending_of
 from orchestrator.rotation.recorded import Credential
 from orchestrator.rotation.visits import CredentialId
 from orchestrator.views.screen import Answer, Grid, grid
@@ -150,6 +151,7 @@ def key_answer(credential: Credential) -> Answer:
         ("scope", credential.scope),
         ("state", f"{credential.state}: {KEY_MEANINGS[credential.state]}"),
         ("since", instant(credential.state_since)),
+        *(("said to be", said) for said in (ending_of(credential),) if said),
         ("begins", instant(credential.not_before)),
         ("ends", instant(credential.not_after)),
         *_prolonged(credential),
@@ -249,6 +251,7 @@ def credential_data(credential: Credential) -> dict[str, Any]:
         "scope": credential.scope,
         "state": credential.state,
         "state_since": stamp(credential.state_since),
+        "ending": ending_of(credential),
         "not_before": stamp(credential.not_before),
         "not_after": stamp(credential.not_after),
         "prolonged_until": stamp(credential.prolonged),

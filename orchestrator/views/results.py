@@ -10,9 +10,10 @@ from orchestrator.operations.reinstall import Reinstalled
 from orchestrator.operations.remove import Removed
 from orchestrator.operations.rollouts import Moved
 from orchestrator.rotation.holdups import Block, Wait
-from orchestrator.rotation.lifecycle import Step
-from orchestrator.rotation.lookup import name_of
+from orchestrator.rotation.lifecycle import KeyState, Step
+from orchestrator.rotation.lookup import ending_of, name_of
 from orchestrator.rotation.plan import Change
+from orchestrator.rotation.recorded import Credential
 from orchestrator.rotation.revert import may_be_taken_back
 from orchestrator.views.screen import Answer, Grid, grid
 from orchestrator.views.text import count, instant, named, packed, stamp
@@ -118,7 +119,10 @@ def moved_answer(moved: Moved) -> Answer:
 def ended_answer(ended: Ended) -> Answer:
     """What came of ending a key: where it stands, and the edges that do not hold meanwhile."""
     credential, result = ended.credential, ended.result
-    body: list[str | Grid] = [f"{name_of(credential)} is {credential.state}", *standstill(result)]
+    body: list[str | Grid] = [_state_of(credential)]
+    if ended.before and credential.ended is not None:
+        body.append(f"it was said before to be {ended.before}")
+    body += standstill(result)
     for playbook, other in ended.others:
         body += [*standstill(other), f"playbook {playbook}: {how_it_ended(other)}"]
     if ended.broken:
@@ -128,6 +132,8 @@ def ended_answer(ended: Ended) -> Answer:
         data={
             "thumbprint": thumbprint,
             "state": credential.state,
+            "ending": ending_of(credential),
+            "before": ended.before,
             "broken": [{"server": server, "agent": agent} for server, agent in ended.broken],
             "complete": ended.complete,
             **result_data(result),
@@ -179,6 +185,14 @@ def reinstalled_answer(reinstalled: Reinstalled) -> Answer:
         },
         body=tuple(body),
     )
+
+
+def _state_of(credential: Credential) -> str:
+    """Where an ended key stands; one that is removed is written down as leaked all the same."""
+    told = f"{name_of(credential)} is {credential.state}"
+    if credential.state is not KeyState.REMOVED:
+        return told
+    return f"{told}: nobody holds it; {ending_of(credential)}"
 
 
 def _wait(wait: Wait) -> dict[str, Any]:

@@ -47,7 +47,9 @@ def test_a_leaked_key_goes_although_an_agent_is_down_and_the_broken_edges_are_li
     keyrelay("apply", "playbooks/per-server.yml", *INVENTORY, "--yes").ended(0).line("agent-001", "trusts")
     assert "nobody holds it" in keyrelay("holders", "--", leaked).ended(0).out
     assert keyrelay("prove", *INVENTORY).ended(0).out.startswith("every edge holds")
-    keyrelay("compromise", *LEAK, "--", leaked).ended(1).line("nobody holds it")
+    again = keyrelay("compromise", *LEAK, "--", leaked).ended(0)
+    again.line("is removed: nobody holds it; compromised since", LEAK[1])
+    keyrelay("compromise", "--reason", "  ", "--yes", "--", leaked).ended(2).line("it is empty")
 
 
 def test_a_key_that_has_ended_in_another_playbook_holds_up_neither_a_handover_nor_a_leak(

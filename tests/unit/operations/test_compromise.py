@@ -7,11 +7,14 @@ import pytest
 
 from orchestrator.errors import RefusedError
 from orchestrator.inventory.model import HostName
+from orchestrator.keys.revocation import Reason
 from orchestrator.operations.apply import apply
 from orchestrator.operations.compromise import Ended, end_key
+from orchestrator.operations.crl import sign_lists
 from orchestrator.operations.rollouts import pause, revert
 from orchestrator.policy.desired import Policy, RolloutSpec, Share
 from orchestrator.rotation.lifecycle import KeyState, Phase
+from orchestrator.views.results import ended_answer
 from orchestrator.views.rollouts import rollout_answer
 from tests.endings import assert_settled
 from tests.words import said
@@ -153,12 +156,43 @@ def test_a_lost_key_is_handed_over_by_the_rules(world: World) -> None:
     assert world.recorded.credentials[ended.credential.id].state is KeyState.REMOVED
 
 
-def test_a_key_that_is_gone_cannot_be_ended(world: World) -> None:
+def test_a_key_that_is_gone_cannot_be_lost(world: World) -> None:
     world.apply(desired())
     key = key_of(world, SERVERS[0])
     world.apply(desired(), new_key=True)
     with pytest.raises(RefusedError, match="nobody holds"):
-        end(world, key)
+        end(world, key, lost=True)
+
+
+def test_a_key_that_is_gone_may_have_leaked_before_and_no_host_is_visited_for_it(world: World) -> None:
+    world.apply(desired())
+    key = key_of(world, SERVERS[0])
+    world.apply(desired(), new_key=True)
+    in_use, visited = world.keys_in_use(), dict(world.fleet.hosts)
+
+    ended = end(world, key)
+
+    assert ended.complete
+    assert ended.result.visits == 0
+    assert (ended.credential.state, ended.credential.ended) == (KeyState.REMOVED, KeyState.COMPROMISED)
+    assert (world.keys_in_use(), world.fleet.hosts) == (in_use, visited)
+    assert "nobody holds it; compromised since" in said(ended_answer(ended))
+    sign_lists(world.ledger, world.issuer, clock=world.clock, valid=timedelta(days=7))
+    reasons = sorted(one.reason for one in world.recorded.revoked.values())
+    assert reasons == sorted([Reason.KEY_COMPROMISE, Reason.SUPERSEDED, Reason.SUPERSEDED])
+    assert world.apply(desired()).result is None
+
+
+def test_what_was_said_of_a_key_first_is_what_the_ledger_keeps(world: World) -> None:
+    world.apply(desired())
+    world.fleet.trouble(AGENTS[0], unreachable="off")
+    key = key_of(world, SERVERS[0])
+    first = end(world, key)
+    assert first.before == ""
+    since = world.clock.now()
+    again = end_key(world.ports, key, lost=False, reason="seen on a forum", wait=timedelta(0))
+    assert again.before == f"compromised since {since:%Y-%m-%d %H:%M:%SZ}: found on a train"
+    assert "it was said before to be compromised since" in said(ended_answer(again))
 
 
 def test_nothing_goes_back_to_a_key_that_leaked(world: World) -> None:
@@ -190,7 +224,7 @@ def test_a_key_that_leaked_cannot_be_called_lost_afterwards(world: World) -> Non
     key = key_of(world, SERVERS[0])
     world.fleet.trouble(SERVERS[0], unreachable="off")
     end(world, key)
-    with pytest.raises(RefusedError, match="compromised already: found on a train"):
+    with pytest.raises(RefusedError, match=r"the key is compromised since .*: found on a train"):
         end_key(world.ports, key, lost=True, reason="really", wait=timedelta(0))
 
 
