@@ -1,6 +1,6 @@
 """due: which keys want a successor, from the ledger alone; and what else comes to its end."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -13,6 +13,7 @@ from orchestrator.rotation.authority import DueAuthority, authorities
 from orchestrator.rotation.history import too_tight
 from orchestrator.rotation.holdups import Holdups
 from orchestrator.rotation.keeping import backup_due_at
+from orchestrator.rotation.leaks import leaked_on
 from orchestrator.rotation.lifecycle import KeyState
 from orchestrator.rotation.prolonging import kept
 from orchestrator.rotation.recorded import Credential, Recorded, ServerRecord, Standing
@@ -31,6 +32,8 @@ class Wants(StrEnum):
     """It is past its due date and in use, for the handover to its successor has not come so far."""
     DROPPING = "dropping"
     """It has ended, and agents still trust it."""
+    TAKING_AWAY = "taking-away"
+    """It leaked, and hosts may still hold it or trust it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +54,7 @@ class DueKey:
         trusting: how many agents may trust it.
         due_at: when a successor is due.
         ends_at: when its certificate ends.
+        leaked_on: the hosts that may still hold or trust it, where it leaked.
         paused: why nothing is done about it; empty: it is not paused.
         away: the hosts that its handover waits for.
     """
@@ -61,6 +65,7 @@ class DueKey:
     trusting: int
     due_at: datetime
     ends_at: datetime
+    leaked_on: tuple[HostName, ...] = ()
     paused: str = ""
     away: tuple[Away, ...] = ()
 
@@ -100,7 +105,7 @@ def due(ledger: Ledger, clock: Clock, *, within: timedelta = timedelta(0)) -> Ow
     late = (
         f"a key of {key.credential.scope} is {told}"
         for key in found
-        if key.wants is not Wants.DROPPING and (told := kept(recorded, key.credential))
+        if key.wants not in {Wants.DROPPING, Wants.TAKING_AWAY} and (told := kept(recorded, key.credential))
     )
     return Owed(
         keys=tuple(found),
@@ -115,7 +120,11 @@ def _keys(recorded: Recorded, now: datetime) -> Iterator[DueKey]:
     view = View.of(recorded, now)
     steps = {s: view.step(s) for s, record in sorted(recorded.servers.items()) if not record.given_up}
     holdups = Holdups(view=view, steps=steps, all_steps=steps)
+    where = _leaked(view)
     for credential in recorded.credentials.values():
+        if credential.id in where:
+            yield _to_take_away(holdups, credential, where[credential.id], now)
+            continue
         aimed = tuple(s for s in steps if recorded.servers[s].target == credential.id)
         leaving = tuple(s for s in steps if s not in aimed and _uses(recorded.servers[s], credential.id))
         trusting = (
@@ -143,6 +152,31 @@ def _keys(recorded: Recorded, now: datetime) -> Iterator[DueKey]:
         )
 
 
+def _leaked(view: View) -> Mapping[CredentialId, tuple[HostName, ...]]:
+    """By leaked key the hosts that may still hold or trust it."""
+    found: dict[CredentialId, list[HostName]] = {}
+    for host, credentials in leaked_on(view).items():
+        for credential in credentials:
+            found.setdefault(credential.id, []).append(host)
+    return {credential: tuple(hosts) for credential, hosts in found.items()}
+
+
+def _to_take_away(
+    holdups: Holdups, credential: Credential, hosts: tuple[HostName, ...], now: datetime
+) -> DueKey:
+    recorded = holdups.view.recorded
+    return DueKey(
+        credential=credential,
+        wants=Wants.TAKING_AWAY,
+        servers=tuple(host for host in hosts if credential.id in recorded.may_hold(host)),
+        trusting=sum(host in recorded.agents for host in hosts),
+        due_at=credential.ended_since or now,
+        ends_at=credential.ends,
+        leaked_on=hosts,
+        away=tuple(_failing(credential.playbook, recorded, hosts)),
+    )
+
+
 def _trusting(view: View, credential: Credential) -> Iterator[HostName]:
     """The agents that accept a server with the key."""
     for server in credential.certificates:
@@ -156,9 +190,12 @@ def _uses(server: ServerRecord, credential: CredentialId) -> bool:
 
 def _away(playbook: PlaybookName, holdups: Holdups, servers: tuple[HostName, ...]) -> Iterator[Away]:
     """The hosts whose last visit failed, of those that the servers' next steps wait for."""
-    recorded = holdups.view.recorded
     needed = {host for server in servers for _, host in holdups.needed(server, holdups.steps[server])}
-    for host in sorted(needed):
+    yield from _failing(playbook, holdups.view.recorded, sorted(needed))
+
+
+def _failing(playbook: PlaybookName, recorded: Recorded, hosts: Iterable[HostName]) -> Iterator[Away]:
+    for host in hosts:
         contact = recorded.contacts.get(host)
         if contact is not None and contact.failing_since is not None:
             since = recorded.awaited_since(playbook, host) or contact.failing_since

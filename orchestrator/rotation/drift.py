@@ -17,6 +17,7 @@ from orchestrator.policy.expiry import due_at
 from orchestrator.rotation.belief import believed_servers
 from orchestrator.rotation.bundles import Press, wanted_denials, wanted_lines
 from orchestrator.rotation.drift_classes import MEANINGS, Drift
+from orchestrator.rotation.leaks import leaked_on
 from orchestrator.rotation.observed import HeldBundle, HeldCredential, HostSurvey
 from orchestrator.rotation.prolonging import kept
 from orchestrator.rotation.recorded import Credential, Installed, Recorded, TrustLine
@@ -48,6 +49,7 @@ class _Audit:
     by_key: Mapping[SpkiDigest, Credential]
     scope_of: Mapping[HostName, ScopeName]
     press: Press
+    leaked: Mapping[HostName, tuple[Credential, ...]]
 
 
 def classify(
@@ -68,15 +70,17 @@ def classify(
         now: the present.
     """
     by_key = {c.public.spki_digest: c for c in recorded.credentials.values() if c.public is not None}
+    view = View.of(recorded, now)
     audit = _Audit(
         desired=desired,
         recorded=recorded,
         surveys=surveys,
         now=now,
-        view=View.of(recorded, now),
+        view=view,
         by_key=by_key,
         scope_of={server: scope.name for scope in desired.scopes for server in scope.servers},
         press=Press(recorded),
+        leaked=leaked_on(view),
     )
     findings: list[Finding] = []
     for host in sorted(desired.endpoints):
@@ -88,7 +92,10 @@ def classify(
 def _host(audit: _Audit, host: HostName, failures: Mapping[HostName, str]) -> Iterator[Finding]:
     survey = audit.surveys.get(host)
     if survey is None:
-        yield Finding(host=host, drift=Drift.UNREACHABLE, detail=failures.get(host, "it was not asked"))
+        leaked = ", ".join(map(_short, audit.leaked.get(host, ())))
+        known = f"; by the ledger it may still hold or trust {leaked}, which leaked" if leaked else ""
+        why = failures.get(host, "it was not asked")
+        yield Finding(host=host, drift=Drift.UNREACHABLE, detail=why + known)
         return
     told: list[tuple[Drift, str]] = []
     if host in audit.scope_of:

@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any
 
 from orchestrator.keys.certificate import parse_certificate
-from orchestrator.operations.due import Owed, Wants
+from orchestrator.operations.due import DueKey, Owed, Wants
 from orchestrator.operations.queries import Holding
 from orchestrator.rotation.authority import Role
 from orchestrator.rotation.lifecycle import KEY_MEANINGS
@@ -19,6 +19,7 @@ _WANTS = {
     Wants.SUCCESSOR: "due",
     Wants.ITS_SUCCESSOR: "being replaced, due",
     Wants.DROPPING: "to be dropped",
+    Wants.TAKING_AWAY: "leaked, to be taken away",
 }
 _AUTHORITIES = {
     Role.ROOT: "the fleet's root",
@@ -45,7 +46,7 @@ def due_answer(owed: Owed, *, now: datetime) -> Answer:
             f"ended {span(now - one.ends_at)} ago"
             if one.ends_at <= now
             else f"ends in {span(one.ends_at - now)}",
-            named(one.servers) if one.servers else f"{count(one.trusting, 'agent')} trust it",
+            _concerned(one),
         )
         for one in owed.keys
     ]
@@ -72,6 +73,7 @@ def due_answer(owed: Owed, *, now: datetime) -> Answer:
                     "ends_at": stamp(one.ends_at),
                     "servers": list(one.servers),
                     "trusting": one.trusting,
+                    "leaked_on": list(one.leaked_on),
                     "paused": one.paused,
                     "away": [
                         {"host": away.host, "reason": away.reason, "since": stamp(away.since)}
@@ -97,6 +99,12 @@ def due_answer(owed: Owed, *, now: datetime) -> Answer:
             *(() if owed else ("nothing is due",)),
         ),
     )
+
+
+def _concerned(one: DueKey) -> str:
+    if one.leaked_on:
+        return f"{named(one.leaked_on)} may still hold or trust it"
+    return named(one.servers) if one.servers else f"{count(one.trusting, 'agent')} trust it"
 
 
 def _backup_due(at: datetime, now: datetime) -> tuple[str]:

@@ -9,16 +9,19 @@ from orchestrator.errors import RefusedError
 from orchestrator.inventory.model import HostName
 from orchestrator.keys.revocation import Reason
 from orchestrator.operations.apply import apply
+from orchestrator.operations.audit import audit
 from orchestrator.operations.compromise import Ended, end_key
 from orchestrator.operations.crl import sign_lists
+from orchestrator.operations.due import Owed, Wants, due
 from orchestrator.operations.rollouts import pause, revert
 from orchestrator.policy.desired import Policy, RolloutSpec, Share
 from orchestrator.rotation.lifecycle import KeyState, Phase
+from orchestrator.views.keys import due_answer
 from orchestrator.views.results import ended_answer
 from orchestrator.views.rollouts import rollout_answer
 from tests.endings import assert_settled
 from tests.words import said
-from tests.world import AGENTS, SERVERS, World, desired
+from tests.world import AGENTS, SERVERS, Silent, World, desired
 
 
 @pytest.fixture
@@ -260,3 +263,34 @@ def test_a_leaked_key_of_a_waived_host_that_does_not_answer_is_named_with_all_th
     world.fleet.heal(away)
     assert_settled(world, wanted)
     assert world.recorded.credentials[known.id].state is KeyState.REMOVED
+
+
+@pytest.mark.parametrize("policy", list(Policy))
+def test_whoever_still_trusts_a_leaked_key_is_named_until_it_is_told(world: World, policy: Policy) -> None:
+    wanted = desired(policy)
+    world.apply(wanted)
+    away = AGENTS[0]
+    world.fleet.trouble(away, unreachable="off")
+    ended = end(world, key_of(world, SERVERS[0]))
+    world.eye.waived.add(away)
+    asked = partial(apply, world.ports, wanted, wait=timedelta(hours=1), agree=lambda _: True)
+    asked(waive=[away])
+
+    (owed,) = due(world.ledger, world.clock).keys
+
+    assert (owed.credential.id, owed.wants) == (ended.credential.id, Wants.TAKING_AWAY)
+    assert owed.leaked_on == (away,)
+    assert [(one.host, one.reason) for one in owed.away] == [(away, "off")]
+    told = said(due_answer(due(world.ledger, world.clock), now=world.clock.now()))
+    assert f"{away} may still hold or trust it" in told
+    found = audit({}, ledger=world.ledger, fleet=world.fleet, clock=world.clock, progress=Silent())
+    (unreachable,) = (one for one in found.findings if one.host == away)
+    key = ended.credential.public
+    assert key is not None
+    assert f"by the ledger it may still hold or trust key {key.thumbprint[:10]}, which leaked" in (
+        unreachable.detail
+    )
+
+    world.fleet.heal(away)
+    assert_settled(world, wanted)
+    assert due(world.ledger, world.clock) == Owed()
