@@ -2,16 +2,19 @@
 
 from collections.abc import Iterator, Mapping
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from orchestrator.inventory.model import HostName
 from orchestrator.policy.desired import PlaybookName
 from orchestrator.rotation.lifecycle import STEPS, Step
-from orchestrator.rotation.standing import View
+from orchestrator.rotation.standing import View, Waves
 
 PROVING = frozenset({Step.PUBLISH, Step.CONFIRM})
 """The steps that agents' proofs end."""
+
+SOAKING = frozenset({Step.WAVE, Step.SOAK})
+"""The steps at which a server waits for others of its rollout."""
 
 Edge = tuple[HostName, HostName]
 """An agent, and a server that it listens to."""
@@ -56,14 +59,17 @@ class Holdups:
     view: View
     steps: Mapping[HostName, Step]
     all_steps: Mapping[HostName, Step]
+    _soaks: dict[Waves, datetime] = field(default_factory=dict)
+    _needed: dict[Waves, tuple[tuple[HostName, HostName], ...]] = field(default_factory=dict)
 
     def waits(self) -> Iterator[Wait]:
         """The servers that go on by themselves once time has passed."""
         for server, step in self.steps.items():
-            if step is Step.WAVE:
-                yield from self._soaking(server, step, self.view.before_wave(server))
-            elif step is Step.SOAK:
-                yield from self._soaking(server, step, self.view.unsoaked(server))
+            if step in SOAKING:
+                own = self._soaked_at(server) if step is Step.SOAK else self.view.now
+                soaked = max(own, self._all_soaked_at(self.view.waves_ahead(server, step)))
+                if soaked > self.view.now:
+                    yield Wait(server=server, step=step, until=soaked)
             elif step is Step.WAIT:
                 until = self.view.waits_until(server)
                 if until is not None:
@@ -84,15 +90,16 @@ class Holdups:
         lines = (line for a in agents for bundle in self.view.recorded.bundles(a) for line in bundle.lines)
         return {line.server for line in lines} & self.all_steps.keys()
 
-    def _soaking(self, server: HostName, step: Step, others: tuple[HostName, ...]) -> Iterator[Wait]:
-        """When the soak of the others is over, as far as only time is missing."""
-        ahead = [
-            until
-            for other in others
-            if self.view.active(other) and (until := self.view.soaked_at(other)) > self.view.now
-        ]
-        if ahead:
-            yield Wait(server=server, step=step, until=max(ahead))
+    def _soaked_at(self, server: HostName) -> datetime:
+        """When a server's soak is over, as far as only time is missing."""
+        return self.view.soaked_at(server) if self.view.active(server) else self.view.now
+
+    def _all_soaked_at(self, waves: Waves) -> datetime:
+        """When the soak of these waves is over, as far as only time is missing."""
+        if waves not in self._soaks:
+            soaks = (self._soaked_at(server) for server in self.view.undecided(waves))
+            self._soaks[waves] = max(soaks, default=self.view.now)
+        return self._soaks[waves]
 
     def blocks(
         self,
@@ -111,16 +118,27 @@ class Holdups:
             unsettled: agents that have yet to get, or to prove, what they should have.
             unverified: what agents could not verify in this run, with the reason.
         """
-        waiting: dict[HostName, dict[HostName, Step]] = {}
-        doubts: dict[HostName, dict[str, None]] = {}
-        for server, step in self.steps.items():
+
+        def stopping(server: HostName, step: Step) -> Mapping[HostName, Mapping[str, None]]:
+            """The hosts that stop the server's step, each with what it could not verify."""
+            found: dict[HostName, dict[str, None]] = {}
             for other, host in self.needed(server, step):
                 asked = self.steps.get(other) in PROVING
                 doubt = (unverified.get((host, other)) or self._over(other)) if asked else ""
                 if host in aside or host in elsewhere or doubt:
-                    waiting.setdefault(host, {})[server] = step
-                if doubt:
-                    doubts.setdefault(host, {})[doubt] = None
+                    found.setdefault(host, {}).update({doubt: None} if doubt else {})
+            return found
+
+        waiting: dict[HostName, dict[HostName, Step]] = {}
+        doubts: dict[HostName, dict[str, None]] = {}
+        stopped: dict[HostName | Waves, Mapping[HostName, Mapping[str, None]]] = {}
+        for server, step in self.steps.items():
+            alike = self.view.waves_ahead(server, step) if step in SOAKING else server
+            if alike not in stopped:
+                stopped[alike] = stopping(server, step)
+            for host, told in stopped[alike].items():
+                waiting.setdefault(host, {})[server] = step
+                doubts.setdefault(host, {}).update(told)
         for agent in unsettled & aside.keys():
             waiting.setdefault(agent, {})
         for host, servers in sorted(waiting.items()):
@@ -151,11 +169,19 @@ class Holdups:
             yield from ((server, agent) for agent in self.view.unconfirmed(server))
         elif step is Step.DROP:
             yield from ((server, agent) for agent in self.view.trusting_outgoing(server))
-        elif step in {Step.WAVE, Step.SOAK}:
-            others = self.view.before_wave(server) if step is Step.WAVE else self.view.unsoaked(server)
-            for other in others:
-                if other != server and not self.view.active(other):
-                    yield from self.needed(other, self.steps.get(other, Step.DONE))
+        elif step in SOAKING:
+            yield from self._needed_by(self.view.waves_ahead(server, step))
+
+    def _needed_by(self, waves: Waves) -> tuple[tuple[HostName, HostName], ...]:
+        """Whom the servers of these waves wait for that have not switched.
+
+        Those that wait for a wave themselves wait for servers that are among these anyway.
+        """
+        if waves not in self._needed:
+            steps = ((s, self.steps.get(s, Step.DONE)) for s in self.view.undecided(waves))
+            acting = ((s, step) for s, step in steps if step not in SOAKING and not self.view.active(s))
+            self._needed[waves] = tuple(pair for server, step in acting for pair in self.needed(server, step))
+        return self._needed[waves]
 
 
 def _elsewhere(playbook: PlaybookName) -> str:

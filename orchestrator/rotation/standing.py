@@ -5,14 +5,14 @@ all servers is linear in hosts and trust lines. Nothing here decides anything: i
 table does not hold yet, whom that row waits for, and until when.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import wraps
 from typing import Any, Self, TypeVar, assert_never
 
 from orchestrator.inventory.model import HostName
-from orchestrator.policy.desired import Prove, RolloutSpec
+from orchestrator.policy.desired import PlaybookName, Prove, RolloutSpec
 from orchestrator.rotation.belief import is_believable, refused_from
 from orchestrator.rotation.installing import Manifests
 from orchestrator.rotation.lifecycle import STEPS, SUSPENDED, Step
@@ -20,17 +20,21 @@ from orchestrator.rotation.recorded import Credential, Recorded, Rollout, Standi
 from orchestrator.rotation.settle import proof_of
 from orchestrator.rotation.visits import CredentialId
 
+K = TypeVar("K", bound=Hashable)
 T = TypeVar("T")
 
+Waves = tuple[PlaybookName, int]
+"""The first so many waves of the rollout of a playbook that is under way."""
 
-def _once(answer: "Callable[[View, HostName], T]") -> "Callable[[View, HostName], T]":
-    """A question about a server that a view answers once, however many ask it."""
+
+def _once(answer: "Callable[[View, K], T]") -> "Callable[[View, K], T]":
+    """A question, about a server or about waves, that a view answers once, however many ask it."""
 
     @wraps(answer)
-    def asked(view: "View", server: HostName) -> T:
-        key = (answer.__name__, server)
+    def asked(view: "View", about: K) -> T:
+        key = (answer.__name__, about)
         if key not in view.answers:
-            view.answers[key] = answer(view, server)
+            view.answers[key] = answer(view, about)
         known: T = view.answers[key]
         return known
 
@@ -45,7 +49,7 @@ class View:
         listeners: the agents that are to listen to a server.
         trusting: the agents that may hold a line of trust in a server.
         manifests: what hosts are to have in their stores.
-        answers: what was asked of a server before, by question.
+        answers: what was asked before, by question and whom it is about.
     """
 
     recorded: Recorded
@@ -55,7 +59,7 @@ class View:
     trusting: Mapping[HostName, Mapping[TrustLine, tuple[HostName, ...]]]
     manifests: Manifests
     _lines: dict[tuple[HostName, CredentialId], TrustLine] = field(default_factory=dict)
-    answers: dict[tuple[str, HostName], Any] = field(default_factory=dict)
+    answers: dict[tuple[str, Hashable], Any] = field(default_factory=dict)
     _kept: dict[str, tuple[Credential, ...]] = field(default_factory=dict)
 
     @classmethod
@@ -169,7 +173,11 @@ class View:
 
     def rollout(self, server: HostName) -> Rollout | None:
         """The rollout under way that the server belongs to."""
-        return self.recorded.running(self.recorded.servers[server].playbook)
+        return self._running(self.recorded.servers[server].playbook)
+
+    @_once
+    def _running(self, playbook: PlaybookName) -> Rollout | None:
+        return self.recorded.running(playbook)
 
     def spec(self, server: HostName) -> RolloutSpec:
         """How the server's playbook wants handovers to go."""
@@ -177,7 +185,11 @@ class View:
 
     def waived(self, server: HostName) -> Mapping[HostName, str]:
         """The agents that the server does not wait for, with the cost (S6)."""
-        return self.recorded.waived(self.recorded.servers[server].playbook)
+        return self._waived(self.recorded.servers[server].playbook)
+
+    @_once
+    def _waived(self, playbook: PlaybookName) -> Mapping[HostName, str]:
+        return self.recorded.waived(playbook)
 
     def active(self, server: HostName) -> bool:
         """Whether the server certainly uses its target, and what signs there was told so by the hook."""
@@ -304,35 +316,47 @@ class View:
         contacts = (self.recorded.contacts.get(host) for host in hosts)
         return any(contact is not None and contact.failing_since is not None for contact in contacts)
 
-    def undecided(self, wave: tuple[HostName, ...]) -> tuple[HostName, ...]:
-        """The servers of a wave that the next one has to wait for.
+    @_once
+    def _undecided(self, wave: tuple[PlaybookName, int]) -> tuple[HostName, ...]:
+        """The servers of a wave, by its number from 0, that the next one has to wait for.
 
         One that is held up does not keep the others, as long as some server of the wave has shown that the
         new key works.
         """
-        members = [s for s in wave if s in self.recorded.servers]
-        shown = [s for s in members if self._has_soaked(s)]
-        left = [s for s in members if s not in shown]
-        if shown:
+        playbook, number = wave
+        members = [s for s in self._waves(playbook)[number] if s in self.recorded.servers]
+        left = [s for s in members if not self._has_soaked(s)]
+        if len(left) < len(members):
             left = [s for s in left if self.active(s) or not self.held_up(s)]
         return tuple(left)
 
     def _has_soaked(self, server: HostName) -> bool:
         return self.active(server) and self.soaked_at(server) <= self.now and not self.unconfirmed(server)
 
-    def before_wave(self, server: HostName) -> tuple[HostName, ...]:
-        """The servers of earlier waves that the server's own wave waits for."""
-        rollout = self.rollout(server)
-        waves = rollout.waves if rollout is not None else ()
-        own = next((n for n, wave in enumerate(waves) if server in wave), 0)
-        return tuple(s for wave in waves[:own] for s in self.undecided(wave))
+    def _waves(self, playbook: PlaybookName) -> tuple[tuple[HostName, ...], ...]:
+        rollout = self._running(playbook)
+        return rollout.waves if rollout is not None else ()
 
-    def unsoaked(self, server: HostName) -> tuple[HostName, ...]:
-        """The servers whose switch or soak the retirement of the server's old key waits for."""
-        own = () if self.target(server) is None or self._has_soaked(server) else (server,)
-        rollout = self.rollout(server)
-        waves = rollout.waves if rollout is not None else ()
-        return tuple(dict.fromkeys((*own, *(s for wave in waves for s in self.undecided(wave)))))
+    @_once
+    def _wave_numbers(self, playbook: PlaybookName) -> Mapping[HostName, int]:
+        return {server: n for n, wave in enumerate(self._waves(playbook)) for server in wave}
+
+    def waves_ahead(self, server: HostName, step: Step) -> Waves:
+        """The waves that a server waits for: at ``WAVE`` those before its own, at ``SOAK`` all."""
+        playbook = self.recorded.servers[server].playbook
+        own = self._wave_numbers(playbook).get(server, 0)
+        return playbook, own if step is Step.WAVE else len(self._waves(playbook))
+
+    @_once
+    def undecided(self, waves: Waves) -> tuple[HostName, ...]:
+        """The servers of these waves whose switch or soak others wait for."""
+        playbook, count = waves
+        return tuple(server for number in range(count) for server in self._undecided((playbook, number)))
+
+    def _may_retire(self, server: HostName) -> bool:
+        """Whether the switch and soak that the retirement of the server's old key waits for are over."""
+        soaked = self.target(server) is None or self._has_soaked(server)
+        return soaked and not self.undecided(self.waves_ahead(server, Step.SOAK))
 
     @_once
     def step(self, server: HostName) -> Step:
@@ -355,7 +379,11 @@ class View:
             case Step.PUBLISH:
                 return not self.unproven(server)
             case Step.WAVE:
-                return target is None or self.active(server) or not self.before_wave(server)
+                return (
+                    target is None
+                    or self.active(server)
+                    or not self.undecided(self.waves_ahead(server, step))
+                )
             case Step.ACTIVATE:
                 return target is None or self.active(server)
             case Step.INSTALL:
@@ -363,7 +391,7 @@ class View:
             case Step.CONFIRM:
                 return not self.unconfirmed(server)
             case Step.SOAK:
-                return not (self.armed(server) or self.missing(server)) or not self.unsoaked(server)
+                return not (self.armed(server) or self.missing(server)) or self._may_retire(server)
             case Step.DISARM:
                 settled = server not in self.recorded.pending
                 return not self.armed(server) and not self.missing(server) and settled

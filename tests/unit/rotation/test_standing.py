@@ -2,6 +2,11 @@
 
 from datetime import timedelta
 
+import pytest
+
+from orchestrator.inventory.model import HostName
+from orchestrator.policy.desired import Policy, RolloutSpec, Share
+from orchestrator.rotation.engine import decide
 from orchestrator.rotation.lifecycle import Step
 from orchestrator.rotation.standing import View
 from tests.world import AGENTS, SERVERS, World, desired
@@ -51,3 +56,36 @@ def test_a_key_that_was_never_used_is_dropped_without_a_wait() -> None:
     world.clock.waits.clear()
     assert world.apply(wanted, new_key=True).complete
     assert world.clock.waits == []
+
+
+def test_a_decision_in_the_middle_of_waves_costs_twice_as_much_for_twice_as_many_servers(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[HostName] = []
+    active = View.active
+
+    def counted(view: View, server: HostName) -> bool:
+        asked.append(server)
+        return active(view, server)
+
+    monkeypatch.setattr(View, "active", counted)
+
+    def cost(count: int) -> int:
+        world = World()
+        waves = (Share(number=1), Share(number=50, percent=True), Share(number=100, percent=True))
+        wanted = desired(
+            Policy.SHARED,
+            servers=[HostName(f"server-{number:02}") for number in range(count)],
+            agents=AGENTS[:1],
+            rollout=RolloutSpec(soak=timedelta(minutes=10), waves=waves),
+        )
+        world.apply(wanted)
+        world.apply(wanted, new_key=True, wait=timedelta(minutes=15))
+        asked.clear()
+        decision = decide(
+            world.recorded, wanted.playbook, now=world.clock.now(), random=world.entropy, aside={}
+        )
+        assert {wait.step for wait in decision.waits} == {Step.WAVE, Step.SOAK}
+        return len(asked)
+
+    assert cost(16) <= 2 * cost(8) + 8
