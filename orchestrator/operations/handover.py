@@ -250,30 +250,33 @@ class _Run:
         return True
 
     def _at_home(self, decision: Decision) -> bool:
-        """Do what needs no host; whether there was anything to do."""
+        """Do one kind of what needs no host; whether there was anything to do.
+
+        Only one: it may take long, and whatever others write meanwhile counts for the next.
+        """
+        running = self.recorded.running(self._playbook)
         if decision.make:
             self._make(decision.make)
-        if decision.certify:
+        elif decision.certify:
             self._certify(decision.certify)
-        if decision.prolong:
+        elif decision.prolong:
             why = _kept_waiting(decision)
             self._intend(
                 [ev.KeyProlonged(credential=c, until=end, reason=why) for c, end in decision.prolong]
             )
-        for credential in decision.destroy:
-            self._ports.vault.destroy(credential)
-        if decision.destroy:
+        elif decision.destroy:
+            for credential in decision.destroy:
+                self._ports.vault.destroy(credential)
             self._record([ev.KeyDestroyed(credential=credential) for credential in decision.destroy])
-        for record in decision.retire:
-            self._ports.keys.destroy(record)
-        if decision.retire:
+        elif decision.retire:
+            for record in decision.retire:
+                self._ports.keys.destroy(record)
             self._record([he.IssuerKeyDestroyed(record=record) for record in decision.retire])
-        running = self.recorded.running(self._playbook)
-        if running is not None and decision.halt:
+        elif running is not None and decision.halt:
             self._intend([ev.RolloutPaused(rollout=running.id, reason=decision.halt)])
-        if running is not None and decision.waive:
+        elif running is not None and decision.waive:
             self._intend([ev.AgentsWaived(rollout=running.id, agents=decision.waive)])
-        if decision.ended:
+        elif decision.ended:
             self._intend([ev.RolloutEnded(rollout=rollout) for rollout in decision.ended])
         return decision.at_home
 

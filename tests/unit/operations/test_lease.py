@@ -7,11 +7,13 @@ from datetime import datetime, timedelta
 import pytest
 
 from orchestrator.errors import ConflictError
+from orchestrator.operations import handover
 from orchestrator.operations.apply import Applied, apply
 from orchestrator.operations.lease import TERM
 from orchestrator.operations.rollouts import pause
 from orchestrator.policy.desired import Desired, RolloutSpec, Share
 from orchestrator.ports import Clock, Fleet, Ports
+from orchestrator.rotation.engine import Decision
 from orchestrator.rotation.events import KeyEnded
 from orchestrator.rotation.home_events import LeaseTaken
 from orchestrator.rotation.lifecycle import KeyState
@@ -162,3 +164,30 @@ def test_a_run_that_has_lost_its_lease_writes_nothing_more(world: World) -> None
         run(replace(world.ports, fleet=fleet), new_key=True)
     assert world.recorded.lease is not None
     assert world.recorded.lease.holder == "controller-2"
+
+
+def test_nothing_of_what_was_decided_is_done_after_somebody_has_written_meanwhile(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(world.ports)
+    server = SERVERS[0]
+    key = world.recorded.servers[server].target
+    assert key is not None
+    decided: list[Decision] = []
+
+    def decides(*_args: object, **_named: object) -> Decision:
+        """The first time, more than one thing; and a person says of the key that it leaked."""
+        if not decided:
+            world.ledger.append(
+                [KeyEnded(credential=key, how=KeyState.COMPROMISED, reason="seen elsewhere")],
+                onto=world.recorded,
+                at=world.clock.now(),
+            )
+        decided.append(Decision() if decided else Decision(make=(key,), certify=((key, server),)))
+        return decided[-1]
+
+    monkeypatch.setattr(handover, "decide", decides)
+    before = world.recorded.credentials[key].certificates
+    handover.hand_over(world.ports, world.recorded, desired().playbook, aside={}, wait=timedelta(0))
+    assert world.recorded.credentials[key].certificates == before
+    assert len(decided) > 1
