@@ -13,9 +13,8 @@ from types import MappingProxyType
 
 from orchestrator.errors import ConflictError, IssuerError, KeyMaterialError, RefusedError
 from orchestrator.inventory.model import HostName
-from orchestrator.keys.authority import make_request
-from orchestrator.keys.certificate import parse_certificate
-from orchestrator.keys.material import KeyPair, generate, load_private
+from orchestrator.keys.authority import make_request, read_request
+from orchestrator.keys.material import KeyPair, PublicKey, generate, load_private
 from orchestrator.operations.backups import before_retiring
 from orchestrator.operations.issuing import issued
 from orchestrator.operations.lease import is_held, renewal, take, wants_renewal
@@ -391,6 +390,10 @@ class _Run:
     def _take_request(self, server: HostName, report: rp.Generated) -> None:
         """Certify a key that was made on a server: its request proves that the server has it."""
         try:
+            public = read_request(report.request_pem, names=(server,)).public
+            if reason := self._why_not(report.credential, public):
+                self._aside[server] = reason
+                return
             certified = issued(self._ports, self.recorded, report.credential, server, report.request_pem)
         except KeyMaterialError as error:
             self._aside[server] = f"its request for a certificate is wrong: {error.message}"
@@ -398,17 +401,17 @@ class _Run:
         except IssuerError as error:
             self._refused(report.credential, server, error)
             return
-        public = parse_certificate(certified.certificate_pem).public_key
-        if any(c.public == public for c in self.recorded.credentials.values() if c.id != report.credential):
-            self._aside[server] = "the key it made is not new: another credential has it already"
-            return
+        made = ev.KeyMade(credential=report.credential, public=public)
         known = self.recorded.credentials[report.credential].public
-        if known is None:
-            self._record([ev.KeyMade(credential=report.credential, public=public), certified])
-        elif known == public:
-            self._record([certified])
-        else:
-            self._aside[server] = "it has another key under this name than the one it made before"
+        self._record([certified] if known is not None else [made, certified])
+
+    def _why_not(self, credential: CredentialId, public: PublicKey) -> str:
+        """Why a key that a server has made is not certified as this credential; empty: it is."""
+        if any(one.public == public for one in self.recorded.credentials.values() if one.id != credential):
+            return "the key it made is not new: another credential has it already"
+        if self.recorded.credentials[credential].public not in {None, public}:
+            return "it has another key under this name than the one it made before"
+        return ""
 
 
 def _gist(errand: Errand) -> object:

@@ -237,7 +237,6 @@ def cheap() -> Iterator[None]:
             ("orchestrator.rotation.restored.parse_chain", cache(parse_chain)),
             ("orchestrator.rotation.sight.parse_certificate", parsed),
             ("orchestrator.rotation.sight.parse_chain", cache(parse_chain)),
-            ("orchestrator.operations.handover.parse_certificate", parsed),
             ("orchestrator.operations.issuing.parse_certificate", parsed),
             ("orchestrator.operations.issuing.parse_chain", cache(parse_chain)),
             ("orchestrator.operations.issuing.fault_of", _fault_of),

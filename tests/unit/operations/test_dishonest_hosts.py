@@ -2,13 +2,14 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 
+from orchestrator.issuers.embedded import EmbeddedIssuer
 from orchestrator.operations.apply import Applied, apply
 from orchestrator.policy.desired import Origin
-from orchestrator.ports import Fleet
+from orchestrator.ports import CertificateOrder, Fleet, Issued
 from orchestrator.rotation import reports as rp
 from orchestrator.rotation import visits as vs
 from orchestrator.rotation.lifecycle import Step
@@ -88,12 +89,21 @@ def test_a_key_that_another_server_has_too_is_not_certified(monkeypatch: pytest.
     def same_bytes(size_bytes: int) -> bytes:
         return counting_random("clone")(size_bytes)
 
+    asked: list[tuple[str, ...]] = []
+    issue = EmbeddedIssuer.issue
+
+    def counted(issuer: EmbeddedIssuer, order: CertificateOrder, *, now: datetime) -> Issued:
+        asked.append(tuple(order.names))
+        return issue(issuer, order, now=now)
+
+    monkeypatch.setattr(EmbeddedIssuer, "issue", counted)
     monkeypatch.setattr(world.fleet, "_random", same_bytes)
     result = world.apply(MADE_THERE).result
     assert result is not None
     (block,) = result.blocks
     assert (block.host, block.steps) == (SERVERS[1], (Step.MAKE,))
     assert block.reason == "the key it made is not new: another credential has it already"
+    assert (SERVERS[1],) not in asked
     monkeypatch.undo()
     world.wipe(SERVERS[1])
     assert_settled(world, MADE_THERE)
