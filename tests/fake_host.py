@@ -254,10 +254,11 @@ class _Desk:
         if obstructed is not None and not (came or self.state.untold):
             raise _RefusalError(obstructed)
         ended = self._buried(order.ends, trusted={key.public.spki_digest for key in new.keys if key.signs})
-        if changed and order.hooks:
-            self._become(untold=True, loaded=self.state.heeded)
         if came:
-            self._become(bundle=new)
+            left = (*self.state.loaded[:1], old) if self.state.untold or order.hooks else ()
+            self._become(bundle=new, loaded=left)
+        if changed and order.hooks:
+            self._become(untold=True)
         if ended != self.state.ended:
             self._become(ended=ended)
         troubles: list[str] = []
@@ -273,7 +274,7 @@ class _Desk:
         if order.hooks and changed and self.faults.hook_fails is not None:
             troubles.append(f"the hook exited 1: {self.faults.hook_fails}")
         elif self.state.untold:
-            self._become(untold=False, loaded=None)
+            self._become(untold=False, loaded=())
         if troubles:
             raise _FailureError(f"bundle {new.position} is in use, but {', and '.join(troubles)}")
         return rp.Trusted(

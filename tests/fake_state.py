@@ -76,7 +76,7 @@ class HostState:
         ended: the keys that have ended, sorted.
         server_stores, agent_stores: what it has elsewhere; None: nothing.
         untold: whether a bundle came, and a hook has not run well since.
-        loaded: the bundle that its programs loaded before that.
+        loaded: the bundle that its programs loaded before that (None: none), and the one before that in use.
     """
 
     fence: Fence | None = None
@@ -93,12 +93,12 @@ class HostState:
     server_stores: Filled | None = None
     agent_stores: Filled | None = None
     untold: bool = False
-    loaded: TrustBundle | None = None
+    loaded: tuple[TrustBundle | None, ...] = ()
 
     @property
     def heeded(self) -> TrustBundle | None:
         """The bundle that its programs go by."""
-        return self.loaded if self.untold else self.bundle
+        return self.loaded[0] if self.untold and self.loaded else self.bundle
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -156,7 +156,13 @@ def survey(state: HostState, obstacles: tuple[Obstacle, ...] = ()) -> HostSurvey
         agent_stores=_held_stores(state.agent_stores),
         obstacles=obstacles,
         untold=state.untold,
+        loaded=tuple(_held_before(one, state.bundle) for one in _loaded(state)),
     )
+
+
+def _loaded(state: HostState) -> tuple[TrustBundle, ...]:
+    """The bundles that its programs may use other than the one in use."""
+    return tuple(one for one in state.loaded if one is not None)
 
 
 def filled(manifest: str, credential: str | None = None, folder: Folder | None = None) -> Filled | None:
@@ -228,7 +234,8 @@ def whole(state: HostState) -> Whole:
         for folder in folders.values()
         if folder.private_key is not None and _spki(folder.private_key) is not None
     ]
-    trusted = [key.public for key in state.bundle.keys if key.signs] if state.bundle is not None else []
+    bundles = (*_loaded(state), *((state.bundle,) if state.bundle is not None else ()))
+    trusted = [key.public for bundle in bundles for key in bundle.keys if key.signs]
     return Whole(
         keys={public.spki_digest: public for public in (*held, *trusted)},
         certificates={
@@ -276,6 +283,13 @@ def _held_bundle(bundle: TrustBundle) -> HeldBundle:
         denied=tuple(one.key.spki_digest for one in bundle.denied),
         issuers=tuple(sorted(bundle.issuers())),
     )
+
+
+def _held_before(bundle: TrustBundle, now: TrustBundle | None) -> HeldBundle:
+    """A bundle of before; of its keys those that the one in use has not."""
+    there = {key.public.spki_digest for key in now.keys if key.signs} if now is not None else set()
+    held = _held_bundle(bundle)
+    return replace(held, keys=tuple(key for key in held.keys if key not in there))
 
 
 def _spki(private: Secret) -> SpkiDigest | None:

@@ -49,11 +49,12 @@ from orchestrator.rotation.visits import (
     Visit,
 )
 
-ANSWER_LIMIT_BYTES = 8 * 1024 * 1024
+ANSWER_LIMIT_BYTES = 16 * 1024 * 1024
 """An answer is never longer; whoever reads one stops there, and ``decode`` finds no end marker.
 
 The largest is the survey of an agent: 10,000 keys of RSA-2048 at 514 bytes (of Ed25519: 134) and 20,000 edges
-to names of 64 characters at 150 bytes are 8.1 million bytes.
+to names of 64 characters at 150 bytes are 8.1 million bytes; where its programs may use
+two bundles of before, whose keys are told only where they differ, twice the edges again make 14.1 million.
 """
 
 _REASON_CHARACTERS = 2200

@@ -6,9 +6,6 @@ any honest one is an error: one host must not hold up the run, nor fill the ledg
 kept, since one wrong ``chmod`` may make thousands of them.
 """
 
-import base64
-import binascii
-import hashlib
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -16,19 +13,16 @@ from datetime import datetime
 from typing import Literal
 
 from orchestrator.errors import KeyMaterialError
-from orchestrator.inventory.model import HostName
-from orchestrator.keys.bundle import Position
 from orchestrator.keys.certificate import parse_certificate
-from orchestrator.keys.material import PublicKey, SpkiDigest
+from orchestrator.keys.material import SpkiDigest
 from orchestrator.remote.answer_lines import GarbledError, plain
+from orchestrator.remote.bundle_lines import WORDS as BUNDLE_WORDS
+from orchestrator.remote.bundle_lines import BundleLines, public_key, spki
 from orchestrator.remote.store_lines import WORDS as STORE_WORDS
 from orchestrator.remote.store_lines import StoreLines
 from orchestrator.rotation.observed import (
     MOST_TOMBSTONES,
-    HeldBundle,
     HeldCredential,
-    HeldDelegation,
-    HeldEdge,
     HostSurvey,
     Problem,
     Tombstone,
@@ -37,30 +31,16 @@ from orchestrator.rotation.observed import (
 
 MOST_PROBLEMS = 100
 MOST_CREDENTIALS = 400
-MOST_EDGES = 20_000
-"""An agent is given at most 10,000 keys; a key may serve for several servers."""
-MOST_KEYS = 20_000
-MOST_ISSUER_LINES = 2_000
-"""An agent has one issuer, or two while the one is replaced; a certificate is some twenty lines."""
 LARGEST_CREDENTIAL = 32_768
 """Characters of a certificate, its chain and a public key together; what is longer is none of them."""
 LARGEST_REST = 400_000
 """Characters of all other lines, half of them of tombstones."""
 
-_DELEGATION_FORM = "<server> <issuer's spki-sha256> <grace>"
-_KEY_BEGIN = "-----BEGIN PUBLIC KEY-----"
 _FENCE = re.compile(r"(0|[1-9][0-9]{0,15}) (0|[1-9][0-9]{0,15})(?: (-|[0-9a-f]{64}))?")
 _TOMBSTONE = re.compile(r"([0-9a-f]{64}) (removed|compromised|lost) (0|[1-9][0-9]{0,15})")
 _CURRENT = re.compile(r"credentials/([A-Za-z0-9._-]{1,200})")
 _FOLDER = re.compile(r"server/(credentials|disarmed)/([A-Za-z0-9._-]{1,200})")
-_EDGE = re.compile(r"([A-Za-z0-9_][A-Za-z0-9._-]{0,252}) ([0-9a-f]{64}) (-|0|[1-9][0-9]{0,11})")
-_DELEGATION = re.compile(r"([A-Za-z0-9_][A-Za-z0-9._-]{0,252}) ([0-9a-f]{64}) (0|[1-9][0-9]{0,11})")
-_DENIED = re.compile(r"([0-9a-f]{64}) (?:0|[1-9][0-9]{0,11})")
-_CERTIFICATE = re.compile(
-    r"-----BEGIN CERTIFICATE-----\n[A-Za-z0-9+/=\n]{1,16384}-----END CERTIFICATE-----\n"
-)
 _DIGEST = re.compile(r"[0-9a-f]{64}")
-_PUBLIC_KEY = re.compile(r"-----BEGIN PUBLIC KEY-----\n[A-Za-z0-9+/=\n]{1,8192}-----END PUBLIC KEY-----")
 
 
 @dataclass(slots=True)
@@ -91,15 +71,10 @@ class _Notes:
         self.base = base
         self.single: dict[str, str] = {}
         self.folders: list[_Folder] = []
-        self.edges: list[str] = []
-        self.public: list[str] = []
-        self.delegations: list[str] = []
-        self.denied: list[str] = []
-        self.issuers: list[str] = []
         self.ended: list[str] = []
-        self.keys = 0
         self.problems: dict[str, Problem] = {}
         self.problem_lines = 0
+        self.bundles = BundleLines()
         self.stores = StoreLines()
         self._rest = 0
 
@@ -114,28 +89,14 @@ class _Notes:
             case "ended":
                 self.ended.append(rest)
                 _bounded(len(self.ended), MOST_TOMBSTONES, "ended keys")
-            case "edge":
-                self.edges.append(rest)
-                _bounded(len(self.edges), MOST_EDGES, "edges")
-            case "delegation":
-                self.delegations.append(rest)
-                _bounded(len(self.delegations), MOST_EDGES, "delegations")
-            case "denied":
-                self.denied.append(rest)
-                _bounded(len(self.denied), MOST_EDGES, "denied keys")
-            case "issuer":
-                self.issuers.append(rest)
-                _bounded(len(self.issuers), MOST_ISSUER_LINES, "lines of issuers")
-            case "public":
-                self.public.append(rest)
-                self.keys += rest == _KEY_BEGIN
-                _bounded(self.keys, MOST_KEYS, "keys")
             case "problem":
                 self.problem_lines += 1
                 if self.problem_lines <= MOST_PROBLEMS:
                     found_here, _, tail = rest.partition(";")
                     wanted, _, path = tail.partition(";")
                     self.problem(path, found=found_here, wanted=wanted)
+            case _ if word in BUNDLE_WORDS:
+                self.bundles.take(word, rest)
             case _ if word in STORE_WORDS:
                 self.stores.take(word, rest)
             case _:
@@ -143,7 +104,7 @@ class _Notes:
                 _bounded(self._rest, LARGEST_REST, "characters in its other lines")
                 self.single.setdefault(word, rest)
 
-    def problem(self, path: str, *, found: str, wanted: str) -> None:
+    def problem(self, path: str, found: str, wanted: str) -> None:
         """Notes a problem; of one path the first is kept, which names the graver matter."""
         whole = path if path.startswith("/") else f"{self.base}/{path}".removesuffix("/.")
         shown = plain(whole, limit=1000)
@@ -172,7 +133,8 @@ def read_survey(said: Sequence[str], *, base: str, whole: bool = False) -> tuple
         notes.take(word, rest)
     credentials = tuple(sorted(map(_credential, notes.folders), key=lambda held: (held.name, held.disarmed)))
     # These may note problems, so they come before the problems are counted.
-    current, fence, bundle = _current(notes, credentials), _fence(notes), _bundle(notes)
+    current, fence = _current(notes, credentials), _fence(notes)
+    bundle, loaded = notes.bundles.current(notes.problem), notes.bundles.loaded(notes.problem)
     ended = tuple(sorted(_tombstones(notes)))
     if (passed_over := notes.problem_lines - MOST_PROBLEMS) > 0:
         notes.problem("*", found=f"{passed_over} more problems", wanted="none")
@@ -192,13 +154,14 @@ def read_survey(said: Sequence[str], *, base: str, whole: bool = False) -> tuple
         agent_stores=notes.stores.of("agent"),
         obstacles=notes.stores.obstacles(),
         untold="untold" in notes.single,
+        loaded=loaded,
     )
     return survey, _whole(notes) if whole else None
 
 
 def _whole(notes: _Notes) -> Whole:
-    texts = ["\n".join(folder.key) for folder in notes.folders] + _PUBLIC_KEY.findall("\n".join(notes.public))
-    keys = [key for text in texts if (key := _public(text)) is not None]
+    texts = (*("\n".join(folder.key) for folder in notes.folders), *notes.bundles.publics())
+    keys = [key for text in texts if (key := public_key(text)) is not None]
     return Whole(
         keys={key.spki_digest: key for key in keys},
         certificates={
@@ -255,7 +218,7 @@ def _credential(folder: _Folder) -> HeldCredential:
     return HeldCredential(
         name=folder.name,
         disarmed=folder.disarmed,
-        key=_spki("\n".join(folder.key)),
+        key=spki("\n".join(folder.key)),
         certificate_key=certificate_key,
         certificate_digest=folder.hash,
         not_after=not_after,
@@ -268,103 +231,3 @@ def _certificate(lines: Sequence[str]) -> tuple[SpkiDigest | None, datetime | No
     except KeyMaterialError:
         return None, None
     return certificate.public_key.spki_digest, certificate.not_after
-
-
-def _bundle(notes: _Notes) -> HeldBundle | None:
-    target = notes.single.get("bundle")
-    if target is None:
-        return None
-    folder, _, name = target.partition("/")
-    try:
-        position = Position.parse(name if folder == "bundles" else "")
-    except ValueError:
-        notes.problem("agent/current", found=f"a link to {plain(target)}", wanted="a link into bundles")
-        return None
-    digest = notes.single.get("digest", "")
-    if not _DIGEST.fullmatch(digest):
-        notes.problem("agent/current", found="a link that leads nowhere", wanted="a link into bundles")
-        return None
-    return HeldBundle(
-        position=position,
-        digest=digest,
-        edges=tuple(_edges(notes)),
-        keys=tuple(sorted(set(_keys(notes)))),
-        delegations=tuple(_delegations(notes)),
-        denied=tuple(_denied(notes)),
-        issuers=tuple(sorted(set(_issuers(notes)))),
-    )
-
-
-def _delegations(notes: _Notes) -> Iterator[HeldDelegation]:
-    for found in _matches(notes, _DELEGATION, notes.delegations, "delegations", _DELEGATION_FORM):
-        yield HeldDelegation(server=HostName(found[1]), issuer=SpkiDigest(found[2]), grace=int(found[3]))
-
-
-def _denied(notes: _Notes) -> Iterator[SpkiDigest]:
-    for found in _matches(notes, _DENIED, notes.denied, "denied", "<spki-sha256> <exp>"):
-        yield SpkiDigest(found[1])
-
-
-def _matches(
-    notes: _Notes, form: re.Pattern[str], lines: Sequence[str], file: str, wanted: str
-) -> Iterator[re.Match[str]]:
-    """The lines that have their form; the first that has not is a problem of the file."""
-    damaged = False
-    for number, line in enumerate(lines, start=1):
-        found = form.fullmatch(line)
-        if found is not None:
-            yield found
-        elif not damaged:
-            damaged = True
-            notes.problem(f"agent/current/{file}", found=f"line {number}: {plain(line)}", wanted=wanted)
-
-
-def _issuers(notes: _Notes) -> Iterator[SpkiDigest]:
-    text = "".join(f"{line}\n" for line in notes.issuers)
-    damaged = bool(_CERTIFICATE.sub("", text).strip())
-    for pem in _CERTIFICATE.findall(text):
-        try:
-            yield parse_certificate(pem).public_key.spki_digest
-        except KeyMaterialError:
-            damaged = True
-    if damaged:
-        notes.problem(
-            "agent/current/issuers", found="a file that holds no certificate", wanted="certificates"
-        )
-
-
-def _edges(notes: _Notes) -> Iterator[HeldEdge]:
-    for found in _matches(notes, _EDGE, notes.edges, "edges", "<server> <spki-sha256> <exp>"):
-        expires = None if found[3] == "-" else int(found[3])
-        yield HeldEdge(server=HostName(found[1]), key=SpkiDigest(found[2]), expires=expires)
-
-
-def _keys(notes: _Notes) -> Iterator[SpkiDigest]:
-    text = "\n".join(notes.public)
-    keys = [_spki(block) for block in _PUBLIC_KEY.findall(text)]
-    if None in keys or _PUBLIC_KEY.sub("", text).strip():
-        notes.problem("agent/current/keys", found="a file that holds no public key", wanted="public keys")
-    yield from (key for key in keys if key is not None)
-
-
-def _spki(pem: str) -> SpkiDigest | None:
-    """The digest of a public key in PEM: of its canonical form, or as it stands for a kind unknown here."""
-    if (known := _public(pem)) is not None:
-        return known.spki_digest
-    if not _PUBLIC_KEY.fullmatch(pem):
-        return None
-    body = "".join(pem.split("\n")[1:-1])
-    try:
-        return SpkiDigest(hashlib.sha256(base64.b64decode(body, validate=True)).hexdigest())
-    except binascii.Error:
-        return None
-
-
-def _public(pem: str) -> PublicKey | None:
-    """The public key of a text, if it is one of the kinds known here."""
-    if not _PUBLIC_KEY.fullmatch(pem):
-        return None
-    try:
-        return PublicKey.from_pem(f"{pem}\n")
-    except KeyMaterialError:
-        return None

@@ -164,8 +164,8 @@ class Adoption:
         ends = [
             edge.expires
             for survey in self._sight.surveys.values()
-            if survey.bundle is not None
-            for edge in survey.bundle.edges
+            for bundle in survey.trusted()
+            for edge in bundle.edges
             if edge.key == public.spki_digest and edge.expires is not None
         ]
         return datetime.fromtimestamp(max(ends), tz=UTC) if ends else None

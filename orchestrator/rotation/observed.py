@@ -213,6 +213,8 @@ class HostSurvey:
         server_stores, agent_stores: what it has put elsewhere as one; None: nothing.
         obstacles: to the manifests that it was asked about, sorted.
         untold: whether a hook has yet to run well since a bundle came: programs may use an earlier one.
+        loaded: the bundles that they may use then, as far as they are there, in their order; of their keys
+            those that ``bundle`` has not.
     """
 
     user: str
@@ -230,3 +232,8 @@ class HostSurvey:
     agent_stores: HeldStores | None = None
     obstacles: tuple[Obstacle, ...] = ()
     untold: bool = False
+    loaded: tuple[HeldBundle, ...] = ()
+
+    def trusted(self) -> tuple[HeldBundle, ...]:
+        """Every bundle that the agent or its programs may go by."""
+        return (*self.loaded, *((self.bundle,) if self.bundle is not None else ()))

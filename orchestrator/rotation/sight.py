@@ -46,10 +46,10 @@ class Sight:
     ended: Mapping[SpkiDigest, Ending]
 
     def trusted(self) -> Iterator[tuple[HostName, HostName, SpkiDigest]]:
-        """Every agent, a server it trusts, and the key that it trusts it with."""
+        """Every agent, a server it trusts, and a key that it, or a program on it, trusts it with."""
         for agent, survey in sorted(self.surveys.items()):
-            if survey.bundle is not None:
-                for edge in survey.bundle.edges:
+            for bundle in survey.trusted():
+                for edge in bundle.edges:
                     yield agent, edge.server, edge.key
         for agent, server, key, _ in self.vouched():
             yield agent, server, key
@@ -58,10 +58,9 @@ class Sight:
         """Every agent, a server that it believes by a certificate, the key of that, and who issued it."""
         issued = {server: tuple(self._issued(server)) for server in sorted(self.surveys)}
         for agent, survey in sorted(self.surveys.items()):
-            bundle = survey.bundle
-            for line in bundle.delegations if bundle is not None else ():
+            for bundle, line in ((one, line) for one in survey.trusted() for line in one.delegations):
                 for key, issuer in issued.get(line.server, ()):
-                    if bundle is not None and issuer == line.issuer and key not in bundle.denied:
+                    if issuer == line.issuer and key not in bundle.denied:
                         yield agent, line.server, key, issuer
 
     def _issued(self, server: HostName) -> Iterator[tuple[SpkiDigest, SpkiDigest]]:

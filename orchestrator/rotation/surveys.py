@@ -46,7 +46,7 @@ def surveyed(recorded: Recorded, host: HostName, survey: HostSurvey, at: datetim
         before = recorded.agents[host]
         recorded = _agent(recorded, host, survey.bundle, intent, at)
         if survey.untold:
-            recorded = recorded.with_agent(host, _untold(before, recorded.agents[host]))
+            recorded = recorded.with_agent(host, _untold(recorded, host, before, survey, at))
     return met(found(recorded, host, survey), host, survey).without_pending(host)
 
 
@@ -141,13 +141,17 @@ def _agent(
     return recorded.with_agent(agent, after)
 
 
-def _untold(before: AgentRecord, after: AgentRecord) -> AgentRecord:
+def _untold(
+    recorded: Recorded, agent: HostName, before: AgentRecord, survey: HostSurvey, at: datetime
+) -> AgentRecord:
     """An agent whose programs may not know the bundle that is there, and may use any one of before."""
+    after = recorded.agents[agent]
     if after.installed is None:
         return after
-    known = (*before.earlier, *((before.installed,) if before.installed is not None else ()))
-    # A bundle that says the same under another number is none of its own.
-    apart = {(one.lines, one.issuers, one.denied): one for one in (*known, after.installed)}
+    ours = (*before.earlier, *((before.installed,) if before.installed is not None else ()))
+    told = (_unfamiliar(recorded, held, before.installed, at) for held in survey.loaded)
+    # A bundle that says the same under another number is none of its own; what the ledger gave says more.
+    apart = {(one.lines, one.issuers, one.denied): one for one in (*told, *ours, after.installed)}
     earlier = tuple(one for one in apart.values() if one is not after.installed)
     return replace(after, untold=True, earlier=earlier)
 

@@ -200,6 +200,34 @@ def test_a_hook_that_failed_runs_again_though_the_bundle_is_there(world: World, 
     assert isinstance(visit(world, AGENT, replace(order, hooks=(works,))), Unchanged)
 
 
+def test_a_survey_tells_which_bundles_programs_may_use_that_were_not_told_of_the_one_in_use(
+    world: World, works: Hook
+) -> None:
+    pairs = [key() for _ in range(6)]
+    bundles = [bundle(number, pair, pairs[0]) for number, pair in enumerate(pairs[1:], start=1)]
+    first, told, between, before, last = bundles
+    for one in (first, told):
+        visit(world, AGENT, visits.Trust(bundle=one, hooks=(works,)))
+    assert survey(world, AGENT).loaded == ()
+
+    for one in (between, before, last):
+        visit(world, AGENT, visits.Trust(bundle=one, hooks=(world.failing_hook(AGENT),)))
+
+    found = survey(world, AGENT)
+    assert [(one.position, one.digest) for one in found.loaded] == [
+        (told.position, told.digest),
+        (before.position, before.digest),
+    ]
+    for held, one in zip(found.loaded, (told, before), strict=True):
+        assert {edge.key for edge in held.edges} == {trusted.public.spki_digest for trusted in one.keys}
+        assert set(held.keys) == {trusted.public.spki_digest for trusted in one.keys} - {
+            trusted.public.spki_digest for trusted in last.keys
+        }
+    world.mend(AGENT)
+    visit(world, AGENT, visits.Trust(bundle=last, hooks=(works,)))
+    assert survey(world, AGENT).loaded == ()
+
+
 def test_a_hook_that_nobody_asks_for_any_more_is_due_no_longer(world: World) -> None:
     order = visits.Trust(bundle=bundle(1, key()))
     visit(world, AGENT, replace(order, hooks=(world.failing_hook(AGENT),)))

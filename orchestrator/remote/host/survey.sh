@@ -58,6 +58,35 @@ say_credential() {
   fi
 }
 
+# say_bundle FOLDER OTHER: what it says; of the public keys those that OTHER, another folder or -, has not.
+say_bundle() {
+  [ -d "$1" ] || return 0
+  digest "$1" || :
+  say "digest $digest"
+  say_file edge "$1/edges"
+  for file in "$1"/keys/*.pem; do
+    if [ -f "$file" ] && [ ! -f "$2/keys/${file##*/}" ]; then say_file public "$file"; fi
+  done
+  say_file delegation "$1/delegations"
+  say_file denied "$1/denied"
+  for file in "$1"/issuers/*.pem; do
+    if [ -f "$file" ]; then say_file issuer "$file"; fi
+  done
+}
+
+# say_loaded BUNDLE: those of before that programs may use while a hook has yet to tell them of that one.
+say_loaded() {
+  { read -r _ heeded <agent/hook-pending; } 2>/dev/null || return 0
+  is_position "$1" || return 0
+  for folder in agent/bundles/*; do
+    name=${folder##*/}
+    is_position "$name" && lower "${name%%.*}" "${name#*.}" "${1%%.*}" "${1#*.}" && is_folder "$folder" || continue
+    if is_position "$heeded" && lower "${name%%.*}" "${name#*.}" "${heeded%%.*}" "${heeded#*.}"; then continue; fi
+    say "loaded bundles/$name"
+    say_bundle "$folder" "agent/bundles/$1"
+  done
+}
+
 # order_survey HOW COUNT COUNT: with `whole`, chains as well; what could not be put where the manifests say.
 order_survey() {
   whole=''
@@ -104,20 +133,8 @@ order_survey() {
   if [ -L agent/current ]; then
     to=$(readlink agent/current)
     say "bundle $to"
-    folder=agent/$to
-    if [ -d "$folder" ]; then
-      digest "$folder" || :
-      say "digest $digest"
-      say_file edge "$folder/edges"
-      for file in "$folder"/keys/*.pem; do
-        if [ -f "$file" ]; then say_file public "$file"; fi
-      done
-      say_file delegation "$folder/delegations"
-      say_file denied "$folder/denied"
-      for file in "$folder"/issuers/*.pem; do
-        if [ -f "$file" ]; then say_file issuer "$file"; fi
-      done
-    fi
+    say_bundle "agent/$to" -
+    say_loaded "${to#bundles/}"
   fi
   survey_stores server
   survey_stores agent

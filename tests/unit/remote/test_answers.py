@@ -11,14 +11,8 @@ from orchestrator.inventory.model import Endpoint, HostName
 from orchestrator.keys.bundle import Position, TrustBundle, TrustedKey
 from orchestrator.keys.material import Algorithm, generate
 from orchestrator.remote.answers import ANSWER_LIMIT_BYTES, decode
-from orchestrator.remote.survey_lines import (
-    LARGEST_REST,
-    MOST_CREDENTIALS,
-    MOST_EDGES,
-    MOST_ISSUER_LINES,
-    MOST_KEYS,
-    MOST_PROBLEMS,
-)
+from orchestrator.remote.bundle_lines import MOST_EDGES, MOST_ISSUER_LINES, MOST_KEYS, MOST_LOADED
+from orchestrator.remote.survey_lines import LARGEST_REST, MOST_CREDENTIALS, MOST_PROBLEMS
 from orchestrator.rotation.observed import HeldEdge, Problem
 from orchestrator.rotation.reports import (
     Changed,
@@ -368,6 +362,7 @@ def test_of_one_path_the_first_problem_is_kept() -> None:
     ("line", "most", "what"),
     [
         ("held server/credentials/x", MOST_CREDENTIALS, "credentials"),
+        ("loaded bundles/1.1", MOST_LOADED, "bundles"),
         ("edge x", MOST_EDGES, "edges"),
         ("delegation x", MOST_EDGES, "delegations"),
         ("denied x", MOST_EDGES, "denied keys"),
