@@ -240,6 +240,10 @@ class Controller(Protocol):
         """Whether the controller of that name is certainly not running any more; False when unsure."""
         ...
 
+    def described(self, name: str) -> str:
+        """The controller of that name in words: which process of which machine, and whose, as far as told."""
+        ...
+
 
 class ProgressSink(Protocol):
     """Who watches a run."""

@@ -62,6 +62,9 @@ class FakeController:
     def is_gone(self, name: str) -> bool:
         return name in self.gone
 
+    def described(self, name: str) -> str:
+        return name
+
 
 class FakeStop:
     """Asks a run to end when the test says so.

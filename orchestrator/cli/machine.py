@@ -2,7 +2,9 @@
 
 import os
 import platform
+import pwd
 import signal
+import textwrap
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,6 +14,7 @@ from orchestrator.ports import NEVER, Stop
 
 _LONGEST_NAP_S = 1.0
 _ENDED = "ZX"
+_LONGEST_COMMAND = 80
 
 
 class SystemClock:
@@ -81,6 +84,37 @@ class SystemController:
             return here and _start_ticks(int(pid)) != ticks
         except ValueError:
             return False
+
+    def described(self, name: str) -> str:
+        """For example ``process 812 of operator on admin1 (keyrelay apply play.yml)``."""
+        try:
+            machine, _, _, pid, ticks = name.rsplit(":", 4)
+            process = int(pid)
+        except ValueError:
+            return name
+        words = f"process {process} on {machine}"
+        rest = name.removesuffix(f":{pid}:{ticks}")
+        if not rest.endswith(f":{_boot()}:{_namespace()}") or _start_ticks(process) != ticks:
+            return words
+        return f"process {process}{_owner(process)} on {machine}{_command(process)}"
+
+
+def _owner(pid: int) -> str:
+    try:
+        return f" of {pwd.getpwuid(Path(f'/proc/{pid}').stat().st_uid).pw_name}"
+    except (OSError, KeyError):
+        return ""
+
+
+def _command(pid: int) -> str:
+    """What a process was started as, shortened; no secret is ever in a command line of keyrelay's."""
+    try:
+        words = Path(f"/proc/{pid}/cmdline").read_bytes().decode("utf-8", "replace").split("\0")
+    except OSError:
+        return ""
+    named = next((n for n, word in enumerate(words) if Path(word).name == "keyrelay"), 0)
+    told = " ".join(words[named:]).strip().removeprefix(str(Path(words[named]).parent) + "/")
+    return f" ({textwrap.shorten(told, _LONGEST_COMMAND, placeholder='...')})" if told else ""
 
 
 def _boot() -> str:

@@ -5,6 +5,7 @@ a fault of this program itself is told otherwise, and its traceback only with ``
 """
 
 import resource
+import signal
 import sys
 import traceback
 from dataclasses import replace
@@ -168,8 +169,13 @@ def _as_it_is(context: Context, _: object) -> Context:
 
 
 def run() -> None:
-    """The program ``keyrelay``; ends the process. No core is dumped, for that would hold opened keys."""
+    """The program ``keyrelay``; ends the process. No core is dumped, for that would hold opened keys.
+
+    SIGTERM is told of as Ctrl-C is, and like it gives the lease back; who ignores it goes on ignoring it.
+    """
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
     sys.exit(int(end_of(sys.argv[1:])))
 
 

@@ -7,7 +7,7 @@ import typer
 from orchestrator.cli.context import Context
 from orchestrator.cli.exits import Code, leave
 from orchestrator.cli.options import AsJson, PassphraseFile, Wait, duration, worded
-from orchestrator.errors import UsageError
+from orchestrator.errors import RefusedError, UsageError
 from orchestrator.operations import rollouts
 from orchestrator.ports import Ledger
 from orchestrator.rotation.lookup import rollout_named
@@ -103,10 +103,9 @@ def revert(
 def _under_way(ledger: Ledger) -> str:
     """The id of the one rollout that is under way."""
     found = [rollout for rollout in ledger.read().rollouts.values() if rollout.ended is None]
-    if len(found) != 1:
+    if not found:
+        raise RefusedError("no rollout is under way", hint="see: keyrelay rollout list")
+    if len(found) > 1:
         names = ", ".join(f"{one.id} of {one.playbook}" for one in found)
-        raise UsageError(
-            f"several rollouts are under way: {names}" if found else "no rollout is under way",
-            hint="give the id of one" if found else "see: keyrelay rollout list",
-        )
+        raise UsageError(f"several rollouts are under way: {names}", hint="give the id of one")
     return found[0].id

@@ -37,7 +37,7 @@ def require_free(recorded: Recorded, ports: Ports) -> None:
     if ports.controller.is_gone(lease.holder):
         return
     raise ConflictError(
-        f"controller {lease.holder} is handing over since {lease.since:%Y-%m-%d %H:%M:%SZ}; "
+        f"{ports.controller.described(lease.holder)} is handing over since {lease.since:%Y-%m-%d %H:%M:%SZ}; "
         f"its lease runs until {lease.until:%Y-%m-%d %H:%M:%SZ}",
         hint="Wait for it to end. What it leaves unfinished goes on with the next apply or watch.",
     )

@@ -16,6 +16,7 @@ from orchestrator.ports import Entropy, Fleet, Ledger, ProgressSink
 from orchestrator.rotation import reports as rp
 from orchestrator.rotation import visits as vs
 from orchestrator.rotation.errands import prover
+from orchestrator.rotation.lookup import name_of
 from orchestrator.rotation.proofs import fault_of_signature, with_names
 from orchestrator.rotation.recorded import Credential, Recorded
 
@@ -79,7 +80,7 @@ def prove(
     while todo:
         batch = {agent: waiting[: vs.PROOFS_A_VISIT] for agent, waiting in todo.items()}
         todo = {a: rest for a, waiting in todo.items() if (rest := waiting[vs.PROOFS_A_VISIT :])}
-        edges.extend(_verdicts(batch, reach, fleet, progress))
+        edges.extend(_verdicts(recorded, batch, reach, fleet, progress))
     return tuple(sorted(edges, key=lambda edge: (edge.server, edge.agent)))
 
 
@@ -137,6 +138,7 @@ def _voucher(known: Credential | None, server: HostName, recorded: Recorded) -> 
 
 
 def _verdicts(
+    recorded: Recorded,
     batch: Mapping[HostName, Sequence[vs.Claim]],
     reach: Mapping[HostName, Endpoint],
     fleet: Fleet,
@@ -161,7 +163,9 @@ def _verdicts(
                     agent=agent,
                     holds=verdict is rp.Verdict.VALID,
                     asked=True,
-                    detail=verdict,
+                    detail=verdict
+                    if verdict is rp.Verdict.VALID
+                    else f"{verdict}: {_told(recorded, agent, claim.challenge.server)}",
                 )
                 for claim, verdict in zip(claims, report.verdicts, strict=True)
             )
@@ -173,6 +177,19 @@ def _verdicts(
             for claim in claims
         )
     return edges
+
+
+def _told(recorded: Recorded, agent: HostName, server: HostName) -> str:
+    """What the ledger tells of an agent that does not believe its server."""
+    lines = {line for bundle in recorded.bundles(agent) for line in bundle.lines if line.server == server}
+    trusts = sorted(
+        f"issuer {line.issuer[:12]}" if line.issuer else name_of(recorded.credentials[line.credential])
+        for line in lines
+    )
+    told = f"by the ledger it trusts {' and '.join(trusts) or 'no key'} for {server}"
+    record = recorded.servers.get(server)
+    waived = record is not None and agent in recorded.waived(record.playbook)
+    return f"{told}; nobody waits for it, it is waived" if waived else told
 
 
 def _reason(outcome: rp.Outcome) -> str:

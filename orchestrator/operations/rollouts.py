@@ -35,7 +35,11 @@ def pause(ledger: Ledger, name: str, *, clock: Clock, reason: str) -> Rollout:
     refuse_stopped(recorded)
     rollout = _under_way(recorded, name)
     if rollout.paused:
-        raise RefusedError(f"rollout {rollout.id} is paused already: {rollout.paused}")
+        since = f" since {rollout.paused_since:%Y-%m-%d %H:%M:%SZ}" if rollout.paused_since else ""
+        raise RefusedError(
+            f"rollout {rollout.id} is paused already{since}: {rollout.paused}",
+            hint="It stays so until: keyrelay rollout resume",
+        )
     event = RolloutPaused(rollout=rollout.id, reason=reason)
     return ledger.append([event], onto=recorded, at=clock.now()).rollouts[rollout.id]
 

@@ -115,7 +115,7 @@ def _apply(recorded: Recorded, event: ev.Event, at: datetime) -> Recorded:
         case ev.RolloutStarted():
             return _start(recorded, event, at)
         case ev.RolloutPaused():
-            return _rollout(recorded, event.rollout, paused=event.reason)
+            return _rollout(recorded, event.rollout, paused=event.reason, paused_since=at)
         case ev.RolloutResumed():
             return _resumed(recorded, event.rollout)
         case ev.AgentsWaived():
@@ -383,7 +383,7 @@ def _issuer(recorded: Recorded, record: str, **changes: object) -> Recorded:
 
 def _resumed(recorded: Recorded, rollout: RolloutId) -> Recorded:
     """``recorded`` where the rollout goes on, and servers that went back are tried again."""
-    resumed = _rollout(recorded, rollout, paused="")
+    resumed = _rollout(recorded, rollout, paused="", paused_since=None)
     for server in recorded.rollouts[rollout].targets:
         if server in resumed.servers:
             resumed = resumed.with_server(server, replace(resumed.servers[server], set_back=None))

@@ -90,6 +90,7 @@ class Rollout:
         waves: the servers that switch keys, in the order of the waves; the first wave is the canary.
         waived: agents that are not waited for, with what that costs.
         paused: why nothing is done until it is resumed; empty: it is not paused.
+        paused_since: None: it is not paused.
         reverts: the rollout that this one takes back.
         awaited: the hosts that keep it waiting, each with since when without a break.
         ended: None: under way.
@@ -105,6 +106,7 @@ class Rollout:
     waves: tuple[tuple[HostName, ...], ...] = ()
     waived: Mapping[HostName, str] = field(default_factory=dict)
     paused: str = ""
+    paused_since: datetime | None = None
     reverts: RolloutId | None = None
     awaited: Mapping[HostName, datetime] = field(default_factory=dict)
     ended: datetime | None = None

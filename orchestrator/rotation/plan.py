@@ -198,7 +198,8 @@ def _refuse_foreign_servers(desired: Desired, recorded: Recorded) -> None:
         if record is not None and record.playbook != desired.playbook and record.target is not None:
             raise RefusedError(
                 f"{server} belongs to playbook {record.playbook!r}, so {desired.playbook!r} cannot have it",
-                hint="To change its policy keep the playbook's name. To move it, take it out of the other.",
+                hint="To change its policy keep the playbook's name. To move it take it out of the other and "
+                f"apply that, or: keyrelay remove {server}, then apply this one; it has no key in between.",
             )
 
 

@@ -35,9 +35,10 @@ def before_ending(recorded: Recorded, *, key: str, lost: bool) -> tuple[str | Gr
         body.append(f"it is lost: {who} will get another key, and every agent has to prove that one first")
         return tuple(body)
     if credential.state is KeyState.REMOVED:
-        body.append(
-            "it leaked before it was removed: that is written down, for lists of revoked certificates"
-        )
+        body += [
+            "it leaked before it was removed: that is written down, for lists of revoked certificates",
+            "no host is visited but agents that would believe it by its certificate: they will refuse it",
+        ]
         return tuple(body)
     body += [
         f"it leaked: {who} will leave it for another key without waiting for any agent, and cannot go back",
@@ -64,12 +65,16 @@ def before_removal(recorded: Recorded, *, name: str, give_up: bool) -> tuple[str
     )
     if not give_up:
         return (*body, "all of it will be erased on the host, and a last visit looks whether it is", *others)
+    contact = recorded.contacts.get(host)
+    answers = contact is not None and contact.seen is not None and contact.failing_since is None
+    reachable = f"it answered when it was last asked: keyrelay remove {host} would erase all of it there"
     private = sorted({name_of(holding.credential) for holding in found if holding.half is Half.PRIVATE})
     ends = [f"nobody knows who has its private keys, so they end as leaked: {', '.join(private)}"]
     return (
         *body,
         "it will not be asked: what it holds stays in the ledger as the last thing known of it",
         *(ends if private else []),
+        *([reachable] if answers else []),
         *others,
     )
 

@@ -16,7 +16,7 @@ from orchestrator.rotation.plan import Change
 from orchestrator.rotation.recorded import Credential
 from orchestrator.rotation.revert import may_be_taken_back
 from orchestrator.views.screen import Answer, Grid, grid
-from orchestrator.views.text import count, instant, named, packed, stamp
+from orchestrator.views.text import count, instant, named, packed, shortened, stamp
 
 WAITED_FOR = {
     Step.WAVE: "the soak of the wave before",
@@ -70,7 +70,8 @@ def standstill(result: Result) -> list[str | Grid]:
         body.append(f"the rollout is paused: {result.paused}")
     if result.blocks:
         rows = [
-            (block.host, block.reason, instant(block.since), named(block.servers)) for block in result.blocks
+            (block.host, shortened(block.reason), instant(block.since), named(block.servers))
+            for block in result.blocks
         ]
         body.append(grid(("blocked by", "reason", "since", "keeps waiting"), rows))
         body += told_costs(result.costs)

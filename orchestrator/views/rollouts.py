@@ -43,7 +43,8 @@ def rollout_answer(recorded: Recorded, rollout: Rollout, *, now: datetime) -> An
         rows.append((server, goal, *stands.get(server, (Phase.DONE, "-"))))
     facts = [
         f"rollout {rollout.id} of {rollout.playbook}: {_state(rollout)}, {count(len(rows), 'server')}",
-        f"started {instant(rollout.started)}, ended {instant(rollout.ended)}",
+        f"started {instant(rollout.started)}, ended {instant(rollout.ended)}"
+        + (f", paused since {instant(rollout.paused_since)}" if rollout.paused_since else ""),
     ]
     causes: dict[str, list[str]] = {}
     for reason in rollout.reasons:
@@ -113,5 +114,6 @@ def _data(rollout: Rollout) -> dict[str, Any]:
         "waves": [list(wave) for wave in rollout.waves],
         "waived": dict(rollout.waived),
         "paused": rollout.paused,
+        "paused_since": stamp(rollout.paused_since),
         "reverts": rollout.reverts,
     }

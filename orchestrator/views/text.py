@@ -9,6 +9,9 @@ text look like other text. Both are shown as escapes,
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 
+LONGEST_REASON = 400
+_GAP = " [...] "
+
 
 def escaped(value: object, *, lines: bool = False) -> str:
     """``value`` as text in which every character can be seen.
@@ -53,6 +56,14 @@ def named(names: tuple[str, ...], *, most: int = 4) -> str:
     """The first few of ``names``, and how many more there are; ``-`` for none."""
     more = len(names) - most
     return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "") if names else "-"
+
+
+def shortened(reason: str, *, most: int = LONGEST_REASON) -> str:
+    """A reason as it stands in a table: its beginning and its end, where a host had much to say."""
+    if len(reason) <= most:
+        return reason
+    half = (most - len(_GAP)) // 2
+    return f"{reason[:half]}{_GAP}{reason[-half:]}"
 
 
 def packed(names: Iterable[str], *, columns: int = 36) -> tuple[str, ...]:

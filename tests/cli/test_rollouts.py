@@ -70,7 +70,7 @@ def test_a_canary_whose_hook_fails_pauses_the_rollout_until_it_is_resumed(
     keyrelay("rollout", "resume").ended(0).line("done: ")
     assert not keys_in_use(hosts_of(lab)) & before
     is_whole(keyrelay)
-    keyrelay("rollout", "resume").ended(2).line("no rollout is under way")
+    keyrelay("rollout", "resume").ended(1).line("no rollout is under way")
 
 
 @pytest.mark.parametrize("phase", ["publish", "activate", "soak"])
@@ -118,7 +118,7 @@ def test_a_paused_rollout_waits_for_its_person(fleet: tuple[Terminal, Lab]) -> N
     before = keys_in_use(hosts_of(lab))
     told = keyrelay("--json", *APPLY).ended(3).json["plays"][0]
     assert (told["result"], told["paused"], told["visits"]) == ("paused", "the weekend", 0)
-    keyrelay("rollout", "pause").ended(1).line("paused already: the weekend")
+    keyrelay("rollout", "pause").ended(1).line("paused already since", "the weekend")
     keyrelay("rollout", "resume").ended(0)
     assert not keys_in_use(hosts_of(lab)) & before
 

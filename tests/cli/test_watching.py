@@ -30,10 +30,10 @@ def wait_for(file: Path, words: str = "") -> None:
 
 
 @contextmanager
-def watching(keyrelay: Terminal, *words: str) -> Iterator[subprocess.Popen[bytes]]:
+def running(keyrelay: Terminal, *words: str) -> Iterator[subprocess.Popen[bytes]]:
     with (keyrelay.folder / "said").open("wb") as said:
         process = subprocess.Popen(
-            [sys.executable, "-m", "orchestrator.cli", "watch", PLAY, *INVENTORY, *words],
+            [sys.executable, "-m", "orchestrator.cli", *words],
             cwd=keyrelay.folder,
             env={**os.environ, "PYTHONPATH": str(ROOT), **keyrelay.environment},
             stdin=subprocess.DEVNULL,
@@ -71,7 +71,7 @@ def test_a_daemon_hands_over_what_is_due_and_ends_the_visits_in_hand_when_it_is_
 ) -> None:
     folder = due_soon.folder
     first = keys_in_use(folder / "lab" / "hosts")
-    with watching(due_soon, "--every", "1s") as process:
+    with running(due_soon, "watch", PLAY, *INVENTORY, "--every", "1s") as process:
         wait_for(folder / "said", "done: 2 hosts changed")
         assert not first & keys_in_use(folder / "lab" / "hosts")
         due_soon.write("seconds", "3")
@@ -89,7 +89,7 @@ def test_a_daemon_hands_over_what_is_due_and_ends_the_visits_in_hand_when_it_is_
 
 def test_a_daemon_that_is_told_twice_ends_at_once_and_the_next_run_goes_on(due_soon: Terminal) -> None:
     due_soon.write("seconds", str(int(PATIENCE_S)))
-    with watching(due_soon, "--every", "1s") as process:
+    with running(due_soon, "watch", PLAY, *INVENTORY, "--every", "1s") as process:
         wait_for(due_soon.folder / "begun")
         process.send_signal(signal.SIGTERM)
         process.send_signal(signal.SIGINT)
@@ -97,3 +97,16 @@ def test_a_daemon_that_is_told_twice_ends_at_once_and_the_next_run_goes_on(due_s
     assert not (due_soon.folder / "ended").exists()
     assert "error: interrupted" in (due_soon.folder / "said").read_text(encoding="utf-8")
     assert due_soon("prove", *INVENTORY).ended(0)
+
+
+def test_an_apply_that_is_told_to_end_says_so_and_gives_its_lease_back(due_soon: Terminal) -> None:
+    due_soon.write("seconds", str(int(PATIENCE_S)))
+    with running(due_soon, "apply", PLAY, *INVENTORY, "--yes", "--new-key") as process:
+        wait_for(due_soon.folder / "begun")
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(PATIENCE_S / 2) == 3
+    said = (due_soon.folder / "said").read_text(encoding="utf-8")
+    assert "error: interrupted" in said
+    assert "Traceback" not in said
+    *_, last = due_soon("ledger", "show").ended(0).out.splitlines()
+    assert "lease-released" in last

@@ -2,17 +2,21 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from datetime import timedelta
+from functools import partial
 
 import pytest
 
 from orchestrator.errors import UsageError
 from orchestrator.inventory.model import HostName
 from orchestrator.keys.material import Algorithm, generate
+from orchestrator.operations.apply import apply
 from orchestrator.operations.prove import Edge, prove
 from orchestrator.policy.desired import Policy
 from orchestrator.ports import Fleet
 from orchestrator.rotation import reports as rp
 from orchestrator.rotation import visits as vs
+from orchestrator.rotation.lookup import name_of
 from tests.fake_fleet import counting_random
 from tests.world import AGENTS, SERVERS, Silent, World, desired
 
@@ -34,6 +38,12 @@ def proven(world: World, fleet: Fleet | None = None) -> tuple[Edge, ...]:
         entropy=world.entropy,
         progress=Silent(),
     )
+
+
+def key_name(world: World, server: HostName) -> str:
+    target = world.recorded.servers[server].target
+    assert target is not None
+    return name_of(world.recorded.credentials[target])
 
 
 def failing(edges: Sequence[Edge]) -> dict[tuple[HostName, HostName], tuple[bool, str]]:
@@ -106,7 +116,23 @@ def test_an_agent_that_distrusts_one_server_is_told_for_that_one(world: World) -
     assert state.bundle is not None
     kept = tuple(key for key in state.bundle.keys if SERVERS[0] not in key.servers)
     world.set_host(AGENTS[0], replace(state, bundle=replace(state.bundle, keys=kept)))
-    assert failing(proven(world)) == {(SERVERS[0], AGENTS[0]): (True, "untrusted")}
+    (told,) = failing(proven(world)).items()
+    trusts = f"untrusted: by the ledger it trusts {key_name(world, SERVERS[0])} for {SERVERS[0]}"
+    assert told == ((SERVERS[0], AGENTS[0]), (True, trusts))
+
+
+def test_an_agent_that_was_waived_is_told_as_such_with_the_key_it_trusts(world: World) -> None:
+    trusted = key_name(world, SERVERS[0])
+    world.fleet.trouble(AGENTS[0], unreachable="off")
+    world.apply(WANTED, new_key=True)
+    world.eye.waived.add(AGENTS[0])
+    agree = partial(apply, world.ports, WANTED, wait=timedelta(hours=1), agree=lambda _: True)
+    agree(waive=[AGENTS[0]])
+    world.fleet.heal(AGENTS[0])
+    held, detail = failing(proven(world))[SERVERS[0], AGENTS[0]]
+    assert held
+    assert detail.startswith(f"untrusted: by the ledger it trusts {trusted} for {SERVERS[0]}")
+    assert detail.endswith("nobody waits for it, it is waived")
 
 
 def test_verdicts_that_are_missing_prove_nothing(world: World) -> None:

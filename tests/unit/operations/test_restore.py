@@ -11,6 +11,7 @@ from orchestrator.errors import RefusedError
 from orchestrator.inventory.model import HostName
 from orchestrator.operations.asking import survey
 from orchestrator.operations.compromise import end_key
+from orchestrator.operations.remove import remove
 from orchestrator.operations.restore import Effects, Request, asked_hosts, foresee, restore
 from orchestrator.policy.desired import Desired, Origin, Policy
 from orchestrator.rotation.hearsay import ended_in
@@ -185,3 +186,24 @@ def accusers(world: World, request: Request) -> tuple[HostName, ...]:
     answers = survey(world.fleet, asked_hosts(recorded, request).values(), Silent(), whole=True)
     effects = foresee(recorded, answers, request, random=SeededEntropy("a look ahead"))
     return tuple(sorted({one.host for one in effects.accused}))
+
+
+def test_a_server_that_the_backup_has_in_another_playbook_can_be_moved_again() -> None:
+    world = World()
+    moved, wanted = SERVERS[2], desired()
+    world.apply(desired(servers=SERVERS[:2]))
+    world.apply(desired(servers=(moved,), name="Second"))
+    backup = copied(world)
+    world.eye.begins()
+    remove(world.ports, moved, wait=timedelta(hours=1), give_up=False)
+    assert world.apply(wanted).complete
+
+    restored(world, backup)
+
+    with pytest.raises(RefusedError, match="belongs to playbook 'Second'") as refused:
+        world.apply(wanted)
+    assert f"keyrelay remove {moved}, then apply" in refused.value.hint
+    world.eye.begins()
+    removed = remove(world.ports, moved, wait=timedelta(hours=1), give_up=False)
+    assert (removed.clean, removed.complete) == (True, True)
+    assert_settled(world, wanted)

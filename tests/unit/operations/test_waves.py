@@ -161,7 +161,7 @@ def test_a_paused_rollout_does_nothing_until_it_is_resumed(world: World) -> None
     assert applied.result is not None
     assert applied.result.paused == "weekend"
     assert switched(world, first) == 1
-    with pytest.raises(RefusedError, match="paused already: weekend"):
+    with pytest.raises(RefusedError, match=r"paused already since .*: weekend"):
         pause(world.ledger, running(world).id, clock=world.clock, reason="again")
     assert resume(world.ports, running(world).id, wait=timedelta(hours=2)).result.complete
 
@@ -436,3 +436,17 @@ def test_a_server_that_blocks_cannot_be_waived(world: World) -> None:
     assert blocked is not None
     assert [block.host for block in blocked.blocks] == [SERVERS[0]]
     assert blocked.costs == {}
+
+
+def test_who_pauses_a_second_time_is_told_since_when_and_how_to_go_on(world: World) -> None:
+    world.apply(in_waves())
+    world.apply(in_waves(), new_key=True, wait=timedelta(0))
+    since = f"{world.clock.now():%Y-%m-%d %H:%M:%SZ}"
+    paused = pause(world.ledger, running(world).id, clock=world.clock, reason="the weekend")
+    assert f"paused since {since}" in said(rollout_answer(world.recorded, paused, now=world.clock.now()))
+    world.clock.wait_until(world.clock.now() + SOAK)
+    with pytest.raises(RefusedError, match=f"is paused already since {since}: the weekend") as refused:
+        pause(world.ledger, paused.id, clock=world.clock, reason="again")
+    assert "keyrelay rollout resume" in refused.value.hint
+    assert resume(world.ports, paused.id, wait=timedelta(0)).result.paused == ""
+    assert running(world).paused_since is None

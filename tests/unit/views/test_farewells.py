@@ -45,7 +45,8 @@ def test_a_key_that_nobody_signs_with_costs_no_server(world: World) -> None:
     old = key_of(world, SERVERS[0])
     world.apply(desired(Policy.SHARED), new_key=True)
     told = said(before_ending(world.recorded, key=old, lost=False))
-    assert "it leaked: no server will leave it" in told
+    assert "it leaked before it was removed" in told
+    assert "no host is visited but agents that would believe it by its certificate" in told
 
 
 def test_before_a_server_is_removed_those_that_share_its_key_are_named(world: World) -> None:
@@ -88,3 +89,11 @@ def test_before_a_host_is_set_up_again_it_is_told_that_its_own_key_is_lost() -> 
     told = said(before_reinstall(world.recorded, name=SERVERS[0]))
     assert f"was on {SERVERS[0]} alone and is lost" in told
     assert "once its 3 agents have proven that" in told
+
+
+def test_before_a_host_that_answers_is_given_up_it_is_said_that_it_could_be_erased(world: World) -> None:
+    told = said(before_removal(world.recorded, name=SERVERS[0], give_up=True))
+    assert f"keyrelay remove {SERVERS[0]} would erase all of it there" in told
+    world.fleet.trouble(SERVERS[0], unreachable="off")
+    world.apply(desired(Policy.SHARED), new_key=True)
+    assert "would erase" not in said(before_removal(world.recorded, name=SERVERS[0], give_up=True))

@@ -4,7 +4,17 @@ from datetime import UTC, datetime, timedelta, timezone
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.views.text import count, escaped, instant, named, packed, span, stamp
+from orchestrator.views.text import (
+    LONGEST_REASON,
+    count,
+    escaped,
+    instant,
+    named,
+    packed,
+    shortened,
+    span,
+    stamp,
+)
 
 AT = datetime(2031, 5, 6, 7, 8, 9, 123456, tzinfo=UTC)
 
@@ -45,3 +55,12 @@ def test_names_are_told_all_or_the_first_few() -> None:
     assert (named(()), packed(())) == ("-", ("-",))
     assert packed(names, columns=16) == ("host-0, host-1", "host-2, host-3", "host-4, host-5")
     assert (count(1, "host"), count(2, "host")) == ("1 host", "2 hosts")
+
+
+def test_a_long_reason_is_told_by_its_beginning_and_its_end() -> None:
+    assert shortened("x" * LONGEST_REASON) == "x" * LONGEST_REASON
+    told = shortened("begins " + "x" * 2_000 + " ends")
+    assert len(told) <= LONGEST_REASON
+    assert told.startswith("begins x")
+    assert told.endswith("x ends")
+    assert " [...] " in told
