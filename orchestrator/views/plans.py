@@ -11,7 +11,7 @@ from orchestrator.rotation.plan import Plan
 from orchestrator.rotation.stranding import Stranding
 from orchestrator.views.results import changed, changes_data, how_it_ended, result_data, standstill
 from orchestrator.views.screen import Answer, Grid, grid
-from orchestrator.views.text import count, packed
+from orchestrator.views.text import count, packed, shortened
 
 SHOWN_DIGEST = 16
 """So many digits of a digest are told to be typed; 64 bits."""
@@ -161,7 +161,8 @@ def _applied_body(applied: Applied) -> list[str | Grid]:
 
 
 def _failures(failures: Mapping[HostName, str]) -> list[str | Grid]:
-    return [grid(("unreachable", "reason"), sorted(failures.items()))] if failures else []
+    rows = [(host, shortened(reason)) for host, reason in sorted(failures.items())]
+    return [grid(("unreachable", "reason"), rows)] if rows else []
 
 
 def _unreachable(failures: Mapping[HostName, str]) -> list[dict[str, str]]:

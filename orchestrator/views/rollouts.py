@@ -13,7 +13,7 @@ from orchestrator.rotation.revert import left_leaked
 from orchestrator.rotation.standing import View
 from orchestrator.views.results import told_costs
 from orchestrator.views.screen import Answer, Grid, grid
-from orchestrator.views.text import count, instant, packed, stamp
+from orchestrator.views.text import count, instant, packed, shortened, stamp
 
 
 def rollouts_answer(recorded: Recorded) -> Answer:
@@ -56,7 +56,7 @@ def rollout_answer(recorded: Recorded, rollout: Rollout, *, now: datetime) -> An
         if one.failing_since is not None
     ]
     costs = waivable(view, rollout.playbook, [host for host, *_ in failing]) if rollout.ended is None else {}
-    trouble = [(host, reason, instant(since)) for host, reason, since in failing]
+    trouble = [(host, shortened(reason), instant(since)) for host, reason, since in failing]
     tables: list[str | Grid] = []
     tables += [grid(("because", "of"), [(why, packed(who)) for why, who in causes.items()])] if causes else []
     tables += [grid(("server", "is to have", "phase", "stays there"), rows)]
