@@ -75,7 +75,12 @@ def set_right(recorded: Recorded, at: datetime) -> Recorded:
         recorded,
         credentials=MappingProxyType(
             {
-                name: replace(c, created=min(c.created, at), state_since=min(c.state_since, at))
+                name: replace(
+                    c,
+                    created=min(c.created, at),
+                    state_since=min(c.state_since, at),
+                    ended_since=_past(c.ended_since, at),
+                )
                 for name, c in recorded.credentials.items()
             }
         ),
@@ -88,6 +93,7 @@ def set_right(recorded: Recorded, at: datetime) -> Recorded:
                     one,
                     started=min(one.started, at),
                     ended=_past(one.ended, at),
+                    paused_since=_past(one.paused_since, at),
                     awaited=MappingProxyType({h: min(since, at) for h, since in one.awaited.items()}),
                 )
                 for name, one in recorded.rollouts.items()

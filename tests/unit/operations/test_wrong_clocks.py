@@ -5,6 +5,8 @@ from datetime import datetime, timedelta
 import pytest
 
 from orchestrator.errors import RefusedError
+from orchestrator.operations.compromise import end_key
+from orchestrator.operations.due import due
 from orchestrator.operations.rollouts import pause
 from orchestrator.operations.watch import watch_once
 from orchestrator.rotation.home_events import ClockSetRight
@@ -129,3 +131,22 @@ def test_where_no_host_confirms_the_clock_the_ledger_is_believed(world: World) -
     is_now(world, NOON + HOUR)
     with pytest.raises(RefusedError, match="the ledger's last entry is of 2031"):
         world.apply(WANTED)
+
+
+def test_a_leak_that_was_told_by_a_clock_that_was_ahead_is_due_at_once(world: World) -> None:
+    target = world.recorded.servers[SERVERS[0]].target
+    assert target is not None
+    leaked = world.recorded.credentials[target]
+    assert leaked.public is not None
+    world.eye.leaked.add(leaked.public.spki_digest)
+    is_now(world, NOON + 100 * DAY)
+    for host in HOSTS:
+        world.fleet.trouble(host, unreachable="no route")
+    end_key(world.ports, leaked.public.thumbprint, lost=False, reason="it leaked", wait=timedelta(0))
+    is_now(world, NOON + HOUR)
+    for host in HOSTS[:2]:
+        world.fleet.heal(host)
+    world.apply(WANTED)
+    (owed,) = due(world.ledger, world.clock).keys
+    assert owed.leaked_on == (AGENTS[1],)
+    assert owed.due_at <= world.clock.now()
