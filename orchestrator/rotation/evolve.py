@@ -384,10 +384,9 @@ def _issuer(recorded: Recorded, record: str, **changes: object) -> Recorded:
 def _resumed(recorded: Recorded, rollout: RolloutId) -> Recorded:
     """``recorded`` where the rollout goes on, and servers that went back are tried again."""
     resumed = _rollout(recorded, rollout, paused="", paused_since=None)
-    for server in recorded.rollouts[rollout].targets:
-        if server in resumed.servers:
-            resumed = resumed.with_server(server, replace(resumed.servers[server], set_back=None))
-    return resumed
+    targets = recorded.rollouts[rollout].targets
+    servers = {s: replace(one, set_back=None) if s in targets else one for s, one in recorded.servers.items()}
+    return replace(resumed, servers=MappingProxyType(servers))
 
 
 def _rollout(recorded: Recorded, rollout: RolloutId, **changes: object) -> Recorded:

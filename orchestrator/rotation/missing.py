@@ -7,14 +7,18 @@ for as long: the playbook may come to ask for another policy, and then they woul
 """
 
 from collections.abc import Collection
+from collections.abc import Set as AbstractSet
 from dataclasses import replace
 from datetime import datetime
+from functools import partial
 from types import MappingProxyType
 
 from orchestrator.inventory.model import HostName
+from orchestrator.policy.desired import PlaybookName
 from orchestrator.rotation.belief import is_believable
 from orchestrator.rotation.events import HostSetUpAnew
-from orchestrator.rotation.recorded import Recorded
+from orchestrator.rotation.host_by_host import Change, host_by_host
+from orchestrator.rotation.recorded import Recorded, TrustLine
 from orchestrator.rotation.visits import CredentialId
 
 
@@ -37,12 +41,19 @@ def without_ended(recorded: Recorded, credential: CredentialId, at: datetime) ->
 
 
 def without_unbelieved(recorded: Recorded, at: datetime) -> Recorded:
-    """``recorded`` where no server misses a key by which no agent believes it."""
+    """``recorded`` where no server misses a key by which no agent believes it; linear in all hosts."""
+    held: dict[PlaybookName, AbstractSet[TrustLine]] = {}
+    changes: list[tuple[HostName, Change]] = []
     for server, record in recorded.servers.items():
-        unbelieved = [c for c in record.missing if not _matters(recorded, server, c, at)]
+        if not record.missing:
+            continue
+        if record.playbook not in held:
+            held[record.playbook] = _held(recorded, record.playbook)
+        lines = held[record.playbook]
+        unbelieved = [c for c in record.missing if not _matters(recorded, server, c, lines, at)]
         if unbelieved:
-            recorded = _let_go(recorded, server, unbelieved, at)
-    return recorded
+            changes.append((server, partial(_let_go, server=server, gone=unbelieved, at=at)))
+    return host_by_host(recorded, changes) if changes else recorded
 
 
 def _let_go(recorded: Recorded, server: HostName, gone: Collection[CredentialId], at: datetime) -> Recorded:
@@ -57,15 +68,27 @@ def _let_go(recorded: Recorded, server: HostName, gone: Collection[CredentialId]
     return recorded.with_server(server, after)
 
 
-def _matters(recorded: Recorded, server: HostName, credential: CredentialId, at: datetime) -> bool:
+def _matters(
+    recorded: Recorded,
+    server: HostName,
+    credential: CredentialId,
+    held: AbstractSet[TrustLine],
+    at: datetime,
+) -> bool:
     """Whether an agent that is waited for would lose the server by losing what makes it believe the key."""
     line = recorded.line(server, credential)
     if line.issuer and not is_believable(recorded, recorded.credentials[credential], at):
         return False
-    waived = recorded.waived(recorded.servers[server].playbook)
-    return any(
-        line in bundle.lines
+    return line in held
+
+
+def _held(recorded: Recorded, playbook: PlaybookName) -> AbstractSet[TrustLine]:
+    """What the agents may hold that the servers of a playbook wait for."""
+    waived = recorded.waived(playbook)
+    return {
+        line
         for agent in {*recorded.agents, *recorded.pending}
         if agent not in waived and not recorded.given_up(agent)
         for bundle in recorded.bundles(agent)
-    )
+        for line in bundle.lines
+    }
