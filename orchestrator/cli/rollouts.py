@@ -79,8 +79,7 @@ def resume(
     here, waiting = Context.of(context), duration(wait, "--wait")
     with here.ports(passphrase_file) as (ports, _):
         moved = rollouts.resume(ports, rollout or _under_way(ports.ledger), wait=waiting)
-    here.screen.answer(moved_answer(moved), as_json=as_json)
-    leave(Code.DONE if moved.result.complete else Code.PARTLY)
+    _tell(here, moved, as_json=as_json)
 
 
 @app.command()
@@ -96,6 +95,10 @@ def revert(
     here, waiting = Context.of(context), duration(wait, "--wait")
     with here.ports(passphrase_file) as (ports, _):
         moved = rollouts.revert(ports, rollout or _under_way(ports.ledger), wait=waiting)
+    _tell(here, moved, as_json=as_json)
+
+
+def _tell(here: Context, moved: rollouts.Moved, *, as_json: bool) -> None:
     here.screen.answer(moved_answer(moved), as_json=as_json)
     leave(Code.DONE if moved.result.complete else Code.PARTLY)
 
