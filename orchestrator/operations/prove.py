@@ -163,9 +163,9 @@ def _verdicts(
                     agent=agent,
                     holds=verdict is rp.Verdict.VALID,
                     asked=True,
-                    detail=verdict
-                    if verdict is rp.Verdict.VALID
-                    else f"{verdict}: {_told(recorded, agent, claim.challenge.server)}",
+                    detail=f"{verdict}: {_told(recorded, agent, claim.challenge.server)}"
+                    if verdict is rp.Verdict.UNTRUSTED
+                    else verdict,
                 )
                 for claim, verdict in zip(claims, report.verdicts, strict=True)
             )
