@@ -9,6 +9,7 @@ from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import wraps
+from itertools import islice
 from typing import Any, Self, TypeVar, assert_never
 
 from orchestrator.inventory.model import HostName
@@ -239,7 +240,7 @@ class View:
         record, rollout = self.recorded.servers[server], self.rollout(server)
         if record.target is None or rollout is None or not self.active(server):
             return
-        canary = bool(rollout.waves) and server in rollout.waves[0]
+        canary = any(server in wave for wave in self._waves(record.playbook)[:1])
         switched = any(server in wave for wave in rollout.waves)
         if not (canary or (switched and self.spec(server).prove is Prove.DIRECT)):
             return
@@ -333,9 +334,20 @@ class View:
     def _has_soaked(self, server: HostName) -> bool:
         return self.active(server) and self.soaked_at(server) <= self.now and not self.unconfirmed(server)
 
+    @_once
     def _waves(self, playbook: PlaybookName) -> tuple[tuple[HostName, ...], ...]:
+        """Of the rollout, without the servers that are left as they are: the next one is the canary then."""
         rollout = self._running(playbook)
-        return rollout.waves if rollout is not None else ()
+        if rollout is None:
+            return ()
+        going = iter([s for wave in rollout.waves for s in wave if not self._left_out(s)])
+        return tuple(tuple(islice(going, len(wave))) for wave in rollout.waves)
+
+    def _left_out(self, server: HostName) -> bool:
+        """Whether it cannot fill its stores, and does not sign with its new key."""
+        if server not in self.recorded.servers or not self.recorded.obstacles_to("server", server):
+            return False
+        return not self.is_urgent(server) and self.target(server) not in self.may_sign(server)
 
     @_once
     def _wave_numbers(self, playbook: PlaybookName) -> Mapping[HostName, int]:

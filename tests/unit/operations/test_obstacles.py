@@ -7,7 +7,7 @@ import pytest
 
 from orchestrator.operations.audit import audit
 from orchestrator.operations.planning import prepare_to_change
-from orchestrator.policy.desired import Origin, Policy
+from orchestrator.policy.desired import Origin, Policy, Share
 from orchestrator.policy.stores import Access, PemAnchors, PemFiles, Rendered, Stores
 from orchestrator.rotation.drift import Drift
 from tests.endings import assert_settled
@@ -23,6 +23,7 @@ STORES = Stores(
 )
 ONE, AGENT = SERVERS[0], AGENTS[0]
 HOUR = timedelta(hours=1)
+ROLLOUT = desired().rollout
 NO_FOLDER = "/etc/app is missing, expected a folder"
 
 
@@ -77,6 +78,34 @@ def test_the_servers_of_later_waves_do_not_wait_for_one_that_is_held_back(world:
     world.apply(wanted, new_key=True)
     assert world.fleet.hosts[SERVERS[1]].server_stores is not None
     assert world.fleet.hosts[ONE].server_stores is None
+
+
+@pytest.mark.parametrize("begun", [False, True], ids=["before the rollout", "while it is under way"])
+def test_the_first_server_that_can_fill_its_stores_is_the_canary(stocked: World, *, begun: bool) -> None:
+    waves = (Share(number=1, percent=False), Share(number=100, percent=True))
+    wanted = desired(stores=STORES, rollout=replace(ROLLOUT, soak=HOUR, waves=waves))
+    old = [stocked.live_key(server) for server in SERVERS]
+
+    def switched() -> list[bool]:
+        return [stocked.live_key(server) != key for server, key in zip(SERVERS, old, strict=True)]
+
+    if begun:
+        stocked.fleet.trouble(ONE, unreachable="no route to it")
+        stocked.apply(wanted, new_key=True, wait=timedelta(0))
+        assert switched() == [False, False, False]
+        stocked.fleet.heal(ONE)
+    stocked.fleet.trouble(ONE, obstructs=NO_FOLDER)
+    stocked.apply(wanted, new_key=not begun, wait=timedelta(0))
+    assert switched() == [False, True, False]
+    stocked.clock.wait_until(stocked.clock.now() + HOUR)
+    stocked.apply(wanted, wait=timedelta(0))
+    assert switched() == [False, True, True]
+
+    stocked.fleet.heal(ONE)
+    for _ in range(3):
+        stocked.apply(wanted)
+        stocked.clock.wait_until(stocked.clock.now() + timedelta(days=30))
+    assert switched() == [True, True, True]
 
 
 def test_what_blocks_is_known_since_it_was_first_seen(stocked: World) -> None:
