@@ -116,4 +116,18 @@ def _unattended(
         playbooks=tuple(file.absolute() for file in playbooks),
         inventories=tuple(file.absolute() for file in inventories),
         accept_new=here.accept_new,
+        pin_file=here.pin_file.absolute() if here.pin_file is not None else None,
+        backups=_backup_folders(here),
     )
+
+
+def _backup_folders(here: Context) -> tuple[Path, ...]:
+    """Where automatic backups are written, and where those are that it may have to remove."""
+    if not here.has_home:
+        return ()
+    with here.ledger() as ledger:
+        recorded = ledger.read()
+    if recorded.keeping is None:
+        return ()
+    earlier = [Path(one.path).parent for one in recorded.backups.values() if one.automatic]
+    return tuple(dict.fromkeys([Path(recorded.keeping.folder), *sorted(earlier)]))

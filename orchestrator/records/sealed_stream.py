@@ -73,7 +73,11 @@ def write_sealed(
     except FileExistsError as error:
         raise BackupError(f"{path}: there is a file already", hint="choose another name") from error
     except OSError as error:
-        raise BackupError(f"{path}: {error.strerror}", hint=_ANOTHER) from error
+        raise BackupError(
+            f"{path}: {error.strerror}",
+            hint=f"see that {path.parent} is there, has room, and may be written into (by a service, too: "
+            "its unit has to name it); automatic backups go elsewhere after: keyrelay backup keep FOLDER",
+        ) from error
     except VaultError as error:
         raise BackupError(f"{path}: {error.message}", hint=error.hint) from error
     return digest, size

@@ -1,7 +1,8 @@
 """A service and a timer for systemd: ``systemd.service(5)``, ``systemd.exec(5)``, ``systemd.timer(5)``.
 
-The service may read what its user may, write into the home alone, and gain nothing. It is not hidden from the
-processes of others (``ProtectProc``), for whether another controller still runs is told from those.
+The service may read what its user may, write into the home and the folders of automatic backups, and gain
+nothing. It is not hidden from the processes of others (``ProtectProc``), for whether another controller still
+runs is told from those.
 """
 
 from dataclasses import dataclass
@@ -49,6 +50,8 @@ class Unattended:
         user: as whom.
         folder: where the command line was typed: what is relative in files is relative to it.
         accept_new: whether keys of unknown hosts are believed.
+        pin_file: with the PIN of the authority's token, where it has one.
+        backups: the folders of automatic backups, where new ones are written and old ones removed.
     """
 
     program: tuple[str, ...]
@@ -59,6 +62,8 @@ class Unattended:
     playbooks: tuple[Path, ...]
     inventories: tuple[Path, ...]
     accept_new: bool = False
+    pin_file: Path | None = None
+    backups: tuple[Path, ...] = ()
 
 
 def units_answer(unattended: Unattended, *, every: timedelta) -> Answer:
@@ -82,7 +87,10 @@ def service(unattended: Unattended) -> str:
     environment = (
         f"KEYRELAY_HOME={unattended.home}",
         f"KEYRELAY_PASSPHRASE_FILE={unattended.passphrase_file}",
+        *((f"KEYRELAY_PIN_FILE={unattended.pin_file}",) if unattended.pin_file is not None else ()),
     )
+    # One that is missing is told by keyrelay itself: for that it has to be started.
+    writable = (str(unattended.home), *(f"-{folder}" for folder in unattended.backups))
     return f"""\
 [Unit]
 Description=Hand over keys that have come due
@@ -98,7 +106,7 @@ ExecStart={" ".join(_quoted(word.replace("$", "$$")) for word in command)}
 SuccessExitStatus=3
 TimeoutStartSec=1h
 TimeoutStopSec=5min
-ReadWritePaths={_quoted(str(unattended.home))}
+ReadWritePaths={" ".join(map(_quoted, writable))}
 {_HARDENED}"""
 
 

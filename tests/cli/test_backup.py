@@ -81,6 +81,16 @@ def test_a_backup_is_taken_before_each_rollout_that_retires_a_key_and_the_oldest
     terminal("due").ended(0)
 
 
+def test_the_service_that_watches_may_write_where_automatic_backups_are_and_were(founded: Terminal) -> None:
+    founded.write("backup.passphrase", "a passphrase for backups\n")
+    unit = ("watch", "playbooks/shared.yml", *INVENTORY, "--systemd")
+    home = f"ReadWritePaths={founded.folder}/.keyrelay"
+    assert f"{home}\n" in founded(*unit).ended(0).out
+    (founded.folder / "shelf").mkdir()
+    founded("backup", "keep", "shelf", *ITS).ended(0)
+    assert f"{home} -{founded.folder}/shelf\n" in founded(*unit).ended(0).out
+
+
 def test_what_is_no_backup_or_not_whole_is_refused_and_leaves_nothing(founded: Terminal) -> None:
     founded.write("backup.passphrase", "a passphrase for backups\n")
     founded("backup", "kept.backup", *ITS).ended(0)

@@ -129,7 +129,8 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_beside_it(tmp_path: 
         yield b"half"
         raise OSError(28, "No space left on device")
 
-    with pytest.raises(BackupError, match="No space left"):
+    with pytest.raises(BackupError, match="No space left") as refused:
         write_sealed(path, broken(), PASSPHRASE, random=SeededEntropy("again"), replace=True)
+    assert refused.value.hint.startswith(f"see that {tmp_path} is there, has room, and may be written into")
     assert b"".join(read_sealed(path, PASSPHRASE)) == b"first"
     assert [entry.name for entry in tmp_path.iterdir()] == ["backup"]

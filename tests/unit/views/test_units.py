@@ -23,6 +23,8 @@ ODD = replace(
     PLAIN,
     folder=Path("/srv/my 100% fleet"),
     home=Path("/srv/my 100% fleet/home"),
+    backups=(Path("/mnt/my 100% backups"), Path("/mnt/gone")),
+    pin_file=Path("/srv/my 100% fleet/pin"),
     playbooks=(Path('/srv/a "play" for $5; 100%.yml'), Path("/srv/ä\\b\n.yml")),
 )
 needs_systemd = pytest.mark.skipif(
@@ -69,6 +71,8 @@ def test_what_systemd_would_take_for_its_own_is_escaped() -> None:
     assert '"/srv/a \\"play\\" for $$5; 100%%.yml"' in start
     assert '"/srv/ä\\\\b\\x0a.yml"' in start
     assert "WorkingDirectory=/srv/my 100%% fleet" in lines
+    assert 'ReadWritePaths="/srv/my 100%% fleet/home" "-/mnt/my 100%% backups" -/mnt/gone' in lines
+    assert '"KEYRELAY_PIN_FILE=/srv/my 100%% fleet/pin"' in "".join(lines)
 
 
 def test_both_units_are_printed_below_their_paths() -> None:
