@@ -18,6 +18,7 @@ from orchestrator.remote.host_certificates import (
 from orchestrator.remote.known_hosts import Standing, fingerprint
 
 _ASK_THERE = "somebody may be in between: ask the host itself, at its console, for the fingerprint"
+_VOUCH = "say so with --host-key (keyrelay reinstall, keyrelay restore)"
 
 
 def check_host_key(transport: paramiko.Transport, peer: Peer) -> None:
@@ -28,16 +29,16 @@ def check_host_key(transport: paramiko.Transport, peer: Peer) -> None:
     blob = key.asbytes()
     shown = getattr(key, "public_blob", None)
     _refuse_revoked(peer, blob, None if shown is None else shown.key_blob)
+    if peer.vouched and peer.vouched != fingerprint(blob):
+        raise NotReachedError(
+            f"host key of {peer.host!r} is not the one that was vouched for: found {fingerprint(blob)}, "
+            f"expected {peer.vouched}"
+        )
     failing = "" if shown is None else _certificate_problem(peer, shown.key_blob)
     if shown is not None and not failing:
         return
     found = f"found {fingerprint(blob)}"
     if peer.vouched and peer.record.standing(blob) is not Standing.KNOWN and peer.replace is not None:
-        if peer.vouched != fingerprint(blob):
-            raise NotReachedError(
-                f"host key of {peer.host!r} is not the one that was vouched for: {found}, "
-                f"expected {peer.vouched}"
-            )
         peer.replace(key.get_name(), blob)
         return
     match peer.record.standing(blob):
@@ -55,7 +56,7 @@ def check_host_key(transport: paramiko.Transport, peer: Peer) -> None:
             reason = (
                 f"is of another type than the known one: {found} ({key.get_name()}), expected "
                 f"{known.fingerprint} ({known.kind}, {known.place}){_first_use(peer, blob)}; {_ASK_THERE}; "
-                "if the key is its own, add it there"
+                f"if the key is its own, {_VOUCH}, or add it there"
             )
         case _ if not peer.record.authorities and peer.accept is not None:
             peer.accept(key.get_name(), blob)
@@ -87,7 +88,7 @@ def _forget(peer: Peer) -> str:
     """How a host's old key is forgotten, once a person knows that the new one is its own."""
     files = dict.fromkeys(line.place.file for line in peer.record.keys)
     forget = " and ".join(f"ssh-keygen -f {quote(file)} -R {quote(peer.record.name)}" for file in files)
-    return f"forget the old one with {forget}"
+    return f"{_VOUCH}, or forget the old one with {forget}"
 
 
 def _refuse_revoked(peer: Peer, blob: bytes, certificate: bytes | None) -> None:

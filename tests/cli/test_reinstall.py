@@ -127,7 +127,8 @@ def refuses_the_naive_way(keyrelay: Terminal, lab: Lab, play: str, *, in_vault: 
 
 def refuses_a_key_without_the_right_word(keyrelay: Terminal) -> None:
     keyrelay("reinstall", SERVER, *INVENTORY).ended(2).line("no terminal to ask on")
-    keyrelay("reinstall", SERVER, *INVENTORY, "--yes").ended(1).line("changed: found SHA256:", "expected")
+    bare = keyrelay("reinstall", SERVER, *INVENTORY, "--yes").ended(1)
+    bare.line("changed: found SHA256:", "expected", "say so with --host-key (keyrelay reinstall")
     wrong = keyrelay("reinstall", SERVER, *INVENTORY, "--yes", "--host-key", WRONG).ended(1)
     wrong.line("is not the one that was vouched for: found SHA256:", WRONG)
     keyrelay("reinstall", SERVER, *INVENTORY, "--yes", "--host-key", "yes").ended(2).line("is no fingerprint")

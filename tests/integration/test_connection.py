@@ -25,6 +25,7 @@ from orchestrator.remote.deadlines import Watch, Watchdog
 from orchestrator.remote.dial import Dialer, Patience
 from orchestrator.remote.handshake import NotReachedError, Peer
 from orchestrator.remote.host_keys import check_host_key
+from orchestrator.remote.known_hosts import KnownHosts
 from tests.fleet_worlds import SystemClock
 
 MakeLab = Callable[..., Lab]
@@ -198,12 +199,28 @@ def test_a_changed_host_key_is_told_with_both_fingerprints_and_the_line(
     assert ", expected SHA256:" in said
     assert f"({lab.known_hosts}:1); " in said
     assert "ask the host itself" in said
+    assert "if the new key is its own, say so with --host-key" in said
     forget = re.search(r"(ssh-keygen .*), and add the new one", said)
     assert forget is not None
     subprocess.run(shlex.split(forget[1]), check=True, capture_output=True)
     assert "is unknown: found SHA256:" in reason(
         Dialer(entropy=entropy, clock=SystemClock()), endpoint(lab), watch
     )
+
+
+def test_a_known_host_key_that_is_not_the_one_vouched_for_is_refused_before_the_login(
+    lab: Lab, watch: Watch
+) -> None:
+    host = lab.host(HOST)
+    (known,) = KnownHosts.read([lab.known_hosts]).about(host.address, host.port).keys
+    another = f"SHA256:{'A' * 43}"
+    dialer = Dialer(entropy=entropy, clock=SystemClock(), vouched={HostName(HOST): another})
+    assert reason(dialer, endpoint(lab), watch) == (
+        f"host key of '{HOST}' is not the one that was vouched for: "
+        f"found {known.fingerprint}, expected {another}"
+    )
+    right = Dialer(entropy=entropy, clock=SystemClock(), vouched={HostName(HOST): known.fingerprint})
+    assert ask(right, endpoint(lab), watch, "echo END").broken is None
 
 
 def test_a_host_known_by_a_key_of_another_type_is_told_so(
