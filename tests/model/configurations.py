@@ -20,10 +20,16 @@ def playbook(
     *,
     name: str = "main",
     rollout: RolloutSpec | None = None,
+    hooks: bool = False,
 ) -> Desired:
     """A playbook; its digest tells its variants apart."""
     wanted = desired(
-        policy, servers=servers, agents=agents, rollout=rollout or RolloutSpec(soak=TICK), name=name
+        policy,
+        servers=servers,
+        agents=agents,
+        rollout=rollout or RolloutSpec(soak=TICK),
+        name=name,
+        trusted_hooks=dict.fromkeys(agents, "reload it") if hooks else {},
     )
     messages = MessageSpec(validity=TICK - timedelta(minutes=1), clock_skew=timedelta(seconds=30))
     return replace(wanted, digest=variant, messages=messages)
@@ -37,23 +43,25 @@ def fleet(
     joining: bool = False,
     most: int = 0,
     rollout: RolloutSpec | None = None,
+    hooks: bool = False,
     **left: int,
 ) -> Configuration:
     """One playbook, all of whose agents listen to all of its servers.
 
     Args:
         joining: the last of the agents comes with an edit of the playbook.
+        hooks: a hook tells the programs of agents of a new bundle.
         most, left: as in ``Configuration``.
     """
     names, listening = SERVERS[:servers], AGENTS[:agents]
     before = listening[:-1] if joining else listening
     groups = (before, listening[-1:]) if joining else (listening,)
     waves = rollout is not None and len(rollout.waves) > 1
-    told = ", ".join([*_rare(left), *["joining"] * joining, *["waves"] * waves])
+    told = ", ".join([*_rare(left), *["joining"] * joining, *["waves"] * waves, *["hooks"] * hooks])
     return Configuration(
         name=f"{agents} agents, {servers} servers, {policy}: {told}",
-        first=(playbook("a", policy, names, before, rollout=rollout),),
-        edits=(playbook("b", policy, names, listening, rollout=rollout),) if joining else (),
+        first=(playbook("a", policy, names, before, rollout=rollout, hooks=hooks),),
+        edits=(playbook("b", policy, names, listening, rollout=rollout, hooks=hooks),) if joining else (),
         left=Left(edits=int(joining), **left),
         symmetry=Symmetry.of(names, groups, alike=not waves),
         most=most,
@@ -115,6 +123,8 @@ EVERYTHING: tuple[Configuration, ...] = (
     fleet(1, 1, Policy.DELEGATED, compromises=1, backups=1, faults=0),
     fleet(1, 1, Policy.DELEGATED, issuers=1, compromises=1, faults=0),
     fleet(1, 1, Policy.DELEGATED, issuers=1, faults=1),
+    fleet(2, 1, hooks=True, new_keys=1, reverts=1, faults=2),
+    any_kind(fleet(1, 1, hooks=True, new_keys=1, reverts=1)),
 )
 """What ``make model`` explores, each to its end."""
 

@@ -1,12 +1,15 @@
 """How the visits of one round can end, and the words for what a round does."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import combinations_with_replacement, product
 from typing import Any
 
 from orchestrator.inventory.model import HostName
 from orchestrator.rotation.engine import Decision
 from orchestrator.rotation.errands import Errand
+
+AT_HOOK = -1
+"""In place of how many orders were done: all of them, but for the hook that tells an agent's programs."""
 
 Fates = Mapping[HostName, tuple[bool, int]]
 """For each host whether its answer is known, and how many of its orders were done."""
@@ -18,6 +21,7 @@ def fates_of(
     alike: Mapping[HostName, Any],
     *,
     answered: bool,
+    hooked: Collection[HostName] = (),
 ) -> Iterator[Fates]:
     """For each host whether its answer is known, and how many of its orders were done.
 
@@ -26,6 +30,7 @@ def fates_of(
         alike: what there is to tell of agents; of those alike, an end is chosen for how many, not for which.
         answered: those in which some answer is known, or could have been; otherwise the controller is
             killed before any is.
+        hooked: the agents whose visit runs a hook: it may break off before that, or the hook may fail.
     """
     groups: dict[Any, list[HostName]] = {}
     for host in hosts:
@@ -36,6 +41,8 @@ def fates_of(
         ends = [(False, done) for done in range(most + 1)]
         if answered:
             ends.append((True, most))
+        if group[0] in hooked:
+            ends += [(answered, AT_HOOK)]
         choices.append(
             [tuple(zip(group, c, strict=True)) for c in combinations_with_replacement(ends, len(group))]
         )

@@ -138,10 +138,11 @@ def _check_ledger(state: State) -> None:
             continue
         listed = list(recorded.bundles(host))
         lines = {(line.server, line.credential or line.issuer) for bundle in listed for line in bundle.lines}
-        for one in there.bundle.delegations:
+        used = [bundle for bundle in (there.bundle, there.heeded) if bundle is not None]
+        for one in (one for bundle in used for one in bundle.delegations):
             if (one.server, one.issuer_key) not in lines:
                 raise BrokenError("S3", f"{host} believes an issuer of {one.server} unknown to the ledger")
-        for server, key in edges_of(there.bundle):
+        for server, key in (edge for bundle in used for edge in edges_of(bundle)):
             if (server, by_key.get(key)) not in lines:
                 which = "S10" if host in state.waived else "S3"
                 raise BrokenError(which, f"{host} trusts a key of {server} unknown to the ledger")
@@ -167,8 +168,11 @@ def _check_keys(state: State) -> None:
                 raise BrokenError("S3", f"{host} signs with a key that is said to be {credential.state}")
             if credential.state is KeyState.RETIRED or credential.public is None:
                 continue
-            trusted = there.bundle is not None and any(
-                key == credential.public.spki_digest for _, key in edges_of(there.bundle)
+            trusted = any(
+                key == credential.public.spki_digest
+                for bundle in (there.bundle, there.heeded)
+                if bundle is not None
+                for _, key in edges_of(bundle)
             )
             if credential.compromised and not trusted:
                 trusted = any(trusts(state, host, server, credential.id) for server in credential.issuers)

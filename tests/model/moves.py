@@ -60,7 +60,7 @@ def has_passed(there: HostState, backup: Backup) -> bool:
 
 def settled(before: State, after: State, label: Label, there: Mapping[HostName, HostState]) -> Move:
     """Marks what visits do to the memory of the observer."""
-    given = {h for h, s in there.items() if s.bundle is not before.hosts[h].bundle}
+    given = {h for h, s in there.items() if s.heeded is not before.hosts[h].heeded}
     backup = after.backup
     if backup is not None:
         later = {h for h, host in there.items() if has_passed(host, backup)}

@@ -105,9 +105,10 @@ class Namer:
         for there in self._hosts(state):
             found.update(there.credentials)
             found.update(there.disarmed)
-            if there.bundle is not None:
-                found.update([by_key[key] for _, key in edges_of(there.bundle)])
-                found.update([by_key[key] for key in denied_by(there.bundle)])
+            for bundle in (there.bundle, *there.loaded):
+                if bundle is not None:
+                    found.update([by_key[key] for _, key in edges_of(bundle)])
+                    found.update([by_key[key] for key in denied_by(bundle)])
         ledgers = [state.recorded] if state.backup is None else [state.recorded, state.backup.recorded]
         for record in (record for recorded in ledgers for record in recorded.servers.values()):
             found.update(record.cleared)

@@ -31,8 +31,8 @@ def live(state: State, server: HostName) -> str | None:
 
 
 def trusts(state: State, agent: HostName, server: HostName, credential: str) -> bool:
-    """Whether the agent's bundle accepts this server with this credential."""
-    bundle = state.hosts[agent].bundle
+    """Whether the bundle that the agent's programs go by accepts this server with this credential."""
+    bundle = state.hosts[agent].heeded
     made = state.made.get(credential)
     if bundle is None or made is None:
         return False

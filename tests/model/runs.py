@@ -24,7 +24,7 @@ from orchestrator.rotation.outcomes import failing
 from orchestrator.rotation.recorded import Recorded, Standing
 from tests import fake_host
 from tests.fake_state import Faults, HostState
-from tests.model.fates import Fates, fates_of, home_words, lines_of, told
+from tests.model.fates import AT_HOOK, Fates, fates_of, home_words, lines_of, told
 from tests.model.invariants import BrokenError, check_decision
 from tests.model.moves import Label, Move, costing, settled
 from tests.model.stage import AWAY, Stage
@@ -173,12 +173,20 @@ class Runs:
         stage.ledger.known.clear()
         hosts = [errand.host for errand in decision.errands]
         lengths = {errand.host: len(errand.orders) for errand in decision.errands}
+        hooked = {
+            errand.host
+            for errand in decision.errands
+            for o in errand.orders
+            if isinstance(o, vs.Trust) and o.hooks
+        }
         results: dict[tuple[HostName, int], tuple[HostState, rp.Outcome]] = {}
 
         def visited(visit: vs.Visit, done: int) -> tuple[HostState, rp.Outcome]:
             host = visit.endpoint.host
             if (host, done) not in results:
                 broken = Faults() if done == lengths[host] else Faults(breaks_after=done)
+                if done == AT_HOOK:
+                    broken = Faults(hook_fails="it failed")
                 results[host, done] = fake_host.obey(
                     state.hosts[host], visit, now=state.now, random=stage.numbers, faults=broken
                 )
@@ -194,7 +202,7 @@ class Runs:
             with suppress(KilledError):
                 run._run_errands(decision)
             intended, sent = stage.ledger.recorded, {v.endpoint.host: v for v in stage.made}
-            for fates in fates_of(hosts, lengths, self.alike, answered=False):
+            for fates in fates_of(hosts, lengths, self.alike, answered=False, hooked=hooked):
                 there = {h: visited(sent[h], done)[0] for h, (_, done) in fates.items() if h in sent}
                 stage.numbers.drawn = drawn
                 after = stage.taken_off(state, recorded=intended, hosts={**state.hosts, **there})
@@ -202,7 +210,11 @@ class Runs:
                 move = replace(settled(state, after, label, there), fault=True)
                 yield move
                 yield from self._sent_late(move, sent, fates, playbook, words)
-        ends = fates_of(hosts, lengths, self.alike, answered=True) if faults else [_all_done(lengths)]
+        ends = (
+            fates_of(hosts, lengths, self.alike, answered=True, hooked=hooked)
+            if faults
+            else [_all_done(lengths)]
+        )
         for fates in ends:
             stage.ledger.recorded = begin
             stage.numbers.drawn = drawn
@@ -218,7 +230,7 @@ class Runs:
             stage.fate = fate
             run = self._run(state, playbook, away)
             run._run_errands(decision)
-            whole = all(answered for answered, _ in fates.values())
+            whole = all(answered and done != AT_HOOK for answered, done in fates.values())
             after = stage.taken_off(state, hosts={**state.hosts, **there})
             if whole and len(there) < len(hosts):
                 raise BrokenError("L1", f"nothing moves {sorted(set(hosts) - there.keys())}")

@@ -13,6 +13,7 @@ from typing import Any
 from orchestrator.inventory.model import HostName
 from orchestrator.rotation.lifecycle import KeyState
 from tests.model.canonical import Canon, Key
+from tests.model.fates import AT_HOOK
 from tests.model.invariants import BrokenError, check_move, check_state
 from tests.model.material import cheap
 from tests.model.observer import edges, live, observed, trusts
@@ -234,7 +235,9 @@ def tell(label: Label) -> str:
             orders = dict(words)
             for host, known, done in fates:
                 what = "+".join(orders[host])
-                if known:
+                if done == AT_HOOK:
+                    end = "done, but for its hook"
+                elif known:
                     end = "done"
                 elif done == len(orders[host]):
                     end = "done, the answer is lost"

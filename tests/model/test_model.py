@@ -22,6 +22,7 @@ SMALL = (
     fleet(1, 1, new_keys=1, reverts=1, compromises=1, waivers=1, mishaps=1),
     fleet(1, 1, Policy.DELEGATED, issuers=1, compromises=1, faults=0),
     sharing(1, new_keys=1, faults=1),
+    fleet(1, 1, hooks=True, new_keys=1, reverts=1, faults=1),
 )
 
 

@@ -6,6 +6,7 @@ from typing import Any
 from orchestrator.inventory.model import HostName
 from orchestrator.keys.bundle import TrustBundle
 from orchestrator.rotation.recorded import AgentRecord, Installed, Proof, ServerRecord, TrustLine
+from tests.fake_state import HostState
 from tests.model.naming import edges_of
 from tests.model.view import DENIED, NONE, Told, View, in_order, of_servers
 
@@ -20,7 +21,10 @@ def tell_agent(
     """
     recorded, names = view.recorded, view.names
     record, intent = recorded.agents.get(agent), recorded.pending.get(agent)
-    there, marks = view.state.hosts[agent].bundle, view.marks(agent)
+    host = view.state.hosts[agent]
+    there, marks = host.bundle, view.marks(agent)
+    if host.untold:
+        marks = (*marks, "untold")
     if stones := view.stones(view.state.hosts[agent]):
         marks = (*marks, stones)
     if agent in gone and intent is None and not marks and not (there and edges_of(there)):
@@ -29,7 +33,7 @@ def tell_agent(
             return NONE, ((NONE, ()),) * len(servers)
     coming = intent.bundle if intent is not None else None
     ends = recorded.credentials if view.ahead.nears else None
-    parts = (record, intent, there, names, recorded.issuers, ends)
+    parts = (record, intent, there, host.loaded, names, recorded.issuers, ends)
     key = (agent, *map(id, parts), marks)
     known = view.pieces.known.get(key)
     if known is None:
@@ -39,6 +43,8 @@ def tell_agent(
             of_servers(_lines(view, installed), servers),
             of_servers(_lines(view, coming), servers),
             of_servers(view.edges(there), servers),
+            of_servers(_earlier(view, record), servers),
+            of_servers(_loaded(view, host), servers),
             strict=True,
         )
         numbers = (view.pieces.number(whole), tuple([view.pieces.number(piece) for piece in told]))
@@ -52,6 +58,24 @@ def tell_agent(
     )
 
 
+def _earlier(view: View, record: AgentRecord | None) -> dict[HostName, Told]:
+    """By server what the ledger says of the bundles that the agent's programs may use."""
+    told: dict[HostName, Told] = {}
+    for bundle in record.earlier if record is not None else ():
+        for server, lines in _lines(view, bundle).items():
+            told[server] = (*told.get(server, ()), lines)
+    return told
+
+
+def _loaded(view: View, host: HostState) -> dict[HostName, Told]:
+    """By server what those bundles say."""
+    told: dict[HostName, Told] = {}
+    for number, bundle in enumerate(host.loaded):
+        for server, edges in view.edges(bundle).items():
+            told[server] = (*told.get(server, ()), (number, edges))
+    return told
+
+
 def _whole(
     view: View, record: AgentRecord | None, coming: Installed | None, there: TrustBundle | None
 ) -> Told:
@@ -63,7 +87,7 @@ def _whole(
         if several and bundle is not None
     ]
     return (
-        record is not None and (1 if record.given_up else 2),
+        record is not None and (1 if record.given_up else 2, record.untold),
         installed is not None and (1 if installed.content else 2),
         coming is None,
         there is not None,
