@@ -5,17 +5,18 @@ pieces, one for each server, in which keys have names of their own, so that serv
 pieces (``view.py``).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import permutations
 from typing import Any
 
 from orchestrator.inventory.model import HostName
+from orchestrator.policy.desired import PlaybookName
 from tests.model.naming import Names
-from tests.model.state import State
+from tests.model.state import Left, State
 from tests.model.told_agents import tell_agent
 from tests.model.told_servers import tell_server
-from tests.model.view import Ahead, Pieces, Told, View
+from tests.model.view import Ahead, Order, Pieces, Told, View
 
 Key = tuple[Any, ...]
 
@@ -25,11 +26,12 @@ class Symmetry:
     """Which hosts may trade places.
 
     Attributes:
-        servers: orders of the servers that cannot be told apart, the plain one first.
+        orders: of the servers that cannot be told apart, and of playbooks with them; the plain one first.
+        names: of the servers.
         agents: groups of agents that listen to the same servers in every variant of every playbook.
     """
 
-    servers: tuple[tuple[int, ...], ...]
+    orders: tuple[Order, ...]
     names: tuple[HostName, ...]
     agents: tuple[tuple[HostName, ...], ...]
 
@@ -37,10 +39,35 @@ class Symmetry:
     def of(
         cls, names: Sequence[HostName], agents: Sequence[Sequence[HostName]], *, alike: bool
     ) -> "Symmetry":
-        """All orders of the servers if they are alike."""
-        plain = tuple(range(len(names)))
-        orders = tuple(permutations(plain)) if alike else (plain,)
-        return cls(servers=orders, names=tuple(names), agents=tuple(tuple(group) for group in agents))
+        """All orders of the servers of the playbook ``main``, if they are alike."""
+        some = permutations(names) if alike else [tuple(names)]
+        orders = tuple(Order(servers=servers, playbooks=(PlaybookName("main"),)) for servers in some)
+        return cls(orders=orders, names=tuple(names), agents=tuple(tuple(group) for group in agents))
+
+    @classmethod
+    def of_playbooks(
+        cls, servers: Mapping[PlaybookName, HostName], agents: Sequence[Sequence[HostName]]
+    ) -> "Symmetry":
+        """Playbooks that ask for the same, each of a server of its own: they trade places together."""
+        orders = tuple(
+            Order(servers=tuple([servers[playbook] for playbook in playbooks]), playbooks=playbooks)
+            for playbooks in permutations(servers)
+        )
+        names = tuple(servers.values())
+        return cls(orders=orders, names=names, agents=tuple(tuple(group) for group in agents))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Told:
+    """What is told of a state, in one order.
+
+    Attributes:
+        agents: of each what is told of it as a whole, and by server, in the plain order.
+    """
+
+    rest: tuple[int, ...]
+    servers: Mapping[HostName, tuple[int, ...]]
+    agents: Mapping[HostName, Told]
 
 
 class Canon:
@@ -58,47 +85,81 @@ class Canon:
             of each agent; and what the observer holds the state to.
         """
         symmetry, names, ahead = self.symmetry, self.pieces.namer.names(state), Ahead.of(state)
-        views = [View(self.pieces, state, names, ahead)]
-        if state.backup is not None:
-            older = state.changed(recorded=state.backup.recorded, vault=state.backup.vault)
-            views.append(View(self.pieces, older, names, ahead))
-        servers = [tuple([tell_server(view, s) for view in views]) for s in symmetry.names]
-        gone = [self._gone(view) for view in views]
-        agents = {
-            agent: tuple(
-                [tell_agent(view, agent, symmetry.names, out) for view, out in zip(views, gone, strict=True)]
-            )
-            for group in symmetry.agents
-            for agent in group
-        }
-        rest = tuple([self.pieces.number(view.rest()) for view in views])
+        first = symmetry.orders[0]
+        told = plain = self._told(state, names, ahead, first)
         best: Key = ()
-        places: dict[HostName, int] = {}
-        for order in symmetry.servers:
-            told = [
-                sorted([(self._in_order(agents[agent], order), agent) for agent in group])
+        duties: Told = ()
+        for order in symmetry.orders:
+            if order is not first and (ahead.copies or ahead.puts_back or order.playbooks != first.playbooks):
+                told = self._told(state, names, ahead, order)
+            groups = [
+                sorted([(self._in_order(told.agents[agent], order), agent) for agent in group])
                 for group in symmetry.agents
             ]
             key = (
-                rest,
-                tuple([servers[n] for n in order]),
-                tuple([tuple([one for one, _ in group]) for group in told]),
+                told.rest,
+                tuple([told.servers[server] for server in order.servers]),
+                tuple([tuple([one for one, _ in group]) for group in groups]),
             )
-            if not best or key < best:
-                best = key
-                places = {symmetry.names[n]: place for place, n in enumerate(order)}
-                places |= {agent: n for n, (_, agent) in enumerate(pair for group in told for pair in group)}
+            if not best or key <= best:
+                places = {server: place for place, server in enumerate(order.servers)}
+                places |= {
+                    agent: n for n, (_, agent) in enumerate(pair for group in groups for pair in group)
+                }
+                mine = tuple(sorted(_duties(state, names, places)))
+                if not best or key < best or mine < duties:
+                    best, duties = key, mine
         alike = {
-            agent: (number, agents[agent])
+            agent: (number, plain.agents[agent])
             for number, group in enumerate(symmetry.agents)
             if len(group) > 1
             for agent in group
         }
-        return best, alike, _duties(state, names, places)
+        return best, alike, frozenset(duties)
 
-    def _in_order(self, views: Sequence[Told], order: Sequence[int]) -> Told:
+    def lesser(self, state: State) -> Iterator[tuple[Left, Key, frozenset[Told]]]:
+        """What the state is called where less may still happen and so less is told of it.
+
+        Returns:
+            What may still happen, the name for that, and what the observer holds the state to.
+        """
+        known = {Ahead.of(state)}
+        for left in state.left.lesser():
+            other = state.changed(left=left)
+            ahead = Ahead.of(other)
+            if ahead not in known:
+                known.add(ahead)
+                key, _, duties = self(other)
+                yield left, key, duties
+
+    def _told(self, state: State, names: Names, ahead: Ahead, order: Order) -> "_Told":
+        """All that is told of a state, and of an older copy of its home, host by host."""
+        views = [View(self.pieces, state, names, ahead, order)]
+        if state.backup is not None:
+            older = state.changed(recorded=state.backup.recorded, vault=state.backup.vault)
+            views.append(View(self.pieces, older, names, ahead, order))
+        gone = [self._gone(view) for view in views]
+        return _Told(
+            rest=tuple([self.pieces.number(view.rest()) for view in views]),
+            servers={s: tuple([tell_server(view, s) for view in views]) for s in self.symmetry.names},
+            agents={
+                agent: tuple(
+                    [
+                        tell_agent(view, agent, self.symmetry.names, out)
+                        for view, out in zip(views, gone, strict=True)
+                    ]
+                )
+                for group in self.symmetry.agents
+                for agent in group
+            },
+        )
+
+    def _in_order(self, views: Sequence[Told], order: Order) -> Told:
         """What is told of an agent, its servers in this order."""
-        return tuple([(whole, tuple([pieces[n] for n in order])) for whole, pieces in views])
+        if order is self.symmetry.orders[0]:
+            return tuple(views)
+        turned = [self.symmetry.names.index(server) for server in order.servers]
+        return tuple([(whole, tuple([pieces[n] for n in turned])) for whole, pieces in views])
 
     def _gone(self, view: View) -> frozenset[HostName]:
         """Agents that listen to nobody, and never will."""

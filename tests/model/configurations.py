@@ -5,11 +5,13 @@ from dataclasses import replace
 from datetime import timedelta
 
 from orchestrator.inventory.model import HostName
-from orchestrator.policy.desired import Desired, MessageSpec, Policy, RolloutSpec, Share
+from orchestrator.policy.desired import Desired, MessageSpec, PlaybookName, Policy, RolloutSpec, Share
 from tests.model.canonical import Symmetry
 from tests.model.state import MISHAPS, TICK, Left
 from tests.model.world import Configuration
 from tests.world import AGENTS, SERVERS, desired
+
+MAIN, OTHER = PlaybookName("main"), PlaybookName("other")
 
 
 def playbook(
@@ -69,7 +71,7 @@ def fleet(
 
 
 def sharing(agents: int, *, joining: bool = False, most: int = 0, **left: int) -> Configuration:
-    """Two playbooks with a server each, and the same agents.
+    """Two playbooks that ask for the same, with a server each and the same agents; they may trade places.
 
     Args:
         joining: the last of the agents comes to the first playbook with an edit.
@@ -79,15 +81,17 @@ def sharing(agents: int, *, joining: bool = False, most: int = 0, **left: int) -
     before = listening[:-1] if joining else listening
     groups = (before, listening[-1:]) if joining else (listening,)
     rare = ", ".join([*_rare(left), *["joining"] * joining])
+    main, other = SERVERS[:1], SERVERS[1:2]
+    whole = playbook("whole", Policy.PER_SERVER, main, listening)
     return Configuration(
         name=f"{agents} agents shared by 2 playbooks: {rare}",
         first=(
-            playbook("a", Policy.PER_SERVER, SERVERS[:1], before),
-            playbook("o", Policy.PER_SERVER, SERVERS[1:2], listening, name="other"),
+            playbook("before", Policy.PER_SERVER, main, before) if joining else whole,
+            playbook("whole", Policy.PER_SERVER, other, listening, name="other"),
         ),
-        edits=(playbook("b", Policy.PER_SERVER, SERVERS[:1], listening),) if joining else (),
+        edits=(whole,) if joining else (),
         left=Left(edits=int(joining), **left),
-        symmetry=Symmetry.of(SERVERS[:2], groups, alike=False),
+        symmetry=Symmetry.of_playbooks({MAIN: main[0], OTHER: other[0]}, groups),
         most=most,
     )
 

@@ -151,23 +151,31 @@ class _Search:
         if after is not before:
             after = observed(before, after)
         key, alike, duties = self.canon(after)
-        left = after.left.rank()
-        covering = self.covering.setdefault(key, [])
         self.last = (parent, label)
         if label[0] != "rollback" and parent >= 0:
             check_move(before, after)
-        for had, bound, known in covering:
-            if duties <= bound and all(map(ge, had, left)):
-                return known
+        left = after.left.rank()
+        known = self._covered_by(key, left, duties)
+        if known is not None:
+            return known
         check_state(after)
         number = len(self.parent)
-        covering.append((left, duties, number))
+        self.covering.setdefault(key, []).append((left, duties, number))
+        for less, name, bound in self.canon.lesser(after):
+            self.covering.setdefault(name, []).append((less.rank(), bound, number))
         self.parent.append(parent)
         self.label.append(label)
         self.depth.append(self.depth[parent] + 1 if parent >= 0 else 0)
         self.next_good.append(-2)
         self.queue.append((number, after, alike))
         return number
+
+    def _covered_by(self, key: Key, left: tuple[int, ...], duties: frozenset[Any]) -> int | None:
+        """An earlier state of that name that allowed at least as much, and was held to at least as much."""
+        for had, bound, known in self.covering.get(key, ()):
+            if duties <= bound and all(map(ge, had, left)):
+                return known
+        return None
 
     def _trace(self) -> tuple[Label, ...]:
         parent, label = self.last

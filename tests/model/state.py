@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import cache
+from itertools import chain, compress, product
 from typing import Any
 
 from orchestrator.inventory.model import HostName
@@ -115,9 +116,21 @@ class Left:
             fewer["mishaps"] = self.mishaps - 1
         return replace(self, **fewer)
 
+    def lesser(self) -> "tuple[Left, ...]":
+        """The same without mishaps, without reverts, without what else people do, and without several."""
+        return _lesser(self)
+
     def rank(self) -> tuple[int, ...]:
         """The numbers that make one state allow all that another allows, where none of them is less."""
         return _rank(self)
+
+
+@cache
+def _lesser(left: Left) -> tuple[Left, ...]:
+    kinds = (MISHAPS, ("reverts",), tuple(name for name in WANTED if name != "reverts"))
+    chosen = (chain.from_iterable(compress(kinds, which)) for which in product((False, True), repeat=3))
+    fewer = (replace(left, **dict.fromkeys(names, 0)) for names in chosen)
+    return tuple(dict.fromkeys(other for other in fewer if other != left))
 
 
 @cache

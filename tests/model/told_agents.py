@@ -5,7 +5,7 @@ from typing import Any
 
 from orchestrator.inventory.model import HostName
 from orchestrator.keys.bundle import TrustBundle
-from orchestrator.rotation.recorded import AgentRecord, Installed, Proof, ServerRecord, TrustLine
+from orchestrator.rotation.recorded import AgentRecord, Installed, Proof, ServerRecord, Standing, TrustLine
 from tests.fake_state import HostState
 from tests.model.naming import edges_of
 from tests.model.view import DENIED, NONE, Told, View, in_order, of_servers
@@ -144,8 +144,10 @@ def _confirms(view: View, server: ServerRecord, proof: Proof) -> tuple[bool, boo
         return False, False
     credential = server.target if proof.line.issuer else proof.line.credential
     placement = server.placements.get(credential) if credential is not None else None
+    lasts = placement is not None and placement.standing is Standing.ACTIVE and credential == server.target
     fresh = (
         placement is not None
+        and (lasts or view.ahead.befalls)  # a server that switches is answered with another claim
         and placement.claim is not None
         and placement.claim.challenge.nonce == proof.nonce
     )

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from orchestrator.inventory.model import HostName
 from orchestrator.rotation.recorded import SIGNING, Placement, ServerRecord, Standing
 from orchestrator.rotation.visits import CredentialId
-from tests.model.view import NONE, Told, View, in_order
+from tests.model.view import IN_SERVICE, NONE, Told, View, in_order
 
 _STANDINGS = {standing: number for number, standing in enumerate(Standing)}
 
@@ -19,7 +19,8 @@ def tell_server(view: View, server: HostName) -> int:
     marks = view.marks(server)
     rollouts = tuple(view.running.values())
     parts = (record, intent, there, names, recorded.credentials, state.vault, state.leaked, *rollouts)
-    key = (server, *map(id, parts), strange, marks, view.ahead, view.now, state.refused_at)
+    more = (strange, marks, view.ahead, view.order.playbooks, view.now, state.refused_at)
+    key = (server, *map(id, parts), *more)
     known = view.pieces.known.get(key)
     if known is not None:
         return int(known[1])
@@ -46,9 +47,13 @@ def tell_server(view: View, server: HostName) -> int:
 
 
 def _certified(view: View, server: HostName, credential: CredentialId) -> int:
-    """By whom a key is certified for the server; whether that is to be done anew."""
+    """By whom a key is certified for the server; whether that is to be done anew.
+
+    A key that is over is never used again, so its certificate matters no more; but an agent may still believe
+    it for its issuer's sake.
+    """
     c = view.recorded.credentials.get(credential)
-    if c is None or server not in c.certificates:
+    if c is None or server not in c.certificates or (c.state not in IN_SERVICE and not c.delegated):
         return NONE
     issuer = view.issuer(view.recorded.issuer_of(c, server)) if c.delegated else 0
     return issuer * 2 + (server in c.uncertified)
@@ -58,9 +63,9 @@ def _record(view: View, server: HostName, record: ServerRecord) -> Told:
     at, recorded, ahead, target = view.names.at, view.recorded, view.ahead, record.target
     ages = sorted({p.since for p in record.placements.values() if p.standing in SIGNING})
     soak = recorded.playbooks[record.playbook].rollout.soak
-    soaks = ahead.goes_back or ahead.puts_back or view.running[record.playbook] is not None
+    soaking = _soaks(view, server, record)
     return (
-        record.playbook,
+        view.playbook(record.playbook),
         NONE if target is None else at(server, target),
         in_order(
             (
@@ -68,7 +73,7 @@ def _record(view: View, server: HostName, record: ServerRecord) -> Told:
                 _standing(view, p, target=c == target),
                 p.claim is not None and (ahead.goes_back or c == target),
                 ages.index(p.since) if ahead.goes_back and p.standing in SIGNING else 0,
-                soaks and p.standing is Standing.ACTIVE and p.since + soak <= view.now,
+                c in soaking and p.standing is Standing.ACTIVE and p.since + soak <= view.now,
                 ahead.nears and p.certificate != recorded.credentials[c].certificate_digest(server),
                 p.hook_due,
             )
@@ -83,6 +88,26 @@ def _record(view: View, server: HostName, record: ServerRecord) -> Told:
         record.set_back is not None,
         record.given_up != "",
     )
+
+
+def _soaks(view: View, server: HostName, record: ServerRecord) -> frozenset[CredentialId]:
+    """The keys for whose soak somebody waits, or may come to wait.
+
+    A server retires others for the key that it is to have, once that has soaked. Where nothing befalls it and
+    no rollout is taken back, one that it is not to have does not become that again, and one that is alone
+    there is switched to anew, and soaks anew, before others are retired for it.
+    """
+    recorded, ahead, state = view.recorded, view.ahead, view.state
+    ever = ahead.goes_back or ahead.puts_back or view.running[record.playbook] is not None
+    if not ever:
+        return frozenset()
+    there = state.hosts[server]
+    known = {*there.credentials, *there.disarmed} == record.placements.keys() and not record.missing
+    several = recorded.playbooks[record.playbook].servers() != (server,)
+    unsure = ahead.befalls or server in recorded.pending or server in state.meddled
+    if ahead.goes_back or unsure or several or not known:
+        return frozenset(record.placements)
+    return frozenset(record.placements if len(record.placements) > 1 else ()) & {record.target}
 
 
 def _standing(view: View, placement: Placement, *, target: bool) -> int:
@@ -101,4 +126,4 @@ def _targets(view: View, server: HostName) -> Iterator[Told]:
             wave = next((n for n, wave in enumerate(rollout.waves) if server in wave), NONE)
             known = target is not None and target in view.names.number
             name = view.names.at(server, str(target)) if known else NONE - (target is not None)
-            yield (playbook, name, wave)
+            yield (view.playbook(playbook), name, wave)

@@ -18,7 +18,7 @@ from orchestrator.rotation.prolonging import last_call
 from orchestrator.rotation.recorded import Credential, Recorded, Rollout
 from tests.fake_state import HostState
 from tests.model.naming import Namer, Names, credentials_of, denied_by, edges_of
-from tests.model.state import State
+from tests.model.state import MISHAPS, State
 
 Told = tuple[Any, ...]
 NONE = -1
@@ -28,9 +28,9 @@ DENIED = 500
 """A key that is denied is told as this and its name."""
 OLD_END = 1000
 """Is added to the name of a key whose later end an agent does not know."""
-_GOOD = frozenset({KeyState.GENERATED, KeyState.PUBLISHED, KeyState.READY, KeyState.ACTIVE})
+IN_SERVICE = frozenset({KeyState.GENERATED, KeyState.PUBLISHED, KeyState.READY, KeyState.ACTIVE})
 """States of keys that follow from what else is told, and between which every change is allowed."""
-_STATES = {state: 0 if state in _GOOD else number for number, state in enumerate(KeyState)}
+_STATES = {state: 0 if state in IN_SERVICE else number for number, state in enumerate(KeyState)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +43,7 @@ class Ahead:
         puts_back: a host may get an earlier bundle or key again.
         copies: an older copy of the home may be put back.
         nears: certificates may come near their end.
+        befalls: something that nobody wants may happen.
     """
 
     goes_back: bool
@@ -50,6 +51,7 @@ class Ahead:
     puts_back: bool
     copies: bool
     nears: bool
+    befalls: bool
 
     @classmethod
     def of(cls, state: State) -> "Ahead":
@@ -64,7 +66,16 @@ class Ahead:
             puts_back=puts_back,
             copies=copies,
             nears=left.may("nearing") or state.refused_at is not None,
+            befalls=puts_back or any(left.may(name) for name in MISHAPS),
         )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """An order in which servers are told, and playbooks: what tells them apart is their place in it."""
+
+    servers: tuple[HostName, ...]
+    playbooks: tuple[PlaybookName, ...]
 
 
 class Pieces:
@@ -83,11 +94,14 @@ class Pieces:
 class View:
     """One state, with what all of its hosts share."""
 
-    def __init__(self, pieces: Pieces, state: State, names: Names, ahead: Ahead) -> None:
+    def __init__(self, pieces: Pieces, state: State, names: Names, ahead: Ahead, order: Order) -> None:
         self.pieces = pieces
         self.state = state
         self.names = names
         self.ahead = ahead
+        self.order = order
+        self.place = order.servers.index
+        self.playbook = order.playbooks.index
         self.now = state.now
         self.recorded: Recorded = state.recorded
         self.running: dict[PlaybookName, Rollout | None] = {
@@ -145,7 +159,9 @@ class View:
         names, by_key = self.names, self.pieces.namer.by_key(self.state)
         known = ((by_key[stone.key], stone.how) for stone in there.ended)
         return in_order(
-            (names.owner.get(c, ""), names.number[c], how) for c, how in known if c in names.number
+            (self.place(names.owner[c]) if c in names.owner else NONE, names.number[c], how)
+            for c, how in known
+            if c in names.number
         )
 
     def edges(self, bundle: TrustBundle | None) -> dict[HostName, Told]:
@@ -164,6 +180,10 @@ class View:
             credential = by_key[key]
             told.setdefault(names.owner[credential], []).append(DENIED + names.number[credential])
         return {server: in_order(mine) for server, mine in told.items()}
+
+    def _bundle(self, bundle: TrustBundle | None) -> Told:
+        """What a bundle says, for a host whose servers are not told in pieces."""
+        return in_order((self.place(server), told) for server, told in self.edges(bundle).items())
 
     def _without_later_end(self, bundle: TrustBundle) -> frozenset[SpkiDigest]:
         by_key, known = self.pieces.namer.by_key(self.state), self.recorded.credentials
@@ -186,8 +206,8 @@ class View:
         if state.snapshot is not None and state.snapshot[0] == host:
             then, there = state.snapshot[1].bundle, state.hosts[host].bundle
             same = then is not None and there is not None and then.digest == there.digest
-            snap = (self.host(host, state.snapshot[1]), in_order(self.edges(then).items()), same)
-        waived = tuple([playbook for playbook, r in self.last_rollouts() if host in r.waived])
+            snap = (self.host(host, state.snapshot[1]), self._bundle(then), same)
+        waived = in_order(self.playbook(name) for name, r in self.last_rollouts() if host in r.waived)
         late: Told = ()
         if state.late is not None and state.late.visit.endpoint.host == host:
             visit, fence = state.late.visit, state.hosts[host].fence
@@ -210,11 +230,11 @@ class View:
         return (
             order.kind,
             tuple([self.names.at(host, c) for c in credentials_of(order)]),
-            in_order(self.edges(bundle).items()),
+            self._bundle(bundle),
             bundle is not None and there is not None and bundle.position > there.position,
         )
 
-    def last_rollouts(self) -> Iterator[tuple[str, Rollout]]:
+    def last_rollouts(self) -> Iterator[tuple[PlaybookName, Rollout]]:
         """The newest rollout of each playbook."""
         for playbook in self.recorded.playbooks:
             last = self.recorded.last_rollout(playbook)
@@ -226,7 +246,7 @@ class View:
         state, recorded, goes_back = self.state, self.recorded, self.ahead.goes_back
         rollouts = in_order(
             (
-                playbook,
+                self.playbook(playbook),
                 last.ended is None,
                 last.reverts is not None and last.ended is None and goes_back,
                 last.paused != "",
@@ -238,7 +258,7 @@ class View:
         return (
             rollouts,
             tuple([self.credential(c) for c in self.names.of_several]),
-            in_order((name, asked.digest) for name, asked in state.asked.items()),
+            in_order((self.playbook(name), asked.digest) for name, asked in state.asked.items()),
             tuple([(one.certificate != "", one.kept) for one in recorded.issuers]),
             goes_back,
             state.perturbed,
