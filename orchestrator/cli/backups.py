@@ -232,7 +232,14 @@ def _check(
             with passphrases.blamed(root_file):
                 home_keys(vault, home.root_key, lambda: root).open(ROOT_KEY)
         effects = _effects(replace(here, chosen_home=home.path), here, recorded, reach, opened)
-    answer = check_answer(manifest.id, manifest.taken, entries=entries, keys=len(opened), effects=effects)
+    answer = check_answer(
+        manifest.id,
+        manifest.taken,
+        entries=entries,
+        keys=len(opened),
+        effects=effects,
+        visited=bool(reach.inventory),
+    )
     here.screen.answer(answer, as_json=as_json)
     leave(Code.DUE if effects is not None and (effects.stranded or effects.accused) else Code.DONE)
 

@@ -36,12 +36,13 @@ class DueAuthority:
 
     Attributes:
         due_at: from when on it is to be renewed.
-        ends_at: when its certificate ends, or when the list is not current any more.
+        ends_at: when its certificate ends, or when the list is not current any more; None: there is no
+            list yet.
     """
 
     role: Role
     due_at: datetime
-    ends_at: datetime
+    ends_at: datetime | None
 
 
 def authorities(recorded: Recorded, *, now: datetime) -> tuple[DueAuthority, ...]:
@@ -75,14 +76,14 @@ def _lists(recorded: Recorded, root: Certificate, now: datetime) -> Iterator[Due
     last, left = recorded.crls.get(root.public_key.spki_digest), orphaned_issuers(recorded, now=now)
     if left:
         since = min(one.revoked for one in left if one.revoked is not None)
-        yield DueAuthority(role=Role.ROOT_CRL, due_at=since, ends_at=last.next_update if last else since)
+        yield DueAuthority(role=Role.ROOT_CRL, due_at=since, ends_at=last.next_update if last else None)
     elif last is not None:
         yield _list(Role.ROOT_CRL, last, since=now)
 
 
 def _list(role: Role, last: SignedCrl | None, *, since: datetime) -> DueAuthority:
     if last is None:
-        return DueAuthority(role=role, due_at=since, ends_at=since)
+        return DueAuthority(role=role, due_at=since, ends_at=None)
     at = last.signed + part_of(last.next_update - last.signed, RENEW_AT)
     return DueAuthority(role=role, due_at=at, ends_at=last.next_update)
 

@@ -144,7 +144,7 @@ def _facts(certificate: Certificate, due: DueAuthority, where: str, now: datetim
         ("kept in", where),
         ("serial", f"{certificate.serial:x}"),
         ("begins", instant(certificate.not_before)),
-        ("ends", f"{instant(certificate.not_after)}, {_end(due, now)}"),
+        ("ends", f"{instant(certificate.not_after)}, {_end(certificate.not_after, now)}"),
         ("renewal", _when(due, now)),
         ("SHA-256", certificate.fingerprint),
     ]
@@ -154,10 +154,8 @@ def _when(one: DueAuthority, now: datetime) -> str:
     return f"due since {span(now - one.due_at)}" if one.due_at <= now else f"due in {span(one.due_at - now)}"
 
 
-def _end(one: DueAuthority, now: datetime) -> str:
-    return (
-        f"ended {span(now - one.ends_at)} ago" if one.ends_at <= now else f"ends in {span(one.ends_at - now)}"
-    )
+def _end(at: datetime, now: datetime) -> str:
+    return f"ended {span(now - at)} ago" if at <= now else f"ends in {span(at - now)}"
 
 
 def _certificate(certificate: Certificate) -> dict[str, Any]:

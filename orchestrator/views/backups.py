@@ -1,6 +1,6 @@
 """Backups: which there are, what they hold, and whether one can be restored."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
@@ -83,10 +83,14 @@ def resealed_answer(recorded: Recorded, backup: Backup, over: Sequence[Credentia
     )
 
 
-def check_answer(backup: str, taken: datetime, *, entries: int, keys: int, effects: Effects | None) -> Answer:
-    """A backup that can be restored, and what that would do."""
-    data: Mapping[str, Any] = {} if effects is None else effects_data(effects)
-    told = (_STRANDS_WITHOUT,) if effects is None else before_restoring(effects)
+def check_answer(
+    backup: str, taken: datetime, *, entries: int, keys: int, effects: Effects | None, visited: bool
+) -> Answer:
+    """A backup that can be restored, and what that would do: as hosts told that were visited, or a ledger."""
+    data: dict[str, Any] = {} if effects is None else dict(effects_data(effects))
+    if data and not visited:
+        data["asked"] = 0
+    told = (_STRANDS_WITHOUT,) if effects is None else before_restoring(effects, visited=visited)
     return Answer(
         data={"backup": backup, "taken": stamp(taken), "entries": entries, "secrets": keys, "effects": data},
         body=(

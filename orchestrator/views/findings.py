@@ -41,10 +41,11 @@ def audit_answer(audited: Audited, believed: Sequence[Believed] = ()) -> Answer:
     rows = [row for _, those in groupby(unwell, lambda one: one.host) for row in _rows(list(those))]
     trusted = [(one.host, one.name, one.key, instant(one.at)) for one in believed]
     kinds = Counter(one.drift for one in unwell)
-    counts = [
-        count(len(well), "host") + " ok",
-        *(f"{number} {kind}" for kind, number in sorted(kinds.items())),
-    ]
+    summary = count(len(well), "host") + " ok"
+    if unwell:
+        hosts = len({finding.host for finding in findings})
+        told = ", ".join(f"{number} {kind}" for kind, number in sorted(kinds.items()))
+        summary = f"{len(well)} of {count(hosts, 'host')} ok; findings: {told}"
     return Answer(
         data={
             "clean": not unwell,
@@ -62,7 +63,7 @@ def audit_answer(audited: Audited, believed: Sequence[Believed] = ()) -> Answer:
         body=(
             *((grid(("host", "finding", "detail"), rows),) if rows else ()),
             *((grid(("host key believed on first use", "of", "key", "since"), trusted),) if trusted else ()),
-            ", ".join(counts),
+            summary,
         ),
     )
 

@@ -27,6 +27,10 @@ _AUTHORITIES = {
     Role.CRL: "the list of revoked certificates",
     Role.ROOT_CRL: "the root's list of revoked issuers",
 }
+_UNSIGNED = {
+    Role.CRL: "an issuer has signed none yet: keyrelay ca crl",
+    Role.ROOT_CRL: "it has signed none yet: keyrelay ca crl --root",
+}
 
 
 def key_of(credential: Credential) -> str:
@@ -56,7 +60,7 @@ def due_answer(owed: Owed, *, now: datetime) -> Answer:
             f"due since {span(now - one.due_at)}"
             if one.due_at <= now
             else f"due in {span(one.due_at - now)}",
-            instant(one.ends_at),
+            instant(one.ends_at) if one.ends_at is not None else _UNSIGNED[one.role],
         )
         for one in owed.authorities
     ]

@@ -9,13 +9,15 @@ from orchestrator.views.text import count, named
 
 STRANDED_SHOWN = 20
 
+_BY_LEDGER = "no host was visited: this is by the ledger of the home that is here; -i FILE asks the hosts"
 
-def before_restoring(effects: Effects) -> tuple[str | Grid, ...]:
-    """What would happen, for a person to agree to."""
+
+def before_restoring(effects: Effects, *, visited: bool = True) -> tuple[str | Grid, ...]:
+    """What would happen, for a person to agree to; ``visited``: whether hosts told, or a ledger alone."""
     opening, meeting = effects.opening, effects.meeting
     agents = {one.agent for one in effects.stranded}
     body: list[str | Grid] = [
-        f"{count(effects.asked, 'host')} answered",
+        f"{count(effects.asked, 'host')} answered" if visited else _BY_LEDGER,
         f"generation {opening.generation} and epoch {opening.epoch} are above all that they have seen",
         "every other copy of this home, and every backup of one, is refused by these hosts from then on",
         f"{count(len(meeting.found), 'key')} that it does not know would be taken over from the hosts",

@@ -26,6 +26,8 @@ def test_a_backup_is_restored_elsewhere_and_the_controller_of_before_stops(make_
     assert "restoring this strands no agent" in told
     without = terminal("backup", "--check", "kept.backup", *ITS).ended(0).out
     assert "1 key that it does not know would be taken over from the hosts" in without
+    assert "no host was visited: this is by the ledger of the home that is here" in without
+    assert "answered" not in without
 
     there = ("--home", "elsewhere")
     restored = terminal(*there, "restore", "kept.backup", *ITS, "--yes").ended(0)

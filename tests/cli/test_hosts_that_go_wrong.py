@@ -142,7 +142,7 @@ def test_an_audit_never_counts_a_host_that_cannot_be_asked_as_ok(make_fleet: Mak
 
     audited = keyrelay("audit", *INVENTORY).ended(3)
     audited.line(BAD, "unreachable", "refused")
-    assert audited.out.splitlines()[-1] == "3 hosts ok, 1 unreachable"
+    assert audited.out.splitlines()[-1] == "3 of 4 hosts ok; findings: 1 unreachable"
     proven = keyrelay("prove", *INVENTORY).ended(3)
     proven.line("server-01", BAD, "not asked", "refused")
     assert proven.out.splitlines()[-1] == "2 of 4 edges hold"

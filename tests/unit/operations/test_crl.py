@@ -19,6 +19,8 @@ from orchestrator.rotation.events import Certified, Event, KeyEnded
 from orchestrator.rotation.home_events import LeaseReleased
 from orchestrator.rotation.lifecycle import KeyState
 from orchestrator.rotation.recorded import Recorded
+from orchestrator.views.keys import due_answer
+from orchestrator.views.screen import Grid
 from tests.fakes import NOON, FakeLedger
 from tests.world import AGENTS, SERVERS, World, desired
 
@@ -177,6 +179,11 @@ def test_each_issuer_whose_key_is_there_signs_a_list_of_what_it_has_certified_it
     world.fleet.trouble(AGENTS[0], unreachable="off")
     rotate_issuer(world.ports, wait=timedelta(0))
     assert due_lists(world) == {Role.CRL}
+    owed = due(world.ledger, world.clock)
+    assert [one.ends_at for one in owed.authorities if one.role is Role.CRL] == [None]
+    table = next(part for part in due_answer(owed, now=world.clock.now()).body if isinstance(part, Grid))
+    unsigned = "an issuer has signed none yet: keyrelay ca crl"
+    assert ("the list of revoked certificates", "due since 0s", unsigned) in table.rows
 
     present, earlier = sign_all(world).signed
 

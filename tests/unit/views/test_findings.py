@@ -34,7 +34,7 @@ def test_hosts_that_are_ok_are_counted_and_the_others_named() -> None:
         ("b", "orphaned-agent", MEANINGS[Drift.ORPHANED]),
         ("c", "unreachable", "refused"),
     )
-    assert summary == "1 host ok, 1 missing, 1 orphaned-agent, 1 unreachable"
+    assert summary == "1 of 3 hosts ok; findings: 1 missing, 1 orphaned-agent, 1 unreachable"
     assert (answer.data["clean"], answer.data["drifted"], answer.data["unreachable"]) == (False, True, True)
 
 
