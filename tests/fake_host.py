@@ -26,7 +26,7 @@ from orchestrator.keys.secret import Secret
 from orchestrator.policy.stores import digest_of
 from orchestrator.rotation import reports as rp
 from orchestrator.rotation import visits
-from orchestrator.rotation.observed import MOST_TOMBSTONES, Obstacle, Tombstone
+from orchestrator.rotation.observed import MOST_TOMBSTONES, HeldStore, Obstacle, Tombstone
 from orchestrator.rotation.reports import Changed, Outcome, Refused, Report, Unchanged, Unreachable, Verdict
 from orchestrator.rotation.visits import (
     PROOFS_A_VISIT,
@@ -39,7 +39,7 @@ from orchestrator.rotation.visits import (
     Visit,
     Voucher,
 )
-from tests.fake_state import NO_FAULTS, Faults, Filled, Folder, HostState, filled, survey, whole
+from tests.fake_state import NO_FAULTS, Faults, Filled, Folder, HostState, filled, keys_of, survey, whole
 
 Random = Callable[[int], bytes]
 _Switch = visits.Activate | visits.Revert
@@ -415,9 +415,7 @@ class _Desk:
         if ended != self.state.ended:
             self._become(ended=ended)
         gone = order.credentials
-        stores = before.server_stores
-        if stores is not None and stores.credential in gone:
-            stores = None
+        stores = self._forgotten(gone)
         changed = any(name in before.credentials or name in before.disarmed for name in gone)
         changed = changed or stores != before.server_stores
         if changed:
@@ -427,6 +425,23 @@ class _Desk:
                 disarmed=_without(before.disarmed, gone),
             )
         return rp.Erased(credentials=order.credentials, changed=changed)
+
+    def _forgotten(self, gone: tuple[CredentialId, ...]) -> Filled | None:
+        """The server's stores without the keys that are erased; with none in use, nothing is left of them."""
+        state, stores = self.state, self.state.server_stores
+        if stores is None or (stores.manifest and stores.credential not in gone):
+            return stores
+        if state.current is None:
+            return None
+        folders = [{**state.credentials, **state.disarmed}.get(name, Folder()) for name in gone]
+        lost = {key for folder in folders for key in keys_of(folder)}
+
+        def left(held: Mapping[str, HeldStore]) -> Mapping[str, HeldStore]:
+            return {place: one for place, one in held.items() if lost.isdisjoint(one.keys)}
+
+        credential = state.current if stores.credential in gone else stores.credential
+        places, written = left(stores.places), left(stores.written)
+        return Filled(manifest="", credential=credential, places=places, written=written)
 
     def _buried(
         self, ends: Iterable[Tombstone], *, trusted: AbstractSet[str] = frozenset()

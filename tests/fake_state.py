@@ -178,7 +178,7 @@ def filled(manifest: str, credential: str | None = None, folder: Folder | None =
         for place in _places(kind, named):
             held = HeldStore(kind=kind, place=place, state=StoreState.INTACT)
             if holds == "credential" and folder is not None:
-                held = replace(held, keys=_keys_of(folder), certificates=_certificates_of(folder))
+                held = replace(held, keys=keys_of(folder), certificates=_certificates_of(folder))
             elif holds == "anchors":
                 blocks = content.split("-----END CERTIFICATE-----\n")[:-1]
                 pems = (f"{block}-----END CERTIFICATE-----\n" for block in blocks)
@@ -200,7 +200,7 @@ def _places(kind: str, named: Mapping[str, str]) -> tuple[str, ...]:
             return tuple(named[path] for path in paths if path in named)
 
 
-def _keys_of(folder: Folder) -> tuple[SpkiDigest, ...]:
+def keys_of(folder: Folder) -> tuple[SpkiDigest, ...]:
     key = _spki(folder.private_key) if folder.private_key is not None else None
     return (key,) if key is not None else ()
 

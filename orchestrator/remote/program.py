@@ -23,6 +23,7 @@ _PARTS = (
     "store_java",
     "store_databases",
     "store_system",
+    "store_forgetting",
     "credentials",
     "activation",
     "trust",

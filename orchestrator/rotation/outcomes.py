@@ -236,7 +236,9 @@ def _erased(recorded: Recorded, server: HostName, credentials: tuple[CredentialI
     left = {c: placement for c, placement in record.placements.items() if c not in credentials}
     filled = recorded.server_stores.get(server)
     if filled is not None and filled.credential in credentials:
-        recorded = server_filled(recorded, server, None)
+        # While another key is in use there, its stores and what holds no key stay.
+        left_there = Filled(manifest="", intact=False) if record.target is not None else None
+        recorded = server_filled(recorded, server, left_there)
     return recorded.with_server(server, replace(record, placements=MappingProxyType(left)))
 
 

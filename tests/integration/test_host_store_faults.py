@@ -193,7 +193,6 @@ def test_a_leaving_server_and_an_erased_credential_leave_nothing_in_stores(
     machine.report(OLD.stage, NEW.stage, OLD.activate(manifest), NEW.activate())
     machine.report(OLD.activate(manifest))
     (machine.base / "server" / "current").unlink()
-    (machine.base / "server" / "current").symlink_to(f"credentials/{NEW.id}")
     machine.report(Erase(credentials=(OLD.id,)))
     assert {file.name for file in app.iterdir()} == {"nss", "pass", "unmanaged"}
     assert "keyrelay" not in run("certutil", "-L", "-d", f"sql:{app}/nss")

@@ -5,20 +5,35 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.policy.stores import Access, Holds, Java, Nss, PemAnchors, PemFiles, digest_of
+from orchestrator.keys.material import Algorithm, generate
+from orchestrator.policy.stores import (
+    Access,
+    Holds,
+    Java,
+    Nss,
+    PemAnchors,
+    PemFiles,
+    Pkcs12,
+    Rendered,
+    digest_of,
+)
 from orchestrator.rotation.reports import Failed, Refused
-from orchestrator.rotation.visits import Erase
-from tests.integration.program import SHELLS_BY_TURNS, Machine, hook
+from orchestrator.rotation.visits import Disarm, Erase
+from tests.integration.program import SHELLS_BY_TURNS, Machine, hook, random
 from tests.integration.stores import (
     NEW,
     OLD,
     PASSWORD,
     PRIVATE,
     PUBLIC,
+    Credential,
     agent_manifest,
     application,
     between,
+    der,
     digests,
+    facts,
+    in_pkcs12,
     root,
     run,
     server_manifest,
@@ -127,27 +142,149 @@ def test_an_agent_that_is_mended_gets_the_anchors_that_it_can_get(machine: Machi
     assert set(states(surveyed(machine)[1]).values()) == {"intact"}
 
 
-def test_a_key_is_erased_though_somebody_else_has_put_something_in_the_place_of_a_store(
+def use(machine: Machine, credential: Credential | None) -> None:
+    """Switch the link alone, as a visit that was killed before it filled the stores."""
+    current = machine.base / "server" / "current"
+    current.unlink()
+    if credential is not None:
+        current.symlink_to(f"credentials/{credential.id}")
+
+
+def everywhere(app: Path) -> str:
+    """A manifest with a store of each kind that can hold a key, and others."""
+    word, keystore = f"{app}/pass", f"{app}/keystore"
+    return server_manifest(
+        PemFiles(key=f"{app}/tls.key", access=PRIVATE),
+        PemFiles(certificate=f"{app}/tls.crt", combined=f"{app}/tls.pem", access=PRIVATE),
+        Pkcs12(file=f"{app}/p12", password_file=word, alias="app", access=PRIVATE),
+        Java(keystore=keystore, password_file=word, alias="app", holds=Holds.CREDENTIAL, access=PRIVATE),
+        Nss(database=f"{app}/nss", name="app", holds=Holds.CREDENTIAL),
+        Rendered(file=f"{app}/conf", access=PUBLIC),
+        PemFiles(fullchain=f"{app}/sub/tls.crt", access=PRIVATE),
+        conf="listen 443\n",
+    )
+
+
+def entries(app: Path) -> tuple[str, str]:
+    """What Java's keystore and NSS list."""
+    keystore = run("keytool", "-list", "-keystore", app / "keystore", "-storepass:file", app / "pass")
+    return keystore, run("certutil", "-K", "-d", f"sql:{app}/nss", accept=(0, 255))
+
+
+def test_to_erase_a_key_leaves_the_stores_of_the_key_in_use_though_one_of_them_could_not_be_filled(
+    machine: Machine, app: Path
+) -> None:
+    (app / "sub").mkdir(mode=0o755)
+    manifest = everywhere(app)
+    machine.report(OLD.stage, NEW.stage, OLD.activate(manifest))
+    machine.report(NEW.activate(manifest))
+    shutil.rmtree(app / "sub")
+    (app / "tls.key").unlink()
+    assert isinstance(machine.run(NEW.activate(manifest)), Failed)
+    held = facts(*(file for file in app.iterdir() if file.is_file()))
+
+    assert machine.report(Erase(credentials=(OLD.id,))).changed
+    assert facts(*(file for file in app.iterdir() if file.is_file())) == held
+    assert (app / "tls.key").read_bytes() == NEW.pair.private.reveal()
+    keystore, database = entries(app)
+    assert "app," in keystore
+    assert "app" in database
+    assert not machine.report(Erase(credentials=(OLD.id,))).changed
+    told, _, _ = surveyed(machine)
+    assert told is not None
+    assert (told.digest, told.credential) == ("", NEW.id)
+    assert states(told)[f"{app}/sub/tls.crt"] == "missing"
+    (app / "p12").unlink()
+    assert isinstance(machine.run(NEW.activate(manifest)), Failed)
+    assert in_pkcs12(app / "p12", PASSWORD)[0] == der(NEW.pair)
+
+
+def test_an_erased_key_goes_from_every_store_that_still_has_it_and_nothing_else_does(
+    machine: Machine, app: Path
+) -> None:
+    (app / "sub").mkdir(mode=0o755)
+    manifest = everywhere(app)
+    machine.report(OLD.stage, NEW.stage, OLD.activate(manifest))
+    use(machine, NEW)
+    (app / "tls.pem").write_bytes(NEW.pair.private.reveal())
+    assert machine.report(Erase(credentials=(OLD.id,))).changed
+
+    assert {file.name for file in app.iterdir()} == {
+        *("nss", "pass", "unmanaged", "tls.crt", "tls.pem", "keystore", "conf", "sub")
+    }
+    keystore, database = entries(app)
+    assert "app," not in keystore
+    assert "app" not in database
+    told, _, _ = surveyed(machine)
+    assert told is not None
+    assert (told.digest, told.credential) == ("", NEW.id)
+    shutil.rmtree(app / "sub")
+    outcome = machine.run(NEW.activate(manifest))
+    assert isinstance(outcome, Failed)
+    assert outcome.reason == f"the stores could not be filled: {app}/sub is missing, expected a folder"
+    assert (app / "tls.key").read_bytes() == NEW.pair.private.reveal()
+    assert in_pkcs12(app / "p12", PASSWORD)[0] == der(NEW.pair)
+    (app / "sub").mkdir(mode=0o755)
+    machine.report(NEW.activate(manifest))
+    assert set(states(surveyed(machine)[0]).values()) == {"intact"}
+
+
+def test_a_key_is_erased_though_a_store_that_may_have_it_cannot_be_read(machine: Machine, app: Path) -> None:
+    manifest = everywhere(app)
+    (app / "sub").mkdir(mode=0o755)
+    machine.report(OLD.stage, NEW.stage, OLD.activate(manifest))
+    use(machine, NEW)
+    (app / "pass").write_text("another word\n")
+    for _ in range(2):
+        outcome = machine.run(Erase(credentials=(OLD.id,)))
+        assert outcome.kind in {"failed", "refused"}
+        assert outcome.reason.startswith(
+            f"the stores could not be emptied: keytool cannot read {app}/keystore: "
+        )
+        assert not (machine.base / "server" / "credentials" / OLD.id).exists()
+        assert not {"tls.key", "tls.pem", "p12"} & {file.name for file in app.iterdir()}
+        assert (app / "conf").exists()
+    (app / "pass").write_text(f"{PASSWORD}\n")
+    assert machine.report(Erase(credentials=(OLD.id,))).changed
+    assert "app," not in entries(app)[0]
+
+
+def test_somebody_elses_key_in_the_place_of_a_store_stays_there_while_another_is_erased(
+    machine: Machine, app: Path
+) -> None:
+    manifest = server_manifest(PemFiles(key=f"{app}/tls.key", fullchain=f"{app}/tls.crt", access=PRIVATE))
+    machine.report(OLD.stage, NEW.stage, OLD.activate(manifest))
+    use(machine, NEW)
+    theirs = generate(Algorithm.ED25519, random=random).private.reveal()
+    (app / "tls.key").write_bytes(theirs)
+    assert machine.report(Erase(credentials=(OLD.id,))).changed
+    assert (app / "tls.key").read_bytes() == theirs
+    assert (app / "tls.crt").read_text() == OLD.chain_pem
+
+
+def test_without_a_key_in_use_the_stores_are_emptied_though_somebody_else_has_put_something_there(
     machine: Machine, app: Path
 ) -> None:
     manifest = server_manifest(
         PemFiles(key=f"{app}/tls.key", fullchain=f"{app}/tls.crt", access=PRIVATE),
         Nss(database=f"{app}/nss", name="app", holds=Holds.CREDENTIAL),
     )
-    machine.report(OLD.stage, NEW.stage, OLD.activate(manifest))
-    (machine.base / "server" / "current").unlink()
-    (machine.base / "server" / "current").symlink_to(f"credentials/{NEW.id}")
+    machine.report(OLD.stage, OLD.activate(manifest))
     (app / "tls.key").write_text("the operator's key\n")
+    reason = f"the stores could not be emptied: {app}/tls.key was changed by somebody else: move it away"
+    outcome = machine.run(Disarm(in_use=None, credentials=(OLD.id,)))
+    assert isinstance(outcome, Failed)
+    assert outcome.reason == reason
+    assert not (machine.base / "server" / "current").is_symlink()
+    assert (machine.base / "server" / "disarmed" / OLD.id).exists()
     outcome = machine.run(Erase(credentials=(OLD.id,)))
 
     assert isinstance(outcome, Failed)
-    assert outcome.reason == (
-        f"the stores could not be emptied: {app}/tls.key was changed by somebody else: move it away"
-    )
+    assert outcome.reason == reason
     assert {file.name for file in app.iterdir()} == {"nss", "pass", "unmanaged", "tls.key"}
     assert (app / "tls.key").read_text() == "the operator's key\n"
     assert "app" not in run("certutil", "-L", "-d", f"sql:{app}/nss")
-    assert not (machine.base / "server" / "credentials" / OLD.id).exists()
+    assert not (machine.base / "server" / "disarmed" / OLD.id).exists()
     (app / "tls.key").rename(app / "mine")
     assert machine.report(Erase(credentials=(OLD.id,))).changed
     assert surveyed(machine)[0] is None

@@ -8,7 +8,7 @@ import pytest
 
 from orchestrator.policy.stores import Access, PemAnchors, PemFiles, Pkcs12, Rendered, digest_of
 from orchestrator.rotation.reports import Activated, Failed, Refused, Surveyed, Trusted
-from orchestrator.rotation.visits import Disarm, Hook, Survey
+from orchestrator.rotation.visits import Hook, Survey
 from tests.integration.program import SHELLS_BY_TURNS, Machine, programs
 from tests.integration.stores import (
     NEW,
@@ -324,7 +324,7 @@ def test_a_link_in_the_place_of_a_store_is_neither_followed_nor_removed(machine:
 def test_what_somebody_else_has_put_in_the_place_of_ours_is_not_removed(machine: Machine, app: Path) -> None:
     settled(machine, one_key(app))
     (app / "tls.key").write_text("the operator's key\n")
-    for order in (OLD.activate(), NEW.activate(), Disarm(credentials=(OLD.id, NEW.id), in_use=None)):
+    for order in (OLD.activate(), NEW.activate()):
         outcome = machine.run(order)
         assert isinstance(outcome, Refused), outcome
         assert outcome.reason == f"{app}/tls.key was changed by somebody else: move it away"

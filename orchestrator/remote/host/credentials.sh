@@ -1,5 +1,7 @@
 # Credentials on a server: made there or staged, disarmed, erased; signing with the one in use.
 
+not_emptied='the stores could not be emptied'
+
 wipe() {
   size=$(stat -c %s "$1") || return
   if [ "$size" -gt 0 ]; then
@@ -155,16 +157,21 @@ order_disarm() {
   frames_end
   leads server credentials
   [ "$in_use" = - ] || [ "$in_use" = "$to" ] || stop "credential ${to:-none} is in use, expected $in_use"
-  set --
+  doomed=''
   for id in $ids; do
     [ "$in_use" != "$id" ] || stop "credential $id is in use"
     [ -e "server/credentials/$id" ] || continue
     [ ! -e "server/disarmed/$id" ] || stop "credential $id is both staged and disarmed"
-    set -- "$@" "$id"
+    doomed="$doomed $id"
   done
   stores_due=''
-  [ "$in_use" != - ] || prepare_stores server /dev/null ''
-  if [ $# -eq 0 ] && [ -z "$stores_due" ] && { [ "$in_use" != - ] || [ -z "$to" ]; }; then
+  if [ "$in_use" = - ]; then mend_stores server /dev/null '' disarm; else disarm; fi
+}
+
+# disarm: the credentials of $doomed. No store keeps a server that leaves from having no key in use any more.
+disarm() {
+  if [ -z "$doomed$stores_due" ] && { [ "$in_use" != - ] || [ -z "$to" ]; }; then
+    refuse_misses "$not_emptied"
     done_with unchanged
     return
   fi
@@ -172,8 +179,9 @@ order_disarm() {
   settle
   if [ "$in_use" = - ] && [ "$to" ]; then why=$(rm -f server/current 2>&1) || cannot_write; fi
   empty_stores
-  for id; do move "server/credentials/$id" "server/disarmed/$id"; done
+  for id in $doomed; do move "server/credentials/$id" "server/disarmed/$id"; done
   durable server/credentials server/disarmed server .
+  refuse_misses "$not_emptied"
   done_with changed
 }
 
@@ -190,15 +198,14 @@ order_erase() {
       if [ -e "$folder" ] || [ -L "$folder" ]; then doomed="$doomed $folder"; fi
     done
   done
-  empty_forgotten erase
+  forget_in_stores erase
 }
 
 # erase: the folders of $doomed, whatever somebody else has put in the place of a store.
 erase() {
-  missed_stores='the stores could not be emptied'
   set -- $doomed
   if [ $# -eq 0 ] && [ -z "$stores_due" ]; then
-    refuse_misses "$missed_stores"
+    refuse_misses "$not_emptied"
     done_with unchanged
     return
   fi
@@ -211,7 +218,7 @@ erase() {
   for folder in server/credentials server/disarmed; do
     if [ -d "$folder" ]; then durable "$folder"; fi
   done
-  refuse_misses "$missed_stores"
+  refuse_misses "$not_emptied"
   done_with changed
 }
 

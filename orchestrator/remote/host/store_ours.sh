@@ -94,7 +94,8 @@ refuse_changed() {
 
 # holds_our_key FILE: whether it has the key of a credential that is here, in PEM.
 holds_our_key() {
-  public=$(openssl pkey -in "$1" -passin pass: -pubout 2>/dev/null) || return 1
+  tool openssl pkey -in "$1" -passin pass: -pubout || return 1
+  public=$why
   for key in server/credentials/*/key.pem server/disarmed/*/key.pem; do
     [ "$(openssl pkey -in "$key" -pubout 2>/dev/null)" != "$public" ] || return 0
   done

@@ -75,7 +75,7 @@ survey_file() {
   fi
   say_held "$1" "$bodies" "${2-}"
   case $1 in "$key_path" | "$combined_path") [ -f "$1" ] && [ ! -L "$1" ] || return 0 ;; *) return 0 ;; esac
-  openssl pkey -in "$1" -passin pass: -pubout -out "$work/public" 2>/dev/null || return 0
+  tool openssl pkey -in "$1" -passin pass: -pubout -out "$work/public" || return 0
   text=$(cat "$work/public")
   text=${text#*"$nl"} text=${text%"$nl"*}
   set -- $text

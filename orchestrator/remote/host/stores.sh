@@ -47,14 +47,9 @@ replace() {
 # prepare_stores ROLE MANIFEST CREDENTIAL: MANIFEST is a file, empty where nothing is to be put anywhere. Sets
 # $stores_due where something differs, and what fill_stores has to do.
 prepare_stores() {
-  role=$1 stores_due='' listed='' renames='' leaving='' databases='' refresh='' originals='' given='' passed=$nl
-  system_files='' rehearsing='' certificate_sum=- adopting='' adopted=''
+  role=$1 stores_due=''
   [ -s "$2" ] || [ -e "$role/stored" ] || [ -e "$role/rooms" ] || return 0
-  manifest=$2 id_filled=${3:--} me=$(id -u) tools=${PATH-}:/usr/local/sbin:/usr/sbin:/sbin
-  case $role in server) make_folders 700 server ;; *) make_folders 755 agent ;; esac
-  read_ours
-  clear_rooms
-  read_adopted
+  begin_stores "$2" "${3:--}"
   [ -s "$manifest" ] || [ "$own" ] || return 0
   if [ "$id_filled" != - ]; then
     source=server/credentials/$id_filled
@@ -64,20 +59,35 @@ prepare_stores() {
     [ ! -s "$source/chain.pem" ] || chained="-certfile $source/chain.pem"
   fi
   hashes "$manifest" || cannot_write
-  filled="$id_filled $certificate_sum ${hashes# }"
+  filled="filled $id_filled $certificate_sum ${hashes# }"
   each_store "$manifest" lay_each || garbled_manifest
   [ "$passed_stores" ] || prepare_leaving
   rehearse
-  [ "$misses" ] || [ "filled $filled$nl$listed" = "$own" ] || stores_due=1
+  [ "$misses" ] || [ "$filled$nl$listed" = "$own" ] || stores_due=1
   [ -z "$renames$leaving$databases$refresh" ] || stores_due=1
-  [ "$stores_due" ] || return 0
+  [ -z "$stores_due" ] || write_prepared
+}
+
+# begin_stores MANIFEST CREDENTIAL
+begin_stores() {
+  manifest=$1 id_filled=$2 listed='' renames='' leaving='' databases='' refresh='' originals='' given='' passed=$nl
+  system_files='' rehearsing='' certificate_sum=- adopting='' adopted=''
+  me=$(id -u) tools=${PATH-}:/usr/local/sbin:/usr/sbin:/sbin
+  case $role in server) make_folders 700 server ;; *) make_folders 755 agent ;; esac
+  read_ours
+  clear_rooms
+  read_adopted
+}
+
+# write_prepared: what `stored` says while the stores are filled, and $filled with $listed for when they are.
+write_prepared() {
   begin_rows
   before_filled=$id_filled
   # Until all is filled, some store may still hold the credential of before.
   case $own in *' '*) before_filled=${own#* } before_filled=${before_filled%% *} ;; esac
-  put "$work/partly" "partly $before_filled ${filled#* }${text%"$nl"}" || cannot_write
+  put "$work/partly" "partly $before_filled ${filled#* * }${text%"$nl"}" || cannot_write
   text=$nl$listed
-  put "$work/filled" "filled $filled${text%"$nl"}" || cannot_write
+  put "$work/filled" "$filled${text%"$nl"}" || cannot_write
   why=$(dd if="$manifest" of="$work/stores" bs=65536 2>&1) || cannot_write
   IFS=$nl
   print_to "$work/adopted" %s "$adopted" || cannot_write
@@ -94,13 +104,21 @@ prepare_stores() {
 # mend_stores ROLE MANIFEST CREDENTIAL THEN: as prepare_stores, and goes on with THEN, in the end without each store
 # that cannot be filled; they are in $misses.
 mend_stores() {
-  mending=1 passed_stores='' passed_rows=$nl misses='' mended_role=$1 mended_manifest=$2 mended_with=$3 then=$4
+  mended_role=$1 mended_manifest=$2 mended_with=$3
+  one_by_one prepare_mending "$4"
+}
+
+prepare_mending() { prepare_stores "$mended_role" "$mended_manifest" "$mended_with"; }
+
+# one_by_one PREPARE THEN: PREPARE begins anew without each store that it stops at.
+one_by_one() {
+  mending=1 passed_stores='' passed_rows=$nl misses='' prepare=$1 then=$2
   try_stores
 }
 
 try_stores() {
   instead=pass_over storing=''
-  prepare_stores "$mended_role" "$mended_manifest" "$mended_with"
+  "$prepare"
   instead='' storing=''
   "$then"
   mending=''
@@ -299,13 +317,6 @@ is_same_manifest() {
   hashes "$1" "$2" || cannot_write
   set -- $hashes
   [ "$1" = "$2" ]
-}
-
-# empty_forgotten THEN: credentials of $ids are to go, so the server's stores are emptied if they may have one of them.
-empty_forgotten() {
-  stores_due='' state='' filled_with=''
-  { read -r state filled_with row <server/stored; } 2>/dev/null
-  case "$state:$ids " in filled:*" $filled_with "* | partly:*) mend_stores server /dev/null '' "$1" ;; *) "$1" ;; esac
 }
 
 empty_stores() {

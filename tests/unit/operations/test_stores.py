@@ -351,8 +351,10 @@ def test_a_leaked_key_goes_though_a_store_cannot_be_filled_with_the_next_one(
     stocked.fleet.trouble(ONE, **{fault: "no space left"})
     end_key(stocked.ports, thumbprint, lost=False, reason="a person says so", wait=HOUR)
     stocked.apply(desired(stores=STORES))
-    filled = stocked.fleet.hosts[ONE].server_stores
-    assert filled is None or leaked not in keys_in(stocked)
+    assert on_server(stocked).places.keys() == {"/etc/app/conf"}
+    known = stocked.recorded.server_stores[ONE]
+    assert (known.manifest, known.intact) == ("", False)
+    assert (Drift.MISMATCH, "its stores were not filled to the end") in drifts(stocked, ONE)
     mended(stocked)
     assert_settled(stocked, desired(stores=STORES))
 
