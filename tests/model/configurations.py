@@ -116,7 +116,7 @@ CANARY = RolloutSpec(soak=TICK, waves=(Share(number=1),))
 EVERYTHING: tuple[Configuration, ...] = (
     fleet(3, 2, joining=True, new_keys=1, reverts=1, faults=1),
     fleet(2, 1, joining=True, new_keys=1, reverts=1, faults=2),
-    any_kind(sharing(2, new_keys=1)),
+    any_kind(sharing(2, new_keys=1, reverts=1)),
     fleet(2, 1, Policy.SHARED, joining=True, new_keys=1, reverts=1, snapshots=1, faults=1, mishaps=1),
     fleet(2, 1, new_keys=1, pauses=1, nearing=1, faults=0),
     fleet(2, 2, rollout=CANARY, new_keys=1, reverts=1, compromises=1, waivers=1, ageing=1, mishaps=1),
