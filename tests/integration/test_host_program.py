@@ -13,6 +13,7 @@ from orchestrator.rotation.reports import (
     Checked,
     Disarmed,
     Erased,
+    Failed,
     Generated,
     Refused,
     Reverted,
@@ -30,6 +31,7 @@ from orchestrator.rotation.visits import (
     Erase,
     Fence,
     Generate,
+    Hook,
     Revert,
     Sign,
     Stage,
@@ -189,6 +191,19 @@ def test_trust_installs_the_bundle_and_verifies_with_it(machine: Machine, pair: 
     assert {name: (folder / name).read_bytes() for name in wanted.files()} == dict(wanted.files())
     assert {mode(folder / name) for name in wanted.files()} == {"644"}
     assert mode(folder.parent) == mode(folder.resolve()) == mode(folder / "keys") == "755"
+
+
+def test_a_hook_that_takes_its_mark_away_and_fails_counts_as_not_run_all_the_same(machine: Machine) -> None:
+    machine.report(Trust(bundle=bundle(1, ED25519)))
+    takes_away = Hook(command=f"rm -f {machine.base}/agent/hook-pending; echo not today; exit 1")
+    untold = bundle(2, ED25519, P256)
+    for _ in range(2):
+        outcome = machine.run(Trust(bundle=untold, hooks=(takes_away,)))
+        assert isinstance(outcome, Failed)
+        assert outcome.reason == f"bundle {untold.position} is in use, but the hook exited 1: not today"
+        pending = (machine.base / "agent" / "hook-pending").read_text()
+        assert pending == f"{untold.position} {bundle(1, ED25519).position}\n"
+    assert isinstance(machine.run(Trust(bundle=untold, hooks=(Hook(command="true"),))), Changed)
 
 
 def test_trusting_again_touches_no_file(machine: Machine) -> None:

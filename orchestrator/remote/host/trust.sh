@@ -175,6 +175,11 @@ owe_hooks() {
   heeded=''
   { read -r _ heeded <agent/hook-pending; } 2>/dev/null || heeded=$before
   [ "$limits" ] || return 0
+  mark_untold
+}
+
+# mark_untold: the programs have yet to be told of the bundle, and use the one in $heeded.
+mark_untold() {
   put agent/hook-pending "$position ${heeded:--}" || cannot_write
   durable agent/hook-pending agent
 }
@@ -185,8 +190,11 @@ run_hooks() {
   nth=0
   for limit in $limits; do
     nth=$((nth + 1))
-    run_hook "$order.hook.$nth" ||
+    run_hook "$order.hook.$nth" || {
+      # A hook may reach the mark, and takes nothing back by taking it away.
+      mark_untold
       stop "bundle $position is in use, but ${trouble:+$trouble, and }the hook $said"
+    }
   done
   why=$(rm -f agent/hook-pending 2>&1) || cannot_write
   durable agent
