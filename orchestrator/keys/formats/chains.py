@@ -110,6 +110,11 @@ def _require_all_used(path: Path, every: Sequence[ForeignCertificate], key: Fore
             f"the chain does not hold: the certificate of {top.name!r} was not issued by"
             f" {named.name!r}, though it names it"
         )
+    if not is_root(top):
+        raise ChainError(
+            f"the certificate of {top.name!r} is issued by {top.issuer!r}, which no file holds",
+            hint=f"add its certificate; or leave out that of {left[0].name!r}, which is no part of the chain",
+        )
     raise ChainError(
         f"the certificate of {left[0].name!r} is no part of the chain of {path[0].name!r}",
         hint="leave out certificates that do not belong to it",

@@ -80,11 +80,11 @@ def examine(contents: Contents, *, at: datetime) -> tuple[KeyMaterialError, ...]
 
 def _told(contents: Contents) -> str:
     counted = [
-        f"{len(things)} {what}"
+        f"1 {what}" if len(things) == 1 else f"{len(things)} {what}s"
         for what, things in (
-            ("private keys", contents.privates),
-            ("certificates", contents.certificates),
-            ("public keys", contents.publics),
+            ("private key", contents.privates),
+            ("certificate", contents.certificates),
+            ("public key", contents.publics),
         )
         if things
     ]

@@ -85,7 +85,7 @@ def _blocks(data: bytes) -> Iterator[Block]:
     blocks = list(_BLOCK.finditer(text))
     if len(blocks) != text.count(BEGIN):
         raise DamagedFileError(
-            f"the file has {text.count(BEGIN)} lines that begin a block of PEM, and {len(blocks)} blocks",
+            f"of {text.count(BEGIN)} blocks of PEM that begin in the file {len(blocks)} are whole",
             hint="it may have been cut off or edited; copy it again",
         )
     if len(blocks) > MAX_CERTIFICATES:

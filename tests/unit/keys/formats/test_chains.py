@@ -92,6 +92,14 @@ def test_a_certificate_that_is_no_part_of_the_chain_is_refused() -> None:
         take([file_of(*foreign(MADE), stranger, key=private(MADE))], at=MADE_AT)
 
 
+def test_an_issuer_between_that_no_file_holds_is_named() -> None:
+    leaf, issuer, root = foreign(MADE)
+    told = f"the certificate of {leaf.name!r} is issued by {issuer.name!r}, which no file holds"
+    with pytest.raises(ChainError) as refused:
+        take([file_of(leaf, key=private(MADE)), file_of(root)], at=MADE_AT)
+    assert refused.value.message == told
+
+
 def test_an_issuer_that_did_not_sign_is_refused() -> None:
     leaf, _, root = foreign(MADE)
     namesake = foreign(certified(Algorithm.ECDSA_P256, made_at=MADE_AT + timedelta(days=1)))[1]
