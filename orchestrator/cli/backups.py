@@ -215,6 +215,8 @@ def _check(
     as_json: bool,
 ) -> None:
     """Restore into a folder that is thrown away, open every key, and compare with the fleet."""
+    if not file.exists():
+        raise UsageError(f"{file}: there is no such file", hint="name a backup")
     backup_file, root_file, vault_file = files
     with tempfile.TemporaryDirectory(prefix="keyrelay-check-") as folder:
         home = Home.create(Path(folder) / "home")
