@@ -6,13 +6,14 @@ from typing import Annotated
 import typer
 
 from orchestrator.cli.context import Context
+from orchestrator.cli.exits import Code, leave
 from orchestrator.cli.exports import Output, PasswordFile, export, opened_store
 from orchestrator.cli.key_files import read_files, write_file
 from orchestrator.cli.keys import DASHES, Key
 from orchestrator.cli.options import AsJson, Inventories, PassphraseFile, PlaybookFile, worded
 from orchestrator.cli.plays import Play, load_plays
 from orchestrator.cli.visits import reaching
-from orchestrator.errors import UsageError
+from orchestrator.errors import KeyMaterialError, UsageError
 from orchestrator.inventory.model import HostName
 from orchestrator.keys.formats.intake import examine, take
 from orchestrator.keys.secret import Secret
@@ -76,7 +77,11 @@ def import_(
 ) -> None:
     """Let an existing key, with its certificate, be a scope's next one; the next apply hands over to it."""
     here, (desired, wanted) = Context.of(context), _scope(load_plays([playbook], inventory), scope)
-    taken = take(read_files(files, password_file), at=here.clock.now())
+    contents = read_files(files, password_file)
+    try:
+        taken = take(contents, at=here.clock.now())
+    except KeyMaterialError as error:
+        raise type(error)(f"{', '.join(map(str, files))}: {error.message}", hint=error.hint) from error
     with opened_store(here, passphrase_file) as store:
         made = credentials.take_in(store, desired, wanted, taken, certify_anew=recertify)
     here.screen.answer(waiting_answer(made, "imported"), as_json=as_json)
@@ -152,10 +157,12 @@ def show(
     here = Context.of(context)
     if "/" in key or "." in key:
         (contents,) = read_files([Path(key)], password_file)
-        answer = file_answer(key, contents, examine(contents, at=here.clock.now()))
-    else:
-        with here.ledger() as ledger:
-            answer = key_answer(credential_named(ledger.read(), key))
+        faults = examine(contents, at=here.clock.now())
+        here.screen.answer(file_answer(key, contents, faults), as_json=as_json)
+        leave(Code.FAILED if faults else Code.DONE)
+        return
+    with here.ledger() as ledger:
+        answer = key_answer(credential_named(ledger.read(), key))
     here.screen.answer(answer, as_json=as_json)
 
 
@@ -174,7 +181,7 @@ def gone(
     """Record that an exported file, and all that was made of it, is destroyed."""
     here = Context.of(context)
     with here.ledger() as ledger:
-        known = credentials.destroyed(ledger, here.clock, key, file, reason=reason)
+        known = credentials.destroyed(ledger, here.clock, key, file, reason=reason, folder=Path.cwd())
     here.screen.answer(gone_answer(known), as_json=as_json)
 
 

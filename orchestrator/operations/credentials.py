@@ -6,6 +6,7 @@ before a byte of it leaves (S3), and counts as held until a person says that it 
 """
 
 from dataclasses import dataclass, replace
+from pathlib import PurePath
 
 from cryptography import x509
 
@@ -36,6 +37,10 @@ from orchestrator.rotation.events import (
 from orchestrator.rotation.lookup import credential_named
 from orchestrator.rotation.recorded import FOREIGN, Copy, CopyId, Credential, Recorded
 from orchestrator.rotation.rekey import new_credential
+
+_ROOT = PurePath("/")
+_WITH_CERTIFICATES = frozenset({Format.PEM, Format.PKCS12, Format.JWK, Format.JWKS})
+"""The formats in which a private key goes along with its certificate."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,7 +96,8 @@ def take_in(store: Store, desired: Desired, scope: Scope, taken: Taken, *, certi
     if known is not None:
         raise RefusedError(
             f"the ledger knows this key already: it is {known.state} in {known.scope}",
-            hint="a key that has been in use is not used again; make another one",
+            hint="a key stands in the ledger once, and one that was given up there is not taken again, though"
+            " no host may have had it; make another one",
         )
     new = replace(
         new_credential(scope, desired, now=now, random=store.entropy),
@@ -155,11 +161,11 @@ def export(
         file: where it will be written, for the ledger.
         purpose: for the ledger.
         password: None: in the clear.
-        server: whose certificate goes along; None: the only one there is, or none.
+        server: whose certificate goes along; None: the only one there is.
         chained: whether its chain goes along too.
 
     Raises:
-        UsageError: no such key, or several; no such certificate.
+        UsageError: no such key, or several; no such certificate; it is not said which one of several.
         RefusedError: the key may not be exported, was ended, or is not in the vault.
     """
     recorded = store.ledger.read()
@@ -167,6 +173,11 @@ def export(
     refuse_unexportable(recorded, known)
     pair = load_private(store.vault.open(known.id, PURPOSE))
     chain = certificates_of(known, server)
+    if not chain and known.certificates and form in _WITH_CERTIFICATES:
+        raise UsageError(
+            f"--server is missing: {', '.join(sorted(known.certificates))} have certificates of their own",
+            hint="say whose certificate goes along with the key",
+        )
     name = server or (known.servers[0] if len(known.servers) == 1 else known.scope)
     data = write_private(
         form, pair, chain if chained else chain[:1], password, name=name, random=store.entropy
@@ -200,13 +211,13 @@ def certificates_of(credential: Credential, server: HostName | None) -> tuple[x5
 
     Args:
         credential: the key.
-        server: None: the only certificate there is; where there are several, none.
+        server: None: the only certificate there is, for one server or for all; where there are several, none.
 
     Raises:
         UsageError: the key is not certified for that server.
     """
-    if server is None and len(credential.certificates) == 1:
-        (server,) = credential.certificates
+    if server is None and len({*credential.certificates.values()}) == 1:
+        server = min(credential.certificates)
     if server is None:
         return ()
     if server not in credential.certificates:
@@ -216,15 +227,29 @@ def certificates_of(credential: Credential, server: HostName | None) -> tuple[x5
     return tuple(x509.load_pem_x509_certificates(pem.encode()))
 
 
-def destroyed(ledger: Ledger, clock: Clock, key: str, file: str, *, reason: str) -> Credential:
+def destroyed(
+    ledger: Ledger, clock: Clock, key: str, file: str, *, reason: str, folder: PurePath = _ROOT
+) -> Credential:
     """A person says that an exported file is no more.
+
+    Args:
+        ledger: what knows of it.
+        clock: the present.
+        key: a thumbprint, or its beginning.
+        file: its path, its name alone where no other has that, or its id.
+        reason: the person's.
+        folder: where a relative path begins.
 
     Raises:
         UsageError: no such key, or no such file.
     """
     recorded = ledger.read()
     known = credential_named(recorded, key)
-    found = [name for name, copy in known.copies.items() if file in {name, copy.file}]
+    found = [name for name, copy in known.copies.items() if {file, str(folder / file)} & {name, copy.file}]
+    if not found:
+        found = [name for name, copy in known.copies.items() if PurePath(copy.file).name == file]
+        if len({known.copies[name].file for name in found}) > 1:
+            found = []
     if not found:
         told = ", ".join(copy.file for copy in known.copies.values()) or "none"
         raise UsageError(f"the key was not exported to {file!r}; files that may exist: {told}")

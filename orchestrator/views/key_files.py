@@ -73,7 +73,12 @@ def file_answer(file: str, contents: Contents, faults: Sequence[KeyMaterialError
 def waiting_answer(credential: Credential, verb: str) -> Answer:
     """A key that was made or imported, or dropped again."""
     told = f"{verb} key {key_of(credential)} of {credential.scope}"
-    body = (told, f"it waits for the next apply, until {instant(credential.not_after)} at the latest")
+    anew = credential.imported and not credential.certificates
+    body = (
+        told,
+        *(("it comes without a certificate: the playbook's issuer certifies it",) if anew else ()),
+        f"it waits for the next apply, until {instant(credential.not_after)} at the latest",
+    )
     return Answer(data=credential_data(credential), body=body if credential.awaits else (told,))
 
 

@@ -5,6 +5,7 @@ import io
 import stat
 import subprocess
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -104,14 +105,28 @@ def test_what_cannot_be_imported_is_told_in_words(fleet: tuple[Terminal, Lab]) -
     keyrelay(*start, "other.p12", *right).ended(1).line("is for web-01; server:server-01 needs server-01")
     keyrelay(*start, "other.p12", *wrong).ended(1).line("other.p12: the password does not open the file")
     keyrelay(*start, "other.p12").ended(2).line("the passphrase of other.p12 is needed")
-    keyrelay(*start, "broken.pem").ended(1).line("broken.pem: the file has 1 lines that begin a block")
+    keyrelay(*start, "broken.pem").ended(1).line(
+        "broken.pem: of 1 blocks of PEM that begin in the file 0 are whole"
+    )
+    keyrelay(*start, "rsa.p12", "other.p12", *right).ended(1).line(
+        "rsa.p12, other.p12: found 2 private keys", "hold 1 private key and"
+    )
+    early = certified(Algorithm.ED25519, "server-01", made_at=NOW + timedelta(days=9))
+    plain = write_private(
+        Format.PEM, early.pair, early.certificates, None, name="early", random=SeededEntropy()
+    )
+    (keyrelay.folder / "early.pem").write_bytes(plain.reveal())
+    keyrelay(*start, "early.pem").ended(1).line("early.pem: the certificate of", "is not yet valid")
+    keyrelay("cert", "show", "early.pem").ended(1).line("wrong: the certificate of", "is not yet valid")
+    keyrelay("cert", "show", "missing.pem").ended(2)
+    keyrelay("backup", "make", "missing.backup", "--check").ended(2).line("there is no such file")
     keyrelay(*start, "missing.pem").ended(2).line("missing.pem: No such file")
     keyrelay(*start, "lab/inventory.yml").ended(1).line("in no format of keys that keyrelay reads")
     keyrelay("cert", "import", PER_SERVER, *INVENTORY, "--for", "nobody", "other.p12").ended(2).line(
         "no scope"
     )
     assert keyrelay.json("cert", "list")["keys"] == []
-    keyrelay(*start, "other.p12", *right, "--recertify").ended(0)
+    keyrelay(*start, "other.p12", *right, "--recertify").ended(0).line("the playbook's issuer certifies it")
     (made,) = keyrelay.json("cert", "list")["keys"]
     assert (made["awaits"], made["imported"], made["state"]) == (True, True, "generated")
     keyrelay("cert", "drop", made["id"], "--reason", "a slip").ended(0).line("dropped key")
@@ -165,7 +180,7 @@ def test_an_exported_key_is_encrypted_recorded_and_never_written_by_surprise(
     keyrelay("cert", "export", *form, *asked, "--replace", "--", key).ended(0)
     assert file.read_bytes() != before
 
-    keyrelay("cert", "gone", "--reason", "shredded", "--", key, str(file)).ended(0)
+    keyrelay("cert", "gone", "--reason", "shredded", "--", key, "key.p12").ended(0)
     assert "outside" not in keyrelay("holders", "--", key).ended(0).out
     keyrelay("ledger", "verify").ended(0)
     text = "".join(keyrelay.said)

@@ -3,6 +3,7 @@
 from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import PurePath
 
 import pytest
 
@@ -268,10 +269,38 @@ def test_a_key_that_was_made_on_its_server_cannot_be_exported(world: World) -> N
 def test_of_several_certificates_one_is_named(world: World) -> None:
     world.apply(SHARED)
     (key,) = world.recorded.credentials
-    assert b"CERTIFICATE" not in exported(world, key)
+    with pytest.raises(UsageError, match="--server is missing: server-1, server-2 have certificates"):
+        exported(world, key)
+    assert not world.recorded.credentials[key].copies
+    assert b"OPENSSH" in exported(world, key, form=Format.OPENSSH)
     assert exported(world, key, server=SERVERS[1]).count(b"BEGIN CERTIFICATE") == 2
     with pytest.raises(KeyrelayError, match="not certified for 'server-9'; it is for server-1, server-2"):
         exported(world, key, server=HostName("server-9"))
+
+
+def test_one_certificate_for_all_servers_goes_along_unasked(world: World) -> None:
+    made = imported(world, SHARED, existing("server-1", "server-2"))
+    assert exported(world, made.id).count(b"BEGIN CERTIFICATE") == 2
+
+
+def test_an_exported_file_is_named_by_its_path_from_here_or_by_its_name_if_no_other_has_it(
+    world: World,
+) -> None:
+    made = create(store_of(world), ONE, ONE.scopes[0])
+
+    def say_gone(file: str, folder: str = "/") -> int:
+        known = destroyed(
+            world.ledger, world.clock, made.id, file, reason="shredded", folder=PurePath(folder)
+        )
+        return len(known.copies)
+
+    for file in ("/a/key", "/b/key", "/a/other"):
+        export(store_of(world), made.id, form=Format.PEM, file=file, purpose="a test", password=PASSWORD)
+    with pytest.raises(UsageError, match="was not exported to 'key'; files that may exist: /a/key, /b/key"):
+        say_gone("key")
+    assert say_gone("other") == 2
+    assert say_gone("./key", "/a") == 1
+    assert say_gone("key", "/nowhere") == 0
 
 
 def test_where_agents_believe_the_issuer_an_import_is_certified_by_it(world: World) -> None:
