@@ -375,7 +375,10 @@ def test_a_store_that_cannot_be_filled_after_the_switch_takes_the_host_back(
     assert held is not None
     assert (held.digest, held.credential) == ("", OLD.id)
     dash.report(Erase(credentials=(OLD.id,)))
-    assert surveyed(dash)[0] is None
+    held, _, _ = surveyed(dash)
+    assert held is not None
+    assert (held.digest, held.credential) == ("", NEW.id)
+    assert (app / "tls.key").read_bytes() == NEW.pair.private.reveal()
 
 
 def test_a_keystore_that_somebody_changes_during_the_visit_keeps_their_change(
