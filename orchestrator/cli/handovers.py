@@ -3,6 +3,7 @@
 import re
 import shlex
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Annotated
 
@@ -16,6 +17,7 @@ from orchestrator.cli.options import AsJson, Inventories, PassphraseFile, Playbo
 from orchestrator.cli.plays import Play, load_plays, passwords_of
 from orchestrator.errors import InputError, KeyrelayError, StoppedError, UsageError
 from orchestrator.inventory.model import HostName
+from orchestrator.issuers.chosen import why_not
 from orchestrator.operations.apply import Applied, apply
 from orchestrator.operations.planning import Prepared, prepare
 from orchestrator.views.plans import SHOWN_DIGEST, applied_answer, does_anything, how_to_apply, plan_answer
@@ -39,9 +41,11 @@ def plan(
     here, plays = Context.of(context), load_plays([playbook], inventory)
     with here.ledger() as ledger, here.progress() as bars, here.fleet(bars, passwords_of(plays)) as fleet:
         found = [
-            prepare(
-                play.desired, ledger=ledger, fleet=fleet, clock=here.clock, entropy=system_entropy,
-                progress=bars, new_key=new_key,
+            _issuable(
+                prepare(
+                    play.desired, ledger=ledger, fleet=fleet, clock=here.clock, entropy=system_entropy,
+                    progress=bars, new_key=new_key,
+                )
             )
             for play in plays
         ]  # fmt: skip
@@ -88,6 +92,13 @@ def apply_(
     conclude(here.screen, ended, as_json=as_json)
 
 
+def _issuable(prepared: Prepared) -> Prepared:
+    """The same, warning of an issuer whose program is not there."""
+    plan = prepared.plan
+    warnings = (*plan.warnings, *filter(None, (why_not(plan.desired.issuer),)))
+    return replace(prepared, plan=replace(plan, warnings=warnings))
+
+
 def _agreed_digests(
     given: list[str] | None, plays: Sequence[Play], screen: Screen, *, yes: bool
 ) -> Sequence[str | None]:
@@ -118,7 +129,7 @@ def _agreement(screen: Screen, bars: Bars, *, agreed: bool) -> Callable[[Prepare
         if agreed:
             return True
         bars.pause()
-        screen.note(*plan_answer(prepared).body)
+        screen.note(*plan_answer(_issuable(prepared)).body)
         return screen.ask(QUESTION)
 
     return agree

@@ -20,7 +20,7 @@ from josepy.jwk import JWKEC
 from josepy.util import ComparableECKey
 
 from orchestrator.errors import IssuerError, KeyMaterialError
-from orchestrator.issuers.program import Program
+from orchestrator.issuers.program import HTTP_01, Program
 from orchestrator.keys.authority import read_request
 from orchestrator.keys.foreign import Expected, accept, parse_roots
 from orchestrator.keys.material import Algorithm, Random, generate, open_signer
@@ -137,7 +137,7 @@ class AcmeIssuer:
     @contextmanager
     def _published(self, name: str, asked: challenges.HTTP01, answer: str) -> Iterator[None]:
         """Have the host answer, and take the answer away again, whatever happens."""
-        program = Program(argv=self.spec.publish, timeout=self.spec.timeout, what="the program for http-01")
+        program = Program(argv=self.spec.publish, timeout=self.spec.timeout, what=HTTP_01)
         environment = {"KEYRELAY_NAME": name, "KEYRELAY_TOKEN": asked.encode("token")}
         program.run(answer.encode("ascii"), {**environment, "KEYRELAY_ACTION": "publish"})
         try:

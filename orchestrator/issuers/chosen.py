@@ -6,9 +6,23 @@ from typing import assert_never
 
 from orchestrator.errors import IssuerError
 from orchestrator.issuers.command import CommandIssuer
+from orchestrator.issuers.program import HTTP_01, Program
 from orchestrator.keys.material import Random
-from orchestrator.policy.desired import AcmeSpec, CommandSpec
+from orchestrator.policy.desired import AcmeSpec, CommandSpec, IssuerSpec
 from orchestrator.ports import CertificateOrder, Issued, Issuer, Vault
+
+
+def why_not(spec: IssuerSpec | None) -> str:
+    """Why the program that an issuer needs could not be run, without running it; empty: nothing is known."""
+    match spec:
+        case None:
+            return ""
+        case CommandSpec():
+            return CommandIssuer(spec=spec).program.why_not()
+        case AcmeSpec():
+            return Program(argv=spec.publish, timeout=spec.timeout, what=HTTP_01).why_not()
+        case _:
+            assert_never(spec)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -47,7 +47,7 @@ class CommandIssuer:
             "KEYRELAY_NOT_BEFORE": f"{begin:%Y%m%d%H%M%SZ}",
             "KEYRELAY_NOT_AFTER": f"{end:%Y%m%d%H%M%SZ}",
         }
-        program = self._program
+        program = self.program
         answer = program.run(request.pem.encode("ascii"), environment)
         expected = Expected(
             public=request.public,
@@ -67,7 +67,8 @@ class CommandIssuer:
         return Issued(certificate_pem=accepted.certificate.pem, chain_pem=accepted.chain_pem)
 
     @property
-    def _program(self) -> Program:
+    def program(self) -> Program:
+        """The program that certifies."""
         return Program(argv=self.spec.argv, timeout=self.spec.timeout, what="the issuer's command")
 
 

@@ -7,11 +7,13 @@ import os
 import re
 import selectors
 import signal
+import stat
 import subprocess
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 from time import monotonic
 from typing import IO
 
@@ -20,6 +22,9 @@ from orchestrator.policy.durations import format_duration
 
 MOST_BYTES = 256 * 1024
 """Of an answer, and of what the program says on stderr."""
+
+HTTP_01 = "the program for http-01"
+"""What the program is that makes hosts answer an ACME server, for errors."""
 
 _ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C"}
 _TOLD_CHARACTERS = 300
@@ -44,6 +49,16 @@ class Program:
     def name(self) -> str:
         """For errors."""
         return f"{self.what} {self.argv[0]}"
+
+    def why_not(self) -> str:
+        """Why it could not be run, as far as its file tells without running it; empty: it could."""
+        try:
+            mode = Path(self.argv[0]).stat().st_mode
+        except (OSError, ValueError) as error:
+            return f"{self.name} cannot be run: {getattr(error, 'strerror', None) or 'it has no such name'}"
+        if not stat.S_ISREG(mode) or not os.access(self.argv[0], os.X_OK):
+            return f"{self.name} cannot be run: it is no file that may be executed"
+        return ""
 
     def run(self, request: bytes, environment: Mapping[str, str]) -> bytes:
         """Give it ``request`` on stdin, and return what it says on stdout.

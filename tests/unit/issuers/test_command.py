@@ -11,7 +11,7 @@ from threading import Event
 import pytest
 
 from orchestrator.errors import IssuerError, KeyMaterialError
-from orchestrator.issuers.chosen import ChosenIssuer
+from orchestrator.issuers.chosen import ChosenIssuer, why_not
 from orchestrator.issuers.command import CommandIssuer
 from orchestrator.issuers.embedded import EmbeddedIssuer
 from orchestrator.issuers.program import MOST_BYTES
@@ -230,3 +230,20 @@ def test_an_order_goes_to_the_issuer_that_it_names(script: Script, tmp_path: Pat
 
     assert issuer_of(chosen.issue(ORDER, now=NOW)) == "CN=keyrelay issuer,O=ours"
     assert issuer_of(chosen.issue(named, now=NOW)) == "CN=keyrelay issuer,O=theirs"
+
+
+def test_a_program_that_could_not_be_run_is_told_without_running_any(script: Script, tmp_path: Path) -> None:
+    issuer = script('touch "$1/ran"')
+    path = Path(issuer.spec.argv[0])
+    assert (why_not(None), why_not(issuer.spec)) == ("", "")
+    assert not (tmp_path / "ran").exists()
+
+    path.chmod(0o644)
+    assert (
+        why_not(issuer.spec)
+        == f"the issuer's command {path} cannot be run: it is no file that may be executed"
+    )
+    path.unlink()
+    assert why_not(issuer.spec) == f"the issuer's command {path} cannot be run: No such file or directory"
+    path.mkdir()
+    assert why_not(issuer.spec).endswith("it is no file that may be executed")
