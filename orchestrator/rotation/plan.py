@@ -23,14 +23,15 @@ from orchestrator.rotation.history import too_tight
 from orchestrator.rotation.installing import refuse_clashes
 from orchestrator.rotation.lifecycle import Step
 from orchestrator.rotation.lookup import name_of
-from orchestrator.rotation.observed import HostSurvey, Obstacle
+from orchestrator.rotation.observed import HeldCredential, HostSurvey, Obstacle
 from orchestrator.rotation.obstacles import held_back
 from orchestrator.rotation.recognition import refuse_newer_hosts
-from orchestrator.rotation.recorded import Recorded, Rollout, RolloutId, Standing, TrustLine
+from orchestrator.rotation.recorded import Credential, Recorded, Rollout, RolloutId, Standing, TrustLine
 from orchestrator.rotation.refilling import Refilling
 from orchestrator.rotation.settle import proof_of
 from orchestrator.rotation.standing import View
 from orchestrator.rotation.stranding import Stranding, spared, strandings
+from orchestrator.rotation.surveys import fits
 from orchestrator.rotation.targets import choose
 from orchestrator.rotation.visits import CredentialId
 from orchestrator.rotation.waves import cut_waves
@@ -241,11 +242,14 @@ def _changes(
         if record.given_up or record.playbook != desired.playbook or view.step(server) is Step.DONE:
             continue
         refilled = tuple(stores.server(view.manifests, server))
-        what = (*_server_changes(view, server, refilled), *_unfilled(view, server, Role.SERVER))
+        changes = tuple(_server_changes(view, server, stores.surveys.get(server), refilled))
+        what = (*changes, *_unfilled(view, server, Role.SERVER))
         if record.target is None:
             why = "it has left the playbook"
         else:
             otherwise = _OTHER_STORES if what == refilled else "it is not where it should be yet"
+            if len(what) == 1 and what[0].startswith(_SIGNS):
+                otherwise = "what it signs was not seen by this home yet"
             why = reasons.get(scope_of.get(server, ScopeName("")), "") or otherwise
         if what:
             yield Change(host=server, role=Role.SERVER, what=what, why=why)
@@ -267,7 +271,9 @@ def _unfilled(view: View, host: HostName, role: Role) -> tuple[str, ...]:
     return Obstacle.told(view.recorded.obstacles_to(role.value, host))
 
 
-def _server_changes(view: View, server: HostName, refilled: Iterable[str]) -> Iterable[str]:
+def _server_changes(
+    view: View, server: HostName, survey: HostSurvey | None, refilled: Iterable[str]
+) -> Iterable[str]:
     record = view.recorded.servers[server]
     outgoing = view.outgoing(server)
     if record.target is None:
@@ -279,7 +285,8 @@ def _server_changes(view: View, server: HostName, refilled: Iterable[str]) -> It
     placement = record.placements.get(target.id)
     if placement is None or placement.claim is None:
         made = "makes" if target.key.origin is Origin.SERVER and target.public is None else "gets"
-        yield f"{made} {name_of(target)}"
+        has = survey is not None and any(_is_whole(held, target, server) for held in survey.credentials)
+        yield f"{_SIGNS} {name_of(target)}, which it has" if has else f"{made} {name_of(target)}"
     if placement is not None and placement.hook_due:
         yield "ends the switch that was cut short"
     if placement is None or placement.standing is not Standing.ACTIVE:
@@ -287,6 +294,12 @@ def _server_changes(view: View, server: HostName, refilled: Iterable[str]) -> It
     yield from refilled
     if outgoing:
         yield f"puts away and erases {_names(view, outgoing)}"
+
+
+def _is_whole(held: HeldCredential, target: Credential, server: HostName) -> bool:
+    """Whether a visit that stages the target leaves it as it is, and has the server sign with it."""
+    certified = held.certificate_digest == target.certificate_digest(server)
+    return held.name == target.id and fits(held, target) and certified and not held.disarmed
 
 
 def _final(
@@ -309,6 +322,7 @@ def _is_to_prove(view: View, agent: HostName, line: TrustLine, desired: Desired)
     return due and view.ended(line.server) is None and proof_of(view.recorded, agent, line.server) is None
 
 
+_SIGNS = "signs anew with"
 _AGAIN = "gets its trust bundle again"
 _UNTOLD = "runs the hook that has yet to tell its programs of their bundle"
 _OTHER_STORES = "its stores are not as they should be"

@@ -207,3 +207,19 @@ def test_a_server_that_the_backup_has_in_another_playbook_can_be_moved_again() -
     removed = remove(world.ports, moved, wait=timedelta(hours=1), give_up=False)
     assert (removed.clean, removed.complete) == (True, True)
     assert_settled(world, wanted)
+
+
+def test_a_plan_after_a_restore_says_of_no_server_that_it_gets_the_key_that_it_has() -> None:
+    world = World()
+    world.apply(SMALL)
+    backup = copied(world)
+    world.apply(SMALL, new_key=True)
+    restored(world, backup)
+
+    applied = world.apply(SMALL)
+
+    assert applied.result is not None
+    told = {change.host: change.what for change in applied.prepared.plan.changes}
+    still = {host for host, what in told.items() if all(one.startswith("signs anew with") for one in what)}
+    assert still == set(SERVERS[:2])
+    assert applied.result.changed == told.keys() - still
