@@ -121,13 +121,17 @@ def prune(
     context: typer.Context,
     *,
     keep: Annotated[int, typer.Option(min=0, help="So many are left, the newest.")],
+    every: Annotated[
+        bool, typer.Option("--all", help="Count and remove those that were written by hand, too.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Remove the oldest backups, automatic or not."""
+    """Remove the oldest automatic backups; with --all the oldest of any."""
     here = Context.of(context)
     with shelf(here, _no_passphrase) as one:
-        removed = backups.prune(one, keep=keep, automatic=False)
-    here.screen.answer(pruned_answer(removed), as_json=as_json)
+        removed = backups.prune(one, keep=keep, automatic=not every)
+        left = [backup for backup in one.ledger.read().backups.values() if not (every or backup.automatic)]
+    here.screen.answer(pruned_answer(removed, by_hand=len(left)), as_json=as_json)
 
 
 @app.command()

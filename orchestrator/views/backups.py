@@ -63,11 +63,15 @@ def backups_answer(recorded: Recorded, *, now: datetime) -> Answer:
     )
 
 
-def pruned_answer(removed: Sequence[Backup]) -> Answer:
-    """Backups that were removed."""
+def pruned_answer(removed: Sequence[Backup], *, by_hand: int = 0) -> Answer:
+    """Backups that were removed; ``by_hand``: how many were not even counted, for a person wrote them."""
+    left = f"not counted: {count(by_hand, 'backup')} written by hand; --all counts and removes those, too"
     return Answer(
         data={"removed": [_backup(one) for one in removed]},
-        body=tuple(f"removed: {one.id} ({one.path})" for one in removed) or ("nothing was removed",),
+        body=(
+            *(tuple(f"removed: {one.id} ({one.path})" for one in removed) or ("nothing was removed",)),
+            *((left,) if by_hand else ()),
+        ),
     )
 
 

@@ -62,7 +62,9 @@ def test_a_key_is_removed_only_when_no_backup_holds_it(make_fleet: MakeFleet) ->
     terminal("backup", "--check", "kept.backup", *ITS).ended(0)
     listed = json.loads(terminal("backup", "list", "--json").ended(0).out)["backups"]
     assert [(one["id"], one["keys"]) for one in listed] == [(taken["id"], [])]
-    terminal("backup", "prune", "--keep", "0").ended(0)
+    terminal("backup", "prune", "--keep", "0").ended(0).line("not counted: 1 backup written by hand")
+    assert (terminal.folder / "kept.backup").exists()
+    terminal("backup", "prune", "--keep", "0", "--all").ended(0).line(f"removed: {taken['id']}")
     assert not (terminal.folder / "kept.backup").exists()
 
 
