@@ -104,7 +104,9 @@ def _word(applied: Applied) -> str:
 def _plan_body(prepared: Prepared) -> list[str | Grid]:
     plan = prepared.plan
     body: list[str | Grid] = [_heading(plan)]
-    if not plan.changes:
+    if not plan.changes and plan.start is not None and not plan.renews_only:
+        body.append("no host changes; what the playbook says now holds once it is applied")
+    elif not plan.changes:
         body.append(_nothing(prepared))
     else:
         if plan.resumes is not None:
@@ -116,10 +118,22 @@ def _plan_body(prepared: Prepared) -> list[str | Grid]:
             alike.setdefault((change.role, change.what, why), []).append(change.host)
         rows = [(packed(hosts), role, what, why) for (role, what, why), hosts in alike.items()]
         body.append(grid(("hosts", "role", "what", "why"), rows))
+    body += _exports(prepared)
     body += [f"warning: {warning}" for warning in plan.warnings]
     body += [_stranding(one) for one in plan.strandings]
     body += _failures(prepared.answers.failures)
     return body
+
+
+def _exports(prepared: Prepared) -> list[str | Grid]:
+    """Whether keys may be exported, where the playbook says something else of that than before."""
+    desired = prepared.plan.desired
+    before = prepared.recorded.playbooks.get(desired.playbook)
+    if before is None or before.key.exportable == desired.key.exportable:
+        return []
+    if desired.key.exportable:
+        return ["keys that are made once this is applied may be exported"]
+    return ["from when this is applied no key may be exported (exportable: no); until then they may"]
 
 
 def _stranding(one: Stranding) -> str:
