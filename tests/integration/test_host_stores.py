@@ -271,7 +271,8 @@ def test_unsafe_and_missing_places_are_refused(machine: Machine, app: Path, tmp_
     link.symlink_to(app)
     assert refusal(machine, one_key(link)) == f"{link} is a symbolic link, expected a folder"
     assert refusal(machine, one_key(app / "none")) == f"{app}/none is missing, expected a folder"
-    assert "no-such-user" in refusal(machine, one_key(app, owner="no-such-user"))
+    unknown = refusal(machine, one_key(app, owner="no-such-user"))
+    assert unknown.endswith(" to no-such-user: the host has no such user or group")
     assert "no-such-group" in refusal(machine, one_key(app, group="no-such-group"))
     assert [file.name for file in app.iterdir()] == ["unmanaged"]
     if os.geteuid() == 0:

@@ -73,6 +73,7 @@ give_access() {
   if [ "$for_owner$for_group" ]; then
     why=$(chown "$for_owner${for_group:+:$for_group}" "$1" 2>&1) || {
       cause
+      case $why in 'chown: invalid '[ug]* | 'chown: unknown '[ug]*) cause='the host has no such user or group' ;; esac
       stop "cannot give $2 to ${for_owner:-its owner}${for_group:+ and group $for_group}: $cause"
     }
   fi
