@@ -265,7 +265,7 @@ def test_the_successor_of_a_leaked_key_is_put_in_use_though_a_store_is_refused(
 ) -> None:
     machine.report(OLD.stage, NEW.stage, OLD.activate())
     (app / "tls.crt").write_text("somebody else's\n")
-    manifest = manifest_of(app, nss=False)
+    manifest = manifest_of(app, nss=False, pkcs12=True)
     assert isinstance(machine.run(NEW.activate(manifest)), Refused)
     outcome = machine.run(NEW.activate(manifest, goes_back=False))
 
@@ -276,6 +276,7 @@ def test_the_successor_of_a_leaked_key_is_put_in_use_though_a_store_is_refused(
     assert outcome.reason.endswith(f"; still on {NEW.id}")
     assert (machine.base / "server" / "current").readlink() == Path(f"credentials/{NEW.id}")
     assert (app / "tls.crt").read_text() == "somebody else's\n"
+    assert in_pkcs12(app / "server.p12", PASSWORD)[0] == der(NEW.pair)
     (app / "tls.crt").unlink()
     machine.report(NEW.activate(manifest, goes_back=False))
     assert (app / "tls.key").read_bytes() == NEW.pair.private.reveal()

@@ -15,12 +15,11 @@ order_activate() {
   done
   leads server credentials
   find_way_back
-  if [ "$before" = "$id" ] && is_same_manifest "$new.before" "$new.stores"; then
+  # No way back: a leaked key's successor is put in use though a store is refused.
+  if [ "$failing" = stay ] || { [ "$before" = "$id" ] && is_same_manifest "$new.before" "$new.stores"; }; then
     mend_stores server "$new.stores" "$id" activate
     return
   fi
-  # A leaked key's successor is put in use though a store is refused.
-  if [ "$failing" = stay ] && [ "$to" != "$id" ]; then instead=switch_without_stores; fi
   prepare_stores server "$new.stores" "$id"
   instead=''
   activate
@@ -41,7 +40,7 @@ activate() {
   sign_in_use || go_back "$said"
   hook_ran
   clear_rooms
-  refuse_misses 'the stores could not be filled'
+  [ -z "$misses" ] || stop "the stores could not be filled: $misses; still on $id"
   say "signature $signature"
   say_stores server
   done_with changed
@@ -71,12 +70,6 @@ switch() {
   durable server .
   leads server credentials
   [ "$to" = "$id" ] || stop "$base/server/current leads to $to after the switch to $id"
-}
-
-switch_without_stores() {
-  refusal=$1
-  switch
-  stop "the stores could not be filled: $refusal; still on $id"
 }
 
 # sign_in_use: by the service where a command has it sign, else with the file; sets $signature, or $said.
