@@ -17,7 +17,7 @@ from orchestrator.keys.bundle import Position
 from orchestrator.keys.certificate import parse_certificate
 from orchestrator.keys.material import PublicKey, SpkiDigest
 from orchestrator.remote.answer_lines import GarbledError, plain
-from orchestrator.rotation.observed import HeldBundle, HeldDelegation, HeldEdge
+from orchestrator.rotation.observed import LATEST, LONGEST_GRACE, HeldBundle, HeldDelegation, HeldEdge
 
 WORDS = frozenset({"bundle", "loaded", "digest", "edge", "public", "delegation", "denied", "issuer"})
 MOST_EDGES = 20_000
@@ -39,6 +39,12 @@ _BOUNDS = {
     "denied": (MOST_EDGES, "denied keys"),
     "issuer": (MOST_ISSUER_LINES, "lines of issuers"),
 }
+_LAST_WORDS = {
+    "edge": LATEST.timestamp(),
+    "denied": LATEST.timestamp(),
+    "delegation": LONGEST_GRACE.total_seconds(),
+}
+"""The largest number that is believed at the end of a line."""
 _DELEGATION_FORM = "<server> <issuer's spki-sha256> <grace>"
 _KEY_BEGIN = "-----BEGIN PUBLIC KEY-----"
 _EDGE = re.compile(r"([A-Za-z0-9_][A-Za-z0-9._-]{0,252}) ([0-9a-f]{64}) (-|0|[1-9][0-9]{0,11})")
@@ -218,11 +224,12 @@ class _Reader:
             self.report(f"{self.place}/issuers", found, "certificates")
 
     def _matches(self, form: re.Pattern[str], word: str, file: str, wanted: str) -> Iterator[re.Match[str]]:
-        """The lines that have their form; the first that has not is a problem of the file."""
+        """The lines that have their form, and end within the calendar; the first other one is a problem."""
         damaged = False
         for number, line in enumerate(self.said.of(word), start=1):
             found = form.fullmatch(line)
-            if found is not None:
+            end = line.rpartition(" ")[2]
+            if found is not None and (end == "-" or int(end) <= _LAST_WORDS[word]):
                 yield found
             elif not damaged:
                 damaged = True

@@ -21,6 +21,7 @@ from orchestrator.remote.bundle_lines import BundleLines, public_key, spki
 from orchestrator.remote.store_lines import WORDS as STORE_WORDS
 from orchestrator.remote.store_lines import StoreLines
 from orchestrator.rotation.observed import (
+    LATEST,
     MOST_TOMBSTONES,
     HeldCredential,
     HostSurvey,
@@ -175,7 +176,7 @@ def _whole(notes: _Notes) -> Whole:
 def _tombstones(notes: _Notes) -> Iterator[Tombstone]:
     for number, line in enumerate(notes.ended, start=1):
         found = _TOMBSTONE.fullmatch(line)
-        if found is None:
+        if found is None or int(found[3]) > LATEST.timestamp():
             text = f"line {number}: {plain(line)}"
             notes.problem("ended", found=text, wanted="<spki-sha256> <how> <until>")
             continue

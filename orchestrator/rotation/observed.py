@@ -7,13 +7,19 @@ to its credentials.
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Literal
 
 from orchestrator.inventory.model import HostName
 from orchestrator.keys.bundle import Position
 from orchestrator.keys.material import PublicKey, SpkiDigest
+
+LATEST = datetime(9000, 1, 1, tzinfo=UTC)
+"""No host is believed that anything ends later: what is added to it must not leave the calendar."""
+
+LONGEST_GRACE = timedelta(days=200 * 365)
+"""No host is believed that a bundle allows more grace than this, for the same reason."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

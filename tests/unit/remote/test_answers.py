@@ -13,7 +13,7 @@ from orchestrator.keys.material import Algorithm, generate
 from orchestrator.remote.answers import ANSWER_LIMIT_BYTES, decode
 from orchestrator.remote.bundle_lines import MOST_EDGES, MOST_ISSUER_LINES, MOST_KEYS, MOST_LOADED
 from orchestrator.remote.survey_lines import LARGEST_REST, MOST_CREDENTIALS, MOST_PROBLEMS
-from orchestrator.rotation.observed import HeldEdge, Problem
+from orchestrator.rotation.observed import LATEST, HeldEdge, Problem
 from orchestrator.rotation.reports import (
     Changed,
     Checked,
@@ -397,6 +397,38 @@ def test_of_many_damaged_edges_the_first_is_told() -> None:
     problems = read_survey("bundle bundles/1.2", f"digest {KEY}", "edge a", "edge b").survey.problems
 
     assert [problem.found for problem in problems] == ["line 1: a"]
+
+
+BEYOND = int(LATEST.timestamp()) + 1
+DIGEST = "a" * 64
+
+
+@pytest.mark.parametrize(
+    ("line", "path"),
+    [
+        (f"edge server-1 {DIGEST} {BEYOND}", "agent/current/edges"),
+        (f"edge server-1 {DIGEST} 999999999999", "agent/current/edges"),
+        (f"denied {DIGEST} {BEYOND}", "agent/current/denied"),
+        (f"delegation server-1 {DIGEST} 999999999999", "agent/current/delegations"),
+        (f"ended {DIGEST} removed {BEYOND}", "ended"),
+    ],
+)
+def test_an_instant_or_a_grace_beyond_the_calendar_is_a_damaged_line(line: str, path: str) -> None:
+    survey = read_survey("bundle bundles/1.2", f"digest {KEY}", line).survey
+
+    assert [problem.path for problem in survey.problems] == [f"/base/{path}"]
+    assert survey.ended == ()
+    assert survey.bundle is not None
+    assert survey.bundle.edges == survey.bundle.denied == survey.bundle.delegations == ()
+
+
+def test_the_last_instant_that_a_host_is_believed_is_read() -> None:
+    line = f"edge server-1 {DIGEST} {BEYOND - 1}"
+    survey = read_survey("bundle bundles/1.2", f"digest {KEY}", line).survey
+
+    assert survey.problems == ()
+    assert survey.bundle is not None
+    assert survey.bundle.edges[0].expires == BEYOND - 1
 
 
 def test_a_certificate_longer_than_any_is_none() -> None:
