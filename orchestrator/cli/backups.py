@@ -247,7 +247,11 @@ def _check(
         visited=bool(reach.inventory),
     )
     here.screen.answer(answer, as_json=as_json)
-    leave(Code.DUE if effects is not None and (effects.stranded or effects.accused) else Code.DONE)
+    leave(
+        Code.DUE
+        if effects is not None and (effects.stranded or effects.accused or effects.claimed)
+        else Code.DONE
+    )
 
 
 def _effects(

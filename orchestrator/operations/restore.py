@@ -13,7 +13,7 @@ from orchestrator.inventory.model import Endpoint, HostName
 from orchestrator.keys.material import Random, SpkiDigest
 from orchestrator.operations.asking import Answers, survey
 from orchestrator.ports import Ports
-from orchestrator.rotation.hearsay import Accusation, accusations, refuse_accusations
+from orchestrator.rotation.hearsay import Accusation, Claim, accusations, claims, refuse_accusations
 from orchestrator.rotation.home_events import HomeRestored, HostsMet
 from orchestrator.rotation.meeting import meet
 from orchestrator.rotation.recorded import Recorded
@@ -32,6 +32,7 @@ class Effects:
         meeting: what the ledger takes over from the hosts.
         stranded: edges that hold now, and will not until a handover mends them.
         accused: the keys that have leaked by the word of hosts alone, though others rely on them.
+        claimed: the keys that agents alone tell of.
         asked: how many hosts answered.
     """
 
@@ -39,6 +40,7 @@ class Effects:
     meeting: HostsMet
     stranded: tuple[Stranded, ...]
     accused: tuple[Accusation, ...]
+    claimed: tuple[Claim, ...]
     asked: int
 
     @property
@@ -54,7 +56,8 @@ class Request:
     Attributes:
         waive: hosts that are not waited for.
         believe: hosts whose word is believed that a key has leaked, or that the home is far behind.
-        disbelieve: hosts whose word that a key has leaked is not; it counts as removed.
+        disbelieve: hosts whose word that a key has leaked is not; it counts as removed. Agents among them
+            lose the keys that nobody else tells of.
         sure_of_issuer: whether the home's issuer has not leaked, even if it was replaced since.
         endpoints: how the inventory reaches hosts; the ledger's word for those it does not name.
         backup: the id of the backup that the home was made of; empty: it was there.
@@ -98,14 +101,26 @@ def _effects(recorded: Recorded, sight: Sight, request: Request, random: Random)
     )
     seen = without(sight, request.waive)
     accused = accusations(recorded, seen)
-    _refuse_unknown(request, {one.host for one in accused} | set(far_ahead(recorded, sight)))
+    claimed = claims(recorded, seen)
+    _refuse_unknown(
+        request,
+        telling={one.host for one in accused} | set(far_ahead(recorded, sight)),
+        claiming={agent for one in claimed for agent in one.agents},
+    )
     true = [one for one in accused if one.host in request.believe]
-    meeting = meet(replace(recorded, unmet=opening.unmet), seen, random=random, believed=true)
+    meeting = meet(
+        replace(recorded, unmet=opening.unmet),
+        seen,
+        random=random,
+        believed=true,
+        doubted=request.disbelieve,
+    )
     return Effects(
         opening=replace(opening, sure_of_issuer=request.sure_of_issuer),
         meeting=meeting,
         stranded=stranded(recorded, seen, meeting),
         accused=accused,
+        claimed=claimed,
         asked=len(seen.surveys),
     )
 
@@ -149,12 +164,13 @@ def restore(ports: Ports, request: Request, *, agree: Callable[[Effects], bool])
         )
     sight = without(_sight(recorded, again, request), request.waive)
     true = [one for one in effects.accused if one.host in request.believe]
-    meeting = meet(recorded, sight, random=ports.entropy, believed=true)
+    meeting = meet(recorded, sight, random=ports.entropy, believed=true, doubted=request.disbelieve)
     ports.ledger.append([meeting, again.event()], onto=recorded, at=ports.clock.now())
     return replace(
         effects,
         meeting=meeting,
         stranded=stranded(recorded, sight, meeting),
+        claimed=claims(recorded, sight),
     )
 
 
@@ -169,9 +185,11 @@ def asked_hosts(recorded: Recorded, request: Request) -> dict[HostName, Endpoint
     return dict(sorted({**desired, **known, **request.endpoints}.items()))
 
 
-def _refuse_unknown(request: Request, speaking: Collection[HostName]) -> None:
-    named = {*request.believe, *request.disbelieve}
-    if unknown := sorted(named - set(speaking)):
+def _refuse_unknown(
+    request: Request, *, telling: Collection[HostName], claiming: Collection[HostName]
+) -> None:
+    believed, doubted = {*request.believe} - {*telling}, {*request.disbelieve} - {*telling, *claiming}
+    if unknown := sorted(believed | doubted):
         raise UsageError(
             f"{unknown[0]} says nothing that a person has to believe or not",
             hint="Leave its --believe or --disbelieve out.",

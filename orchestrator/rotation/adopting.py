@@ -6,6 +6,7 @@ always been known, so that bundles go on naming it. One that nobody stands behin
 """
 
 import re
+from collections import Counter
 from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
 
@@ -15,9 +16,9 @@ from orchestrator.keys.certificate import Certificate, parse_certificate, parse_
 from orchestrator.keys.material import PublicKey, Random, SpkiDigest
 from orchestrator.keys.path import verify_chain
 from orchestrator.policy.desired import Desired, KeySpec, Origin, PlaybookName, ScopeName
-from orchestrator.rotation.hearsay import Accusation, weighed
+from orchestrator.rotation.hearsay import Accusation, Claim, weighed
 from orchestrator.rotation.home_events import FoundCredential
-from orchestrator.rotation.observed import HeldCredential
+from orchestrator.rotation.observed import LATEST, HeldCredential
 from orchestrator.rotation.recorded import Credential, Recorded
 from orchestrator.rotation.sight import Ending, Sight
 from orchestrator.rotation.visits import CredentialId
@@ -32,17 +33,24 @@ class Adoption:
         found: the credentials that were adopted.
         ids: by key the credential, of adopted ones and of those that the ledger knew.
         ended: the keys that have ended, with those that are treated as leaked for what was seen.
-        trusted: as ``Sight.trusted``.
+        trusted: as ``Sight.trusted``, without the claims that are not believed.
         believed: each server with a key that some agent trusts it with.
     """
 
     def __init__(
-        self, recorded: Recorded, sight: Sight, *, random: Random, accused: Collection[Accusation]
+        self,
+        recorded: Recorded,
+        sight: Sight,
+        *,
+        random: Random,
+        accused: Collection[Accusation],
+        denied: Collection[Claim],
     ) -> None:
         self._recorded = recorded
         self._sight = sight
         self._publics = {digest: key for whole in sight.wholes.values() for digest, key in whole.keys.items()}
-        self.trusted = set(sight.trusted())
+        refused = {(agent, one.server, one.key) for one in denied for agent in one.agents}
+        self.trusted = set(sight.trusted()) - refused
         self.believed = {(server, key) for _, server, key in self.trusted}
         self._own = {issuer.key for issuer in recorded.own_issuers()}
         self._vouched = {(s, key) for _, s, key, issuer in sight.vouched() if issuer in self._own}
@@ -74,11 +82,14 @@ class Adoption:
             # Until now only agents told of it, and it was ended since nobody could ask this server.
             self._leaked(public.spki_digest, other.ended_why)
         certificate, chain = self._certificate(server, held, public)
-        if known is not None and certificate is None:
+        if known is not None and (certificate is None or server not in known.servers):
+            return
+        if certificate is None and self._lies_elsewhere(server, held):
             return
         credential = CredentialId(held.name)
         believed = certificate is not None or (server, public.spki_digest) in self.believed
-        if not believed and held.name == self._sight.surveys[server].current:
+        relied = any(key == public.spki_digest for _, key in self.believed)
+        if not believed and not relied and held.name == self._sight.surveys[server].current:
             self._leaked(public.spki_digest, f"{server} uses it, though nobody has certified it")
         before = self.found.get(credential)
         if before is not None and before.public != public:
@@ -90,6 +101,15 @@ class Adoption:
         servers = tuple(sorted({*(before.servers if before is not None else ()), server}))
         self.found[credential] = self._credential(credential, public, servers, certificates, chains)
 
+    def _lies_elsewhere(self, server: HostName, held: HeldCredential) -> bool:
+        """Whether another server has the key by another name; who only claims it too brings it no ending."""
+        return any(
+            one.key == held.key and one.name != held.name
+            for other, survey in self._sight.surveys.items()
+            if other != server
+            for one in survey.credentials
+        )
+
     def _adopt_trusted(self, server: HostName, key: SpkiDigest, random: Random) -> None:
         """Take over a key that only agents know: messages signed with it may still be on their way."""
         there = {found.public.spki_digest for found in self.found.values()}
@@ -99,6 +119,7 @@ class Adoption:
             return
         credential = CredentialId(random(16).hex())
         servers = tuple(sorted({name for name, one in self.believed if one == key}))
+        asked = not self._sight.surveys.keys().isdisjoint(servers)
         self.found[credential] = self._credential(credential, public, servers, {}, {})
         if not asked:
             self._leaked(key, f"{server}, which may have it, was not asked when the home was restored")
@@ -132,7 +153,7 @@ class Adoption:
             certificates=certificates,
             chains=chains,
             not_before=self._beginning(playbook, dates),
-            not_after=max((one.not_after for one in dates), default=None) or self._edge_end(public),
+            not_after=min(max(one.not_after for one in dates), LATEST) if dates else self._edge_end(public),
             issuers=self._issuers(chains) if self._is_delegated(known, public, servers) else {},
         )
 
@@ -153,22 +174,26 @@ class Adoption:
         """When the cryptoperiod began; certificates are backdated, and say when it ends."""
         if not dates:
             return None
-        begun, desired = min(one.not_before for one in dates), self._recorded.playbooks.get(playbook)
+        begun = min(LATEST, *(one.not_before for one in dates))
+        desired = self._recorded.playbooks.get(playbook)
         if desired is None:
             return begun
-        likely = max(one.not_after for one in dates) - desired.certificate.lifetime
+        likely = min(max(one.not_after for one in dates), LATEST) - desired.certificate.lifetime
         return likely if likely <= begun + 2 * desired.messages.clock_skew else begun
 
     def _edge_end(self, public: PublicKey) -> datetime | None:
-        """Until when agents accept a key that nothing else is known of."""
-        ends = [
-            edge.expires
-            for survey in self._sight.surveys.values()
+        """Until when most agents accept a key that nothing else is known of; one of them may say anything."""
+        words = {
+            (agent, edge.expires)
+            for agent, survey in self._sight.surveys.items()
             for bundle in survey.trusted()
             for edge in bundle.edges
             if edge.key == public.spki_digest and edge.expires is not None
-        ]
-        return datetime.fromtimestamp(max(ends), tz=UTC) if ends else None
+        }
+        told = Counter(expires for _, expires in words)
+        often = max(told.values(), default=0)
+        ends = [expires for expires, times in told.items() if times == often]
+        return datetime.fromtimestamp(min(max(ends), LATEST.timestamp()), tz=UTC) if ends else None
 
     def _certificate(
         self, server: HostName, held: HeldCredential, public: PublicKey

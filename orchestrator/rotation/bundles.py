@@ -39,7 +39,8 @@ def wanted_lines(view: View, agent: HostName, steps: Mapping[HostName, Step]) ->
     wanted: set[TrustLine] = set()
     for server in listens & recorded.servers.keys():
         signed = view.may_sign(server) | view.in_flight(server)
-        wanted |= {view.line(server, c) for c in signed if _may_be_trusted(recorded, c)}
+        lines = {view.line(server, c) for c in signed if _may_be_trusted(recorded, c)}
+        wanted |= {line for line in lines if line in installed or not _is_hearsay(recorded, line)}
         target = view.target(server)
         if target is not None and view.staged(server) and _may_be_trusted(recorded, target):
             wanted.add(view.line(server, target))
@@ -68,6 +69,11 @@ def _may_be_trusted(recorded: Recorded, credential: CredentialId) -> bool:
 def _is_over(recorded: Recorded, line: TrustLine) -> bool:
     """Whether it is a key that was removed once: agents that have it keep it, and no other learns it (S9)."""
     return bool(line.credential and recorded.credentials[line.credential].over)
+
+
+def _is_hearsay(recorded: Recorded, line: TrustLine) -> bool:
+    """Whether only agents say that the server has the key: the word of a host gives no other one a key."""
+    return line.credential in recorded.servers[line.server].hearsay
 
 
 def wanted_denials(view: View, lines: frozenset[TrustLine]) -> frozenset[CredentialId]:

@@ -6,7 +6,7 @@ believes a host about others: whether an agent is orphaned is told from its own 
 its server's own survey shows in use.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -224,6 +224,7 @@ def _agent(audit: _Audit, agent: HostName, bundle: HeldBundle | None) -> Iterato
             yield Drift.UNKNOWN_KEY, f"it trusts {server} with key {key[:12]}, which is not in the ledger"
         else:
             yield Drift.EXTRA_TRUST, f"it trusts {server} with {_short(known)}, and should not"
+    yield from _told_by_agents(audit, edges & wanted)
     yield from _delegated(audit, bundle, lines)
     if installed is not None and bundle.digest == installed.digest and _is_outdated(audit, installed, lines):
         yield (
@@ -241,6 +242,18 @@ def _agent(audit: _Audit, agent: HostName, bundle: HeldBundle | None) -> Iterato
     if ended:
         yield Drift.EXPIRED, f"its trust in {', '.join(ended)} has ended"
     yield from _orphaned(audit, listens, bundle)
+
+
+def _told_by_agents(
+    audit: _Audit, edges: Collection[tuple[HostName, SpkiDigest]]
+) -> Iterator[tuple[Drift, str]]:
+    """The keys that it trusts a server with, for which a restored ledger has the word of agents alone."""
+    for server, key in sorted(edges):
+        known = audit.by_key[key]
+        if known.id in audit.recorded.servers[server].hearsay:
+            name = _short(known)
+            told = f"it trusts {server} with {name}, which only agents tell of: if it is none of {server}'s"
+            yield Drift.UNKNOWN_KEY, f"{told}, say keyrelay compromise {name.removeprefix('key ')}"
 
 
 def _is_outdated(audit: _Audit, installed: Installed, lines: frozenset[TrustLine]) -> bool:

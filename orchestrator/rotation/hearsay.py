@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 from orchestrator.errors import RefusedError
 from orchestrator.inventory.model import HostName
-from orchestrator.keys.material import SpkiDigest
+from orchestrator.keys.material import PublicKey, SpkiDigest
 from orchestrator.rotation.lifecycle import KeyState
 from orchestrator.rotation.recorded import Recorded
 from orchestrator.rotation.sight import Ending, Sight
@@ -36,6 +36,70 @@ class Accusation:
     why: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, order=True)
+class Claim:
+    """Agents trust a server with a key that neither it nor the ledger tells of.
+
+    It may be one that was made since the backup, for a server whose base is not mounted now; or one that an
+    agent in hostile hands has made up. So those who trust it go on to, while the server may sign with it, and
+    no other agent is given it.
+
+    Attributes:
+        agents: that trust it, sorted.
+        thumbprint: of the key; empty where nobody tells the whole key.
+    """
+
+    server: HostName
+    key: SpkiDigest
+    agents: tuple[HostName, ...]
+    thumbprint: str
+
+
+def claims(recorded: Recorded, sight: Sight) -> tuple[Claim, ...]:
+    """The keys that agents alone speak of, each with a server that they trust with it."""
+    publics = _publics(recorded, sight)
+    shown = {(server, held.key) for server, survey in sight.surveys.items() for held in survey.credentials}
+    known = {*shown, *_known(recorded)}
+    agents: dict[tuple[HostName, SpkiDigest], set[HostName]] = {}
+    for agent, server, key in sight.pinned():
+        if (server, key) not in known:
+            agents.setdefault((server, key), set()).add(agent)
+    return tuple(
+        Claim(
+            server=server,
+            key=key,
+            agents=tuple(sorted(those)),
+            thumbprint=publics[key].thumbprint if key in publics else "",
+        )
+        for (server, key), those in sorted(agents.items())
+    )
+
+
+def _known(recorded: Recorded) -> Iterator[tuple[HostName, SpkiDigest]]:
+    """What a ledger itself says that servers may sign with, or are to: what it certified, and did not end."""
+    made = {
+        (server, credential.id)
+        for credential in recorded.credentials.values()
+        if credential.state is not KeyState.REMOVED
+        for server in credential.certificates
+    }
+    signing = {(server, c) for server in recorded.servers for c in recorded.may_sign(server)}
+    heard = {(server, c) for server, record in recorded.servers.items() for c in record.hearsay}
+    for server, credential in (made | signing) - heard:
+        public = recorded.credentials[credential].public
+        if public is not None:
+            yield server, public.spki_digest
+
+
+def _publics(recorded: Recorded, sight: Sight) -> Mapping[SpkiDigest, PublicKey]:
+    """Every key that is known whole."""
+    return {digest: key for whole in sight.wholes.values() for digest, key in whole.keys.items()} | {
+        credential.public.spki_digest: credential.public
+        for credential in recorded.credentials.values()
+        if credential.public is not None
+    }
+
+
 def ended_in(recorded: Recorded) -> Mapping[SpkiDigest, Ending]:
     """The keys that have ended by a ledger, for one that is behind it (``Sight.ended``)."""
     return {
@@ -53,11 +117,7 @@ def accusations(recorded: Recorded, sight: Sight) -> tuple[Accusation, ...]:
     """The words by which hosts alone would take keys away from others."""
     relied = _relied_on(recorded, sight)
     known = {key for key, ending in sight.ended.items() if ending.leaked} | _leaked(recorded)
-    publics = {digest: key for whole in sight.wholes.values() for digest, key in whole.keys.items()} | {
-        credential.public.spki_digest: credential.public
-        for credential in recorded.credentials.values()
-        if credential.public is not None
-    }
+    publics = _publics(recorded, sight)
     return tuple(
         sorted(
             Accusation(
@@ -171,7 +231,7 @@ def _relied_on(recorded: Recorded, sight: Sight) -> Mapping[SpkiDigest, set[Host
                 relied.setdefault(held.key, set()).add(server)
     for _, server, key in sight.trusted():
         relied.setdefault(key, set()).add(server)
-    for server in recorded.servers.keys() - sight.surveys.keys():
+    for server in recorded.servers.keys() - {s for s, survey in sight.surveys.items() if survey.credentials}:
         for credential in recorded.may_sign(server):
             public = recorded.credentials[credential].public
             if public is not None:

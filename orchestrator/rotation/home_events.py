@@ -256,6 +256,7 @@ class HostsMet:
         servers, agents: hosts that joined since; the servers with the playbook they seem to be of.
         endpoints: how the hosts were reached.
         superseded: agents with an issuer that it does not know.
+        hearsay: of ``armed``, what only agents say, and neither the server nor the ledger.
     """
 
     hosts: tuple[HostName, ...]
@@ -268,6 +269,7 @@ class HostsMet:
     endpoints: Mapping[HostName, Endpoint]
     over: Mapping[CredentialId, str] = field(default_factory=dict)
     superseded: tuple[HostName, ...] = ()
+    hearsay: Mapping[HostName, tuple[CredentialId, ...]] = field(default_factory=dict)
     kind: Literal["hosts-met"] = "hosts-met"
 
 

@@ -15,7 +15,7 @@ from orchestrator.inventory.model import HostName
 from orchestrator.keys.material import Random, SpkiDigest
 from orchestrator.policy.desired import PlaybookName
 from orchestrator.rotation.adopting import Adoption
-from orchestrator.rotation.hearsay import Accusation, superseded
+from orchestrator.rotation.hearsay import Accusation, claims, superseded
 from orchestrator.rotation.home_events import HostsMet
 from orchestrator.rotation.lifecycle import KeyState
 from orchestrator.rotation.recorded import Credential, Recorded
@@ -24,7 +24,12 @@ from orchestrator.rotation.visits import CredentialId
 
 
 def meet(
-    recorded: Recorded, sight: Sight, *, random: Random, believed: Collection[Accusation] = ()
+    recorded: Recorded,
+    sight: Sight,
+    *,
+    random: Random,
+    believed: Collection[Accusation] = (),
+    doubted: Collection[HostName] = (),
 ) -> HostsMet:
     """What a ledger takes over from hosts that it has not met since it was restored.
 
@@ -33,18 +38,28 @@ def meet(
         sight: what was seen.
         random: for the ids of keys that only agents know.
         believed: the accusations that a person believes; a key that hosts accuse without is over.
+        doubted: the hosts that a person does not believe; a key that only such agents tell of they lose.
     """
-    adopted = Adoption(recorded, sight, random=random, accused=believed)
-    return _Meeting(recorded, sight, adopted).event()
+    told = claims(recorded, sight)
+    denied = [one for one in told if set(one.agents) <= set(doubted)]
+    adopted = Adoption(recorded, sight, random=random, accused=believed, denied=denied)
+    return _Meeting(recorded, sight, adopted, {(one.server, one.key) for one in told}).event()
 
 
 class _Meeting:
     """The ledger and the fleet, facing each other."""
 
-    def __init__(self, recorded: Recorded, sight: Sight, adopted: Adoption) -> None:
+    def __init__(
+        self,
+        recorded: Recorded,
+        sight: Sight,
+        adopted: Adoption,
+        claimed: Collection[tuple[HostName, SpkiDigest]],
+    ) -> None:
         self._recorded = recorded
         self._sight = sight
         self._adopted = adopted
+        self._claimed = claimed
 
     def event(self) -> HostsMet:
         known = self._recorded.credentials
@@ -53,6 +68,7 @@ class _Meeting:
         ended = {credential: one.why for credential, one in endings.items() if one.leaked}
         over = {credential: one.why for credential, one in endings.items() if not one.leaked}
         servers = self._new_servers()
+        armed = self._armed(ids, {*self._recorded.servers, *servers}, ended)
         return HostsMet(
             hosts=tuple(sorted(self._sight.surveys)),
             found=tuple(self._adopted.found[credential] for credential in sorted(self._adopted.found)),
@@ -61,7 +77,7 @@ class _Meeting:
                 for credential, why in sorted(ended.items())
                 if credential not in known or self._is_news(known[credential])
             },
-            armed=self._armed(ids, {*self._recorded.servers, *servers}, ended),
+            armed=armed,
             targets=dict(self._targets(ids, endings)),
             servers=servers,
             agents=self._new_agents(),
@@ -73,7 +89,18 @@ class _Meeting:
                 or (not known[credential].over and self._is_news(known[credential]))
             },
             superseded=superseded(self._recorded, self._sight),
+            hearsay=self._hearsay(ids, armed),
         )
+
+    def _hearsay(
+        self, ids: Mapping[SpkiDigest, CredentialId], armed: Mapping[HostName, tuple[CredentialId, ...]]
+    ) -> Mapping[HostName, tuple[CredentialId, ...]]:
+        """What of that only agents say."""
+        told: dict[HostName, set[CredentialId]] = {}
+        for server, key in self._claimed:
+            if ids.get(key) in armed.get(server, ()):
+                told.setdefault(server, set()).add(ids[key])
+        return {server: tuple(sorted(credentials)) for server, credentials in sorted(told.items())}
 
     def _is_news(self, credential: Credential) -> bool:
         """Whether it matters that the key has ended: it is not gone, or lies somewhere all the same."""

@@ -31,6 +31,7 @@ class ServerRecord:
         missing: since when a credential that it could sign with was not to be seen there. Its service may
             have it in memory, and its files may come back with a disk, until a visit puts it away or a person
             says what became of it.
+        hearsay: of those, what it was never seen with: only agents say that it is known by them.
         given_up: why nobody visits it any more, though it may still hold keys; empty: it is visited.
         set_back: when the server said that switching to its target failed; None: it has not, or did since.
     """
@@ -40,6 +41,7 @@ class ServerRecord:
     placements: Mapping[CredentialId, Placement] = field(default_factory=dict)
     cleared: Mapping[CredentialId, datetime] = field(default_factory=dict)
     missing: Mapping[CredentialId, datetime] = field(default_factory=dict)
+    hearsay: frozenset[CredentialId] = frozenset()
     set_back: datetime | None = None
     given_up: str = ""
 

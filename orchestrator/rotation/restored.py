@@ -12,6 +12,7 @@ from orchestrator.keys.material import SpkiDigest
 from orchestrator.policy.desired import Policy
 from orchestrator.rotation.home_events import FoundCredential, HomeRestored, HostsMet
 from orchestrator.rotation.lifecycle import KeyState
+from orchestrator.rotation.observed import LATEST
 from orchestrator.rotation.recorded import (
     FOREIGN,
     SIGNING,
@@ -91,6 +92,8 @@ def met(recorded: Recorded, event: HostsMet, at: datetime) -> Recorded:
         servers.setdefault(server, ServerRecord(playbook=playbook, target=None))
     for server, armed in event.armed.items():
         servers[server] = _armed(servers[server], armed, at)
+    for server, told in event.hearsay.items():
+        servers[server] = replace(servers[server], hearsay=servers[server].hearsay | set(told))
     for server, target in event.targets.items():
         servers[server] = replace(servers[server], target=target, set_back=None)
     agents = {**dict.fromkeys(event.agents, AgentRecord()), **recorded.agents}
@@ -126,7 +129,7 @@ def _armed(record: ServerRecord, armed: tuple[CredentialId, ...], at: datetime) 
 def _adopted(recorded: Recorded, found: FoundCredential, at: datetime) -> Credential:
     desired = recorded.playbooks.get(found.playbook)
     everywhere = [one.messages.in_flight for one in recorded.playbooks.values()]
-    begun = found.not_before or at
+    begun = min(found.not_before or at, LATEST)
     issuers = _issuers(recorded, found)
     wanted = desired is not None and desired.policy is Policy.DELEGATED
     return Credential(
@@ -137,7 +140,7 @@ def _adopted(recorded: Recorded, found: FoundCredential, at: datetime) -> Creden
         servers=found.servers,
         created=begun,
         not_before=begun,
-        not_after=found.not_after or at,
+        not_after=min(found.not_after or at, LATEST),
         in_flight=max(everywhere, default=timedelta(0)),
         grace=desired.certificate.grace if desired is not None else timedelta(0),
         state=KeyState.GENERATED,

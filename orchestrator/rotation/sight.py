@@ -47,12 +47,16 @@ class Sight:
 
     def trusted(self) -> Iterator[tuple[HostName, HostName, SpkiDigest]]:
         """Every agent, a server it trusts, and a key that it, or a program on it, trusts it with."""
+        yield from self.pinned()
+        for agent, server, key, _ in self.vouched():
+            yield agent, server, key
+
+    def pinned(self) -> Iterator[tuple[HostName, HostName, SpkiDigest]]:
+        """The same for the keys that agents know themselves; nobody but the agent says so."""
         for agent, survey in sorted(self.surveys.items()):
             for bundle in survey.trusted():
                 for edge in bundle.edges:
                     yield agent, edge.server, edge.key
-        for agent, server, key, _ in self.vouched():
-            yield agent, server, key
 
     def vouched(self) -> Iterator[tuple[HostName, HostName, SpkiDigest, SpkiDigest]]:
         """Every agent, a server that it believes by a certificate, the key of that, and who issued it."""

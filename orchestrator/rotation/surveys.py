@@ -93,9 +93,16 @@ def _server(
         placements=MappingProxyType(placements),
         cleared=MappingProxyType(cleared),
         missing=MappingProxyType(missing),
+        hearsay=frozenset(c for c in record.hearsay & missing.keys() if not _shows(survey, recorded, c)),
         set_back=None if switched else record.set_back,
     )
     return recorded.with_server(server, after)
+
+
+def _shows(survey: HostSurvey, recorded: Recorded, credential: CredentialId) -> bool:
+    """Whether a server has the key, under whatever name: then it is not only agents that tell of it."""
+    public = recorded.credentials[credential].public
+    return public is not None and any(held.key == public.spki_digest for held in survey.credentials)
 
 
 def _is_gone(credential: Credential, erased: Collection[SpkiDigest]) -> bool:

@@ -1,6 +1,6 @@
 """Restoring a home: what it would do to the fleet, and what came of it."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from orchestrator.operations.restore import Effects
@@ -8,6 +8,7 @@ from orchestrator.views.screen import Answer, Grid, grid
 from orchestrator.views.text import count, named
 
 STRANDED_SHOWN = 20
+CLAIMED_SHOWN = 20
 
 _BY_LEDGER = "no host was visited: this is by the ledger of the home that is here; -i FILE asks the hosts"
 
@@ -29,6 +30,7 @@ def before_restoring(effects: Effects, *, visited: bool = True) -> tuple[str | G
         rows = [(one.thumbprint[:10], named(one.servers), one.why) for one in effects.accused]
         body += ["others rely on these keys, which have leaked by the word of hosts alone:"]
         body += [grid(("key", "of", "because"), rows)]
+    body.extend(_told_of_claims(effects))
     body.extend(_told_of_issuer(effects))
     if not agents:
         body.append("restoring this strands no agent")
@@ -37,6 +39,19 @@ def before_restoring(effects: Effects, *, visited: bool = True) -> tuple[str | G
     rows = [(one.agent, one.server, one.why) for one in effects.stranded[:STRANDED_SHOWN]]
     body.append(grid(("agent", "stops believing", "because"), rows))
     return tuple(body)
+
+
+def _told_of_claims(effects: Effects) -> Iterator[str | Grid]:
+    """The keys that agents alone tell of, and what a person can say of them."""
+    if effects.claimed:
+        rows = [
+            (one.thumbprint[:10], one.server, named(one.agents)) for one in effects.claimed[:CLAIMED_SHOWN]
+        ]
+        yield "agents alone tell of these keys; those who trust one go on to, and no other agent is given it:"
+        yield grid(("key", "for", "trusted by"), rows)
+        if len(effects.claimed) > CLAIMED_SHOWN:
+            yield f"and {len(effects.claimed) - CLAIMED_SHOWN} more"
+        yield "if an agent is not to be believed: --disbelieve AGENT; it loses what only such agents tell of"
 
 
 def _told_of_issuer(effects: Effects) -> tuple[str, ...]:
@@ -58,6 +73,7 @@ def restored_answer(effects: Effects, *, home: str) -> Answer:
         data={"home": home, "restored": True, **effects_data(effects)},
         body=(
             f"{home} goes on in generation {opening.generation}, epoch {opening.epoch}",
+            *_told_of_claims(effects),
             *_told_of_issuer(effects),
             "agents get bundles of it with the next run of: keyrelay apply",
         ),
@@ -76,6 +92,10 @@ def effects_data(effects: Effects) -> Mapping[str, Any]:
         "accused": [
             {"host": one.host, "key": one.thumbprint, "servers": list(one.servers), "why": one.why}
             for one in effects.accused
+        ],
+        "claimed": [
+            {"key": one.thumbprint, "server": one.server, "agents": list(one.agents)}
+            for one in effects.claimed
         ],
         "superseded": list(effects.superseded),
         "stranded": [{"agent": one.agent, "server": one.server, "why": one.why} for one in effects.stranded],

@@ -131,3 +131,11 @@ def test_a_host_that_accuses_nobody_is_neither_believed_nor_not() -> None:
         go_on(world, Request(believe=[AGENTS[0]]))
     with pytest.raises(UsageError, match="agent-2 is either believed or not"):
         go_on(world, Request(believe=[LIAR], disbelieve=[LIAR]))
+
+
+@KINDS
+def test_one_hosts_word_takes_no_key_away_whose_server_shows_nothing_for_now(wanted: Desired) -> None:
+    world, _ = accused(wanted)
+    world.base_goes(SERVERS[0])
+    with pytest.raises(RefusedError, match=r"key .{10} of server-1: agent-2 remembers it as compromised"):
+        go_on(world, Request())
