@@ -419,7 +419,7 @@ def test_an_instant_or_a_grace_beyond_the_calendar_is_a_damaged_line(line: str, 
     assert [problem.path for problem in survey.problems] == [f"/base/{path}"]
     assert survey.ended == ()
     assert survey.bundle is not None
-    assert not (survey.bundle.edges or survey.bundle.denied or survey.bundle.delegations)
+    assert [*survey.bundle.edges, *survey.bundle.denied, *survey.bundle.delegations] == []
 
 
 def test_the_last_instant_that_a_host_is_believed_is_read() -> None:
