@@ -11,7 +11,7 @@ from orchestrator.rotation.plan import Plan
 from orchestrator.rotation.stranding import Stranding
 from orchestrator.views.results import changed, changes_data, how_it_ended, result_data, standstill
 from orchestrator.views.screen import Answer, Grid, grid
-from orchestrator.views.text import count, packed, shortened
+from orchestrator.views.text import broken, count, packed, shortened
 
 SHOWN_DIGEST = 16
 """So many digits of a digest are told to be typed; 64 bits."""
@@ -116,7 +116,7 @@ def _plan_body(prepared: Prepared) -> list[str | Grid]:
             unasked = change.host in prepared.answers.failures
             why = f"{change.why}, as far as is known: it could not be asked" if unasked else change.why
             alike.setdefault((change.role, change.what, why), []).append(change.host)
-        rows = [(packed(hosts), role, what, why) for (role, what, why), hosts in alike.items()]
+        rows = [(packed(hosts), role, broken(what), why) for (role, what, why), hosts in alike.items()]
         body.append(grid(("hosts", "role", "what", "why"), rows))
     body += _exports(prepared)
     body += [f"warning: {warning}" for warning in plan.warnings]

@@ -16,7 +16,7 @@ from orchestrator.rotation.plan import Change
 from orchestrator.rotation.recorded import Credential
 from orchestrator.rotation.revert import may_be_taken_back
 from orchestrator.views.screen import Answer, Grid, grid
-from orchestrator.views.text import count, instant, named, packed, shortened, stamp
+from orchestrator.views.text import broken, count, instant, named, packed, shortened, stamp
 
 WAITED_FOR = {
     Step.WAVE: "the soak of the wave before",
@@ -59,7 +59,7 @@ def changed(changes: Sequence[Change], result: Result) -> list[str | Grid]:
             alike.setdefault((change.role, change.what), []).append(change.host)
     for host in sorted(result.changed - {change.host for change in changes}):
         alike.setdefault(("-", ("followed the others",)), []).append(host)
-    rows = [(packed(hosts), role, what) for (role, what), hosts in alike.items()]
+    rows = [(packed(hosts), role, broken(what)) for (role, what), hosts in alike.items()]
     return [grid(("changed", "role", "what"), rows)] if rows else []
 
 

@@ -77,6 +77,15 @@ def packed(names: Iterable[str], *, columns: int = 36) -> tuple[str, ...]:
     return tuple(lines) or ("-",)
 
 
+def broken(clauses: Iterable[str], *, columns: int = 160) -> tuple[str, ...]:
+    """Clauses as lines; one that lists much goes on in further lines, which are indented."""
+    lines: list[str] = []
+    for clause in clauses:
+        first, *others = packed(clause.split(", "), columns=columns)
+        lines += [first, *(f"  {line}" for line in others)]
+    return tuple(lines)
+
+
 def _plain(sign: str, *, lines: bool) -> bool:
     return sign.isprintable() or (lines and sign == "\n")
 

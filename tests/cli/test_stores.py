@@ -176,7 +176,7 @@ def test_every_kind_of_store_follows_the_key_and_is_mended_and_emptied(
     others, root = programs.of_others(), root_of(keyrelay)
     write_play(keyrelay, programs, origin=origin)
 
-    keyrelay("plan", PLAYBOOK, *INVENTORY).ended(0).line("fills", f"{programs.folder}/tls/key")
+    keyrelay("plan", PLAYBOOK, *INVENTORY).ended(0).line(f"{programs.folder}/tls/key")
     keyrelay(*APPLY).ended(0)
     programs.hold(in_use(lab), root)
     assert (programs.folder / "tls" / "key").stat().st_mode & 0o777 == 0o640
@@ -221,7 +221,8 @@ def test_every_kind_of_store_follows_the_key_and_is_mended_and_emptied(
 
     write_play(keyrelay, programs, "combined", "pkcs12", "nss", "java anchors", origin=origin)
     plan = keyrelay("plan", PLAYBOOK, *INVENTORY).ended(0)
-    plan.line("server-01", "empties", f"{at}/database keyrelay", f"{at}/tls/both, {at}/tls/p12")
+    plan.line("server-01", "empties", f"{at}/database keyrelay")
+    assert all(place in plan.out for place in (f"{at}/tls/both", f"{at}/tls/p12"))
     assert f"empties {at}/keystore roots-{root[:16]}" in plan.out
     keyrelay(*APPLY).ended(0)
     assert not any((at / "tls" / name).exists() for name in ("p12", "p12.word", "both"))

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from orchestrator.views.text import (
     LONGEST_REASON,
+    broken,
     count,
     escaped,
     instant,
@@ -64,3 +65,12 @@ def test_a_long_reason_is_told_by_its_beginning_and_its_end() -> None:
     assert told.startswith("begins x")
     assert told.endswith("x ends")
     assert " [...] " in told
+
+
+def test_a_clause_that_lists_much_goes_on_in_lines_that_can_be_read() -> None:
+    places = [f"/etc/app-{number:02}/key.pem" for number in range(20)]
+    lines = broken(("gets a key", f"fills {', '.join(places)}", "empties /etc/old"))
+    assert (lines[0], lines[-1]) == ("gets a key", "empties /etc/old")
+    assert all(line.startswith("  /etc/app-") for line in lines[2:-1])
+    assert max(map(len, lines)) <= 162
+    assert ", ".join(line.strip() for line in lines[1:-1]) == f"fills {', '.join(places)}"
