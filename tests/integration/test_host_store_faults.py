@@ -186,6 +186,27 @@ def test_a_missing_tool_is_named(machine: Machine, app: Path, tmp_path: Path, to
     assert outcome.reason == f"{tool} is not installed: a store of kind nss needs it"
 
 
+def test_a_private_key_of_the_entry_s_name_that_lost_its_certificate_is_not_taken_for_ours(
+    machine: Machine, app: Path
+) -> None:
+    database = ("-d", f"sql:{app}/nss")
+    mine, secret = app / "mine.pem", ("-passout", f"file:{app}/pass")
+    made = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj", "/CN=mine")
+    run("openssl", "req", "-x509", *made, "-keyout", mine, "-out", app / "mine.crt")
+    file = ("-inkey", mine, "-in", app / "mine.crt", "-name", "keyrelay", "-out", app / "mine.p12")
+    run("openssl", "pkcs12", "-export", *file, *secret)
+    run("pk12util", "-i", app / "mine.p12", "-w", app / "pass", "-K", "", *database)
+    run("certutil", "-D", "-n", "keyrelay", *database)
+    theirs = run("certutil", "-K", *database)
+    machine.report(OLD.stage)
+    outcome = machine.run(OLD.activate(manifest_of(app)))
+
+    assert isinstance(outcome, Refused)
+    assert f"{app}/nss has a private key keyrelay that is not keyrelay's: remove it" in outcome.reason
+    assert run("certutil", "-K", *database) == theirs
+    assert not (app / "tls.key").exists()
+
+
 def test_a_leaving_server_and_an_erased_credential_leave_nothing_in_stores(
     machine: Machine, app: Path
 ) -> None:

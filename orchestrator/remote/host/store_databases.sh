@@ -113,6 +113,35 @@ claim_in_nss() {
     agent:) stop "the entry $entry in $database is not keyrelay's: remove it, or let the store adopt it (adopt: yes)" ;;
     *) stop "the entry $entry in $database is not keyrelay's: rename or remove it" ;;
   esac
+  # What is replaced or emptied later goes by its name.
+  if [ "$holds" = anchors ] || is_ours "nss $database $entry"; then return 0; fi
+  keys_named "$database" "$entry" "$password" || {
+    cause
+    stop "certutil cannot read the keys of the NSS database $database: $cause"
+  }
+  [ -z "$keys_there" ] ||
+    stop "$database has a private key $entry that is not keyrelay's: remove it (certutil -F -k), or rename the entry"
+}
+
+# keys_named DATABASE NICKNAME PASSWORD: sets $keys_there to the ids of the private keys of that name, which may have
+# lost their certificate.
+keys_named() {
+  keys_there=''
+  tool certutil -K -d "sql:$1" -f "$3" || case $why in *'no keys found'*) why='' ;; *) return 1 ;; esac
+  IFS=$nl
+  set -f
+  for row in $why; do
+    case $row in '<'*'>'*) ;; *) continue ;; esac
+    IFS=$blanks
+    # Its number, the kind of key, its id, its name, which may have blanks and the token's name before it.
+    set -- "$1" "$2" "$3" ${row#*>}
+    [ $# -gt 5 ] || continue
+    named=${row#*"$5"}
+    named=${named#"${named%%[! ]*}"}
+    case $named in "$2" | "NSS Certificate DB:$2" | "NSS FIPS 140-2 Certificate DB:$2") keys_there="$keys_there $5" ;; esac
+  done
+  set +f
+  IFS=$blanks
 }
 
 # need_in_nss: whether the entry is not as it is expected; then it is among the work to do there.
@@ -236,23 +265,8 @@ leave_to_theirs() {
 
 # remove_from_nss DATABASE NICKNAME PASSWORD: its certificates, and keys even where a certificate is gone.
 remove_from_nss() {
-  tool certutil -K -d "sql:$1" -f "$3" || case $why in *'no keys found'*) why='' ;; *) return 1 ;; esac
-  lost=''
-  IFS=$nl
-  set -f
-  for row in $why; do
-    case $row in '<'*'>'*) ;; *) continue ;; esac
-    IFS=$blanks
-    # Its number, the kind of key, its id, its name, which may have blanks and the token's name before it.
-    set -- "$1" "$2" "$3" ${row#*>}
-    [ $# -gt 5 ] || continue
-    named=${row#*"$5"}
-    named=${named#"${named%%[! ]*}"}
-    case $named in "$2" | "NSS Certificate DB:$2" | "NSS FIPS 140-2 Certificate DB:$2") lost="$lost $5" ;; esac
-  done
-  set +f
-  IFS=$blanks
-  for row in $lost; do tool certutil -F -d "sql:$1" -k "$row" -f "$3" || return 1; done
+  keys_named "$1" "$2" "$3" || return 1
+  for row in $keys_there; do tool certutil -F -d "sql:$1" -k "$row" -f "$3" || return 1; done
   tries=0
   while see_nss "$1" "$2" || return 1; do
     [ "$seen" ] || return 0
