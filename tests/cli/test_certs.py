@@ -105,9 +105,7 @@ def test_what_cannot_be_imported_is_told_in_words(fleet: tuple[Terminal, Lab]) -
     keyrelay(*start, "other.p12", *right).ended(1).line("is for web-01; server:server-01 needs server-01")
     keyrelay(*start, "other.p12", *wrong).ended(1).line("other.p12: the password does not open the file")
     keyrelay(*start, "other.p12").ended(2).line("the passphrase of other.p12 is needed")
-    keyrelay(*start, "broken.pem").ended(1).line(
-        "broken.pem: of 1 blocks of PEM that begin in the file 0 are whole"
-    )
+    keyrelay(*start, "broken.pem").ended(1).line("blocks of PEM that begin in the file: 1; whole ones: 0")
     keyrelay(*start, "rsa.p12", "other.p12", *right).ended(1).line(
         "rsa.p12, other.p12: found 2 private keys", "hold 1 private key and"
     )

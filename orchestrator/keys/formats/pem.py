@@ -85,7 +85,7 @@ def _blocks(data: bytes) -> Iterator[Block]:
     blocks = list(_BLOCK.finditer(text))
     if len(blocks) != text.count(BEGIN):
         raise DamagedFileError(
-            f"of {text.count(BEGIN)} blocks of PEM that begin in the file {len(blocks)} are whole",
+            f"blocks of PEM that begin in the file: {text.count(BEGIN)}; whole ones: {len(blocks)}",
             hint="it may have been cut off or edited; copy it again",
         )
     if len(blocks) > MAX_CERTIFICATES:
