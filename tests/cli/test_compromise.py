@@ -52,6 +52,7 @@ def test_a_leaked_key_goes_although_an_agent_is_down_and_the_broken_edges_are_li
     keyrelay("compromise", "--reason", "  ", "--yes", "--", leaked).ended(2).line("it is empty")
 
 
+@pytest.mark.long
 def test_a_key_that_has_ended_in_another_playbook_holds_up_neither_a_handover_nor_a_leak(
     make_fleet: MakeFleet, inside: Terminal
 ) -> None:

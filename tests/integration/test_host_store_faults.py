@@ -67,7 +67,9 @@ def manifest_of(app: Path, *, nss: bool = True, pkcs12: bool = False, java: bool
     return server_manifest(key, *(store for store, wanted in more if wanted))
 
 
-@pytest.mark.parametrize("kind", ["nss", "pkcs12", pytest.param("java", marks=pytest.mark.long)])
+@pytest.mark.parametrize(
+    "kind", ["nss", *(pytest.param(kind, marks=pytest.mark.long) for kind in ("pkcs12", "java"))]
+)
 def test_a_visit_that_is_killed_at_any_step_is_made_good_by_the_next(
     dash: Machine, app: Path, tmp_path: Path, kind: str
 ) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.policy.stores import System
-from orchestrator.rotation.reports import Refused
+from orchestrator.rotation.reports import Failed, Refused
 from tests.integration.program import SHELLS_BY_TURNS, Machine, programs
 from tests.integration.stores import agent_manifest, digests, places, root, run, states, surveyed, trust
 
@@ -148,8 +148,8 @@ def test_a_file_of_that_name_that_is_somebody_elses_is_refused(host: Host) -> No
     host.run("touch", place)
     outcome = host.machine.run(trust(MANIFEST))
 
-    assert isinstance(outcome, Refused)
-    assert outcome.reason.startswith(f"{place} is there and is not keyrelay's")
+    assert isinstance(outcome, Failed)
+    assert f"could not be filled: {place} is there and is not keyrelay's" in outcome.reason
     assert host.machine.report(trust(agent_manifest(System(name="fleet", adopt=True)))).changed
 
 
@@ -160,8 +160,10 @@ def test_a_folder_that_the_group_staff_may_write_to_is_debians_and_good(host: Ho
     host.run("chgrp", "users", FOLDER)
     outcome = host.machine.run(trust(BOTH, 2))
 
-    assert isinstance(outcome, Refused)
-    assert outcome.reason.startswith(f"{FOLDER} has mode 2775, expected writable by its owner only")
+    assert isinstance(outcome, Failed)
+    assert (
+        f"could not be filled: {FOLDER} has mode 2775, expected writable by its owner only" in outcome.reason
+    )
     host.run("chgrp", "staff", FOLDER)
     host.run("chown", "12345", FOLDER)
     assert isinstance(host.machine.run(trust(BOTH, 2)), Refused)

@@ -32,9 +32,12 @@ HANDOVERS = {
         False,
     ),
 }
+LONGEST = ("a new key from the controller",)
 
 
-@pytest.mark.parametrize("name", HANDOVERS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.long] * (name in LONGEST)) for name in HANDOVERS]
+)
 def test_killed_anywhere_the_next_run_ends_it(name: str) -> None:
     before, after, new_key = HANDOVERS[name]
     points = 0

@@ -117,11 +117,16 @@ def test_a_backup_of_any_phase_restored_in_any_later_one_orphans_nobody(kind: st
     check_all_pairs(renews(KINDS[kind]), KINDS[kind])
 
 
+@pytest.mark.long
 def test_a_backup_from_before_one_renewal_restored_during_the_next_orphans_nobody() -> None:
     check_all_pairs(renews_twice(SMALL), SMALL)
 
 
-@pytest.mark.parametrize(("before", "after"), [(SMALL, DELEGATED), (DELEGATED, SMALL)], ids=["there", "back"])
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [(SMALL, DELEGATED), pytest.param(DELEGATED, SMALL, marks=pytest.mark.long)],
+    ids=["there", "back"],
+)
 def test_a_backup_from_before_a_policy_was_changed_orphans_nobody(before: Desired, after: Desired) -> None:
     def story(world: World) -> None:
         world.apply(before)
