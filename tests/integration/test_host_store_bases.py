@@ -17,7 +17,6 @@ from tests.integration.stores import (
     OLD,
     PRIVATE,
     Credential,
-    application,
     between,
     server_manifest,
     states,
@@ -49,11 +48,6 @@ def free_entry(app: Path) -> Store:
 
 
 KINDS = (free_file, missing_password, missing_keystore, free_entry)
-
-
-@pytest.fixture
-def app(tmp_path: Path) -> Path:
-    return application(tmp_path / "app")
 
 
 @pytest.fixture(params=SHELLS_BY_TURNS)

@@ -20,7 +20,6 @@ from tests.integration.stores import (
     PRIVATE,
     PUBLIC,
     agent_manifest,
-    application,
     between,
     der,
     facts,
@@ -37,19 +36,9 @@ from tests.integration.stores import (
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root to mount")
 
 
-@pytest.fixture
-def app(tmp_path: Path) -> Path:
-    return application(tmp_path / "app")
-
-
 @pytest.fixture(params=SHELLS_BY_TURNS)
 def machine(request: pytest.FixtureRequest, tmp_path: Path) -> Machine:
     return Machine(base=tmp_path / "base", path=with_tools(tmp_path / "bin", request.param))
-
-
-@pytest.fixture
-def dash(tmp_path: Path) -> Machine:
-    return Machine(base=tmp_path / "base", path=with_tools(tmp_path / "bin", "dash"))
 
 
 def manifest_of(app: Path, *, nss: bool = True, pkcs12: bool = False, java: bool = False) -> str:

@@ -28,7 +28,6 @@ from tests.integration.stores import (
     PUBLIC,
     Credential,
     agent_manifest,
-    application,
     between,
     der,
     digests,
@@ -44,19 +43,9 @@ from tests.integration.stores import (
 )
 
 
-@pytest.fixture
-def app(tmp_path: Path) -> Path:
-    return application(tmp_path / "app")
-
-
 @pytest.fixture(params=SHELLS_BY_TURNS)
 def machine(request: pytest.FixtureRequest, tmp_path: Path) -> Machine:
     return Machine(base=tmp_path / "base", path=with_tools(tmp_path / "bin", request.param))
-
-
-@pytest.fixture
-def dash(tmp_path: Path) -> Machine:
-    return Machine(base=tmp_path / "base", path=with_tools(tmp_path / "bin", "dash"))
 
 
 def kill(machine: Machine) -> str:
