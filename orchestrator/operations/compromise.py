@@ -1,9 +1,10 @@
 """compromise: a key has leaked, or is lost: every server that uses it gets another one."""
 
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 
-from orchestrator.errors import RefusedError
+from orchestrator.errors import ConflictError, RefusedError
 from orchestrator.inventory.model import HostName
 from orchestrator.operations.handover import Result, nothing_done
 from orchestrator.operations.lease import require_free
@@ -14,7 +15,11 @@ from orchestrator.rotation.edges import broken_edges
 from orchestrator.rotation.events import How, KeyEnded
 from orchestrator.rotation.lifecycle import KeyState
 from orchestrator.rotation.lookup import credential_named, ending_of
+from orchestrator.rotation.recognition import refuse_stopped
 from orchestrator.rotation.recorded import Credential, Recorded
+
+_TRIES = 20
+"""So often whoever hands over may write first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,16 +65,23 @@ def end_key(ports: Ports, key: str, *, lost: bool, reason: str, wait: timedelta)
     Raises:
         UsageError: no such key, or several.
         RefusedError: the key is gone and now to be called lost, or compromised and now to be called lost.
-        ConflictError: another controller writes.
+        ConflictError: another controller hands over; what was said of the key is written all the same.
     """
     recorded = ports.ledger.read()
     known = credential_named(recorded, key)
     _refuse_ending(known, lost=lost)
-    require_free(recorded, ports)
+    refuse_stopped(recorded)
     how: How = KeyState.LOST if lost else KeyState.COMPROMISED
     if known.ended is not how:
         event = KeyEnded(credential=known.id, how=how, reason=reason)
-        recorded = ports.ledger.append([event], onto=recorded, at=ports.clock.now())
+        recorded = _written(ports, event, onto=recorded)
+    try:
+        require_free(recorded, ports)
+    except ConflictError as error:
+        raise ConflictError(
+            f"the ledger says that the key is {how}, and that run heeds it: {error.message}",
+            hint="When it has ended, run keyrelay compromise again for what is left to do.",
+        ) from error
     if recorded.credentials[known.id].state is KeyState.REMOVED:
         return _ended(recorded, known, nothing_done(recorded, known.playbook))
     elsewhere = {
@@ -81,6 +93,15 @@ def end_key(ports: Ports, key: str, *, lost: bool, reason: str, wait: timedelta)
         for playbook in sorted(elsewhere - {known.playbook})
     )
     return _ended(ports.ledger.read(), known, result, others)
+
+
+def _written(ports: Ports, event: KeyEnded, *, onto: Recorded) -> Recorded:
+    """The ledger with a person's word, which waits for nobody, though others may write meanwhile."""
+    for _ in range(_TRIES):
+        with suppress(ConflictError):
+            return ports.ledger.append([event], onto=onto, at=ports.clock.now())
+        onto = ports.ledger.read()
+    return ports.ledger.append([event], onto=onto, at=ports.clock.now())
 
 
 def _refuse_ending(known: Credential, *, lost: bool) -> None:
