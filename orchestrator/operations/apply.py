@@ -7,7 +7,7 @@ from datetime import timedelta
 from orchestrator.errors import ConflictError, RefusedError, UsageError
 from orchestrator.inventory.model import HostName
 from orchestrator.operations.handover import Result
-from orchestrator.operations.lease import release
+from orchestrator.operations.lease import given_back
 from orchestrator.operations.planning import Prepared, begun, prepare_to_change, record
 from orchestrator.policy.desired import Desired
 from orchestrator.ports import Ports
@@ -69,24 +69,38 @@ def apply(
     Raises:
         ConflictError: the plan is not the one agreed to, or another controller writes.
         RefusedError: the plan would not be safe, or strands agents.
+        UsageError: one that is to be waived is no agent of the playbook, or nothing waits for any.
     """
-    prepared = prepare_to_change(desired, ports, new_key=new_key)
-    plan = prepared.plan
-    if digest is not None and not plan.digest.startswith(digest):
-        raise ConflictError(
-            f"the plan has changed: it is {plan.digest} now, and {digest} was agreed to",
-            hint="Look at the new plan with: keyrelay plan",
+    _refuse_strangers(waive, desired)
+    with given_back(ports):
+        prepared = prepare_to_change(desired, ports, new_key=new_key)
+        plan = prepared.plan
+        if digest is not None and not plan.digest.startswith(digest):
+            raise ConflictError(
+                f"the plan has changed: it is {plan.digest} now, and {digest} was agreed to",
+                hint="Look at the new plan with: keyrelay plan",
+            )
+        if plan.strandings:
+            raise _stranding(plan.strandings)
+        idle = plan.start is None and plan.resumes is None
+        if idle and waive:
+            raise UsageError("nothing waits for an agent, so none can be waived", hint="Leave --waive out.")
+        if idle:
+            record(prepared, ports)
+        if idle or not agree(prepared):
+            return Applied(prepared=prepared, result=None, agreed=idle)
+        recorded = _waived(record(prepared, ports), waive, desired, ports)
+        return Applied(prepared=prepared, result=begun(prepared, recorded, ports, wait=wait))
+
+
+def _refuse_strangers(agents: Sequence[HostName], desired: Desired) -> None:
+    """Raises ``UsageError`` where one of them is no agent of the playbook; nothing has begun yet."""
+    unknown = sorted(set(agents) - set(desired.agents()))
+    if unknown:
+        raise UsageError(
+            f"{unknown[0]} is no agent of playbook {desired.playbook!r}, so nobody waits for it",
+            hint="Waive the agents that apply names as blocking.",
         )
-    if plan.strandings:
-        raise _stranding(plan.strandings)
-    idle = plan.start is None and plan.resumes is None
-    if idle and waive:
-        raise UsageError("nothing waits for an agent, so none can be waived", hint="Leave --waive out.")
-    if idle or not agree(prepared):
-        release(record(prepared, ports) if idle else prepared.recorded, ports)
-        return Applied(prepared=prepared, result=None, agreed=idle)
-    recorded = _waived(record(prepared, ports), waive, desired, ports)
-    return Applied(prepared=prepared, result=begun(prepared, recorded, ports, wait=wait))
 
 
 def _stranding(found: Sequence[Stranding]) -> RefusedError:
@@ -100,17 +114,7 @@ def _stranding(found: Sequence[Stranding]) -> RefusedError:
 
 
 def _waived(recorded: Recorded, agents: Sequence[HostName], desired: Desired, ports: Ports) -> Recorded:
-    """Write that the rollout does not wait for these agents, each with what that costs (S6).
-
-    Raises:
-        UsageError: one of them is no agent of the playbook.
-    """
-    unknown = sorted(set(agents) - set(desired.agents()))
-    if unknown:
-        raise UsageError(
-            f"{unknown[0]} is no agent of playbook {desired.playbook!r}, so nobody waits for it",
-            hint="Waive the agents that apply names as blocking.",
-        )
+    """Write that the rollout does not wait for these agents, each with what that costs (S6)."""
     rollout = recorded.running(desired.playbook)
     if rollout is None or not agents:
         return recorded

@@ -5,6 +5,8 @@ holder says so, when its time is over without being renewed, or when its holder 
 controller go on although it has lost its lease, the ledger refuses its next entry, and hosts its next visit.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 
 from orchestrator.errors import ConflictError
@@ -69,9 +71,14 @@ def is_held(recorded: Recorded, ports: Ports) -> bool:
     return recorded.lease is not None and recorded.lease.holder == ports.controller.name
 
 
-def release(recorded: Recorded, ports: Ports) -> Recorded:
-    """Give the lease back, if this controller has it."""
-    if not is_held(recorded, ports):
-        return recorded
-    released = LeaseReleased(holder=ports.controller.name)
-    return ports.ledger.append([released], onto=recorded, at=ports.clock.now())
+@contextmanager
+def given_back(ports: Ports) -> Iterator[None]:
+    """Whatever ends what is done here, a refusal too, this controller does not keep the lease afterwards."""
+    try:
+        yield
+    finally:
+        with suppress(ConflictError):
+            recorded = ports.ledger.read()
+            if is_held(recorded, ports):
+                released = LeaseReleased(holder=ports.controller.name)
+                ports.ledger.append([released], onto=recorded, at=ports.clock.now())

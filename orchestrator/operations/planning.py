@@ -11,7 +11,7 @@ from orchestrator.inventory.model import Endpoint, HostName
 from orchestrator.keys.material import Random
 from orchestrator.operations.asking import Answers, news, survey, taken_in
 from orchestrator.operations.handover import Result, hand_over
-from orchestrator.operations.lease import require_free, take
+from orchestrator.operations.lease import given_back, require_free, take
 from orchestrator.policy.desired import Desired, PlaybookName
 from orchestrator.ports import Clock, Entropy, Fleet, Ledger, Ports, ProgressSink
 from orchestrator.rotation.chronology import (
@@ -247,8 +247,9 @@ def carry_out(desired: Desired, ports: Ports, *, wait: timedelta) -> Result:
         RefusedError: the plan would not be safe.
         ConflictError: another controller writes.
     """
-    prepared = prepare_to_change(desired, ports)
-    return begun(prepared, record(prepared, ports), ports, wait=wait)
+    with given_back(ports):
+        prepared = prepare_to_change(desired, ports)
+        return begun(prepared, record(prepared, ports), ports, wait=wait)
 
 
 def begun(prepared: Prepared, recorded: Recorded, ports: Ports, *, wait: timedelta) -> Result:
@@ -264,13 +265,15 @@ def begun(prepared: Prepared, recorded: Recorded, ports: Ports, *, wait: timedel
 
 
 def _endpoints(desired: Desired, recorded: Recorded) -> dict[HostName, Endpoint]:
-    """Whom to ask: the playbook's hosts, and hosts that have left every playbook and are not done with."""
+    """Whom to ask: the playbook's hosts, others that its runs may visit, and those that no playbook has."""
     elsewhere = {
         host
         for name, other in recorded.playbooks.items()
         if name != desired.playbook
         for host in other.endpoints
     }
-    left = {*recorded.servers, *recorded.agents} - elsewhere - desired.endpoints.keys()
-    left = {host for host in left if not recorded.given_up(host)}
+    left = {*recorded.servers, *recorded.agents} - elsewhere
+    left |= {server for server, one in recorded.servers.items() if one.playbook == desired.playbook}
+    left |= recorded.agents.keys() - recorded.asked_for(desired).elsewhere(desired.playbook).keys()
+    left = {host for host in left - desired.endpoints.keys() if not recorded.given_up(host)}
     return {**{host: recorded.endpoints[host] for host in sorted(left)}, **desired.endpoints}

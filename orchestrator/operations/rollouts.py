@@ -5,7 +5,7 @@ from datetime import timedelta
 
 from orchestrator.errors import RefusedError
 from orchestrator.operations.handover import Result, hand_over
-from orchestrator.operations.lease import release, require_free
+from orchestrator.operations.lease import given_back, require_free
 from orchestrator.operations.planning import go_on
 from orchestrator.ports import Clock, Ledger, Ports
 from orchestrator.rotation.events import AgentsWaived, RolloutPaused, RolloutResumed
@@ -74,25 +74,23 @@ def revert(ports: Ports, name: str, *, wait: timedelta) -> Moved:
     recorded = ports.ledger.read()
     rollout = rollout_named(recorded, name)
     require_free(recorded, ports)
-    if rollout.ended is None and recorded.pending:
-        recorded, _ = go_on(recorded, rollout.playbook, ports)
-    try:
+    with given_back(ports):
+        if rollout.ended is None and recorded.pending:
+            recorded, _ = go_on(recorded, rollout.playbook, ports)
         event = plan_revert(recorded, rollout, random=ports.entropy)
-    except RefusedError:
-        release(recorded, ports)
-        raise
-    waived = [AgentsWaived(rollout=event.rollout, agents=rollout.waived)] if rollout.waived else []
-    recorded = ports.ledger.append([event, *waived], onto=recorded, at=ports.clock.now())
-    return _carry_on(ports, recorded, recorded.rollouts[event.rollout], wait)
+        waived = [AgentsWaived(rollout=event.rollout, agents=rollout.waived)] if rollout.waived else []
+        recorded = ports.ledger.append([event, *waived], onto=recorded, at=ports.clock.now())
+        return _carry_on(ports, recorded, recorded.rollouts[event.rollout], wait)
 
 
 def _carry_on(ports: Ports, recorded: Recorded, rollout: Rollout, wait: timedelta) -> Moved:
-    recorded, answers = go_on(recorded, rollout.playbook, ports)
-    changes = changes_left(recorded, rollout, answers.surveys, now=ports.clock.now())
-    result = hand_over(
-        ports, recorded, rollout.playbook, aside=answers.failures, fences=answers.fences, wait=wait
-    )
-    return Moved(changes=changes, result=result)
+    with given_back(ports):
+        recorded, answers = go_on(recorded, rollout.playbook, ports)
+        changes = changes_left(recorded, rollout, answers.surveys, now=ports.clock.now())
+        result = hand_over(
+            ports, recorded, rollout.playbook, aside=answers.failures, fences=answers.fences, wait=wait
+        )
+        return Moved(changes=changes, result=result)
 
 
 def _under_way(recorded: Recorded, name: str) -> Rollout:

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 
 from orchestrator.errors import KeyrelayError, RefusedError
 from orchestrator.operations.apply import Applied
-from orchestrator.operations.lease import release
+from orchestrator.operations.lease import given_back
 from orchestrator.operations.planning import begun, prepare_to_change, record
 from orchestrator.policy.desired import Desired
 from orchestrator.ports import Clock, Ports, Stop
@@ -22,24 +22,24 @@ def watch_once(ports: Ports, desired: Desired) -> Applied:
         RefusedError: the playbook or the inventory has changed since it was applied, or never was.
         ConflictError: another controller writes.
     """
-    prepared = prepare_to_change(desired, ports)
-    if not prepared.plan.renews_only:
-        raise RefusedError(
-            f"playbook {desired.playbook!r} asks for something else than when it was last applied",
-            hint="Look at the changes with keyrelay plan, then agree to them with keyrelay apply.",
-        )
-    last = prepared.recorded.last_rollout(desired.playbook)
-    if prepared.plan.start is not None and last is not None and last.reverts is not None:
-        raise RefusedError(
-            f"rollout {last.reverts} of playbook {desired.playbook!r} was taken back by a person",
-            hint="When it may go forward again, say so with: keyrelay apply",
-        )
-    recorded = record(prepared, ports)
-    idle = prepared.plan.start is None and prepared.plan.resumes is None
-    if idle and not prepared.plan.strandings:
-        release(recorded, ports)
-        return Applied(prepared=prepared, result=None)
-    return Applied(prepared=prepared, result=begun(prepared, recorded, ports, wait=timedelta(0)))
+    with given_back(ports):
+        prepared = prepare_to_change(desired, ports)
+        if not prepared.plan.renews_only:
+            raise RefusedError(
+                f"playbook {desired.playbook!r} asks for something else than when it was last applied",
+                hint="Look at the changes with keyrelay plan, then agree to them with keyrelay apply.",
+            )
+        last = prepared.recorded.last_rollout(desired.playbook)
+        if prepared.plan.start is not None and last is not None and last.reverts is not None:
+            raise RefusedError(
+                f"rollout {last.reverts} of playbook {desired.playbook!r} was taken back by a person",
+                hint="When it may go forward again, say so with: keyrelay apply",
+            )
+        recorded = record(prepared, ports)
+        idle = prepared.plan.start is None and prepared.plan.resumes is None
+        if idle and not prepared.plan.strandings:
+            return Applied(prepared=prepared, result=None)
+        return Applied(prepared=prepared, result=begun(prepared, recorded, ports, wait=timedelta(0)))
 
 
 def keep_watching(

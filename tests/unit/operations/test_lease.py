@@ -6,17 +6,21 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from orchestrator.errors import ConflictError
+from orchestrator.errors import ConflictError, KeyrelayError
 from orchestrator.operations import handover
 from orchestrator.operations.apply import Applied, apply
+from orchestrator.operations.compromise import end_key
 from orchestrator.operations.lease import TERM
+from orchestrator.operations.planning import carry_out
 from orchestrator.operations.rollouts import pause
+from orchestrator.operations.watch import watch_once
 from orchestrator.policy.desired import Desired, RolloutSpec, Share
 from orchestrator.ports import Clock, Fleet, Ports
 from orchestrator.rotation.engine import Decision
-from orchestrator.rotation.events import KeyEnded
+from orchestrator.rotation.events import KeyEnded, VisitsIntended
 from orchestrator.rotation.home_events import LeaseTaken
 from orchestrator.rotation.lifecycle import KeyState
+from orchestrator.rotation.recorded import Intent
 from orchestrator.rotation.reports import Outcome
 from orchestrator.rotation.visits import Visit
 from tests.fakes import FakeController
@@ -155,6 +159,48 @@ def test_a_key_that_leaks_while_it_is_handed_over_is_not_taken_into_use(world: W
     assert world.live_key(SERVERS[1]) == before
     assert world.apply(in_waves(), wait=timedelta(hours=3)).complete
     assert world.live_key(SERVERS[1]) != before
+
+
+def test_a_leak_is_written_though_another_controller_hands_over_and_its_run_heeds_it(world: World) -> None:
+    world.apply(in_waves())
+    leaked = {c.public for c in world.recorded.credentials.values() if SERVERS[2] in c.servers}.pop()
+    assert leaked is not None
+
+    def leaks() -> None:
+        world.eye.leaked.add(leaked.spki_digest)
+        ports = replace(world.ports, controller=FakeController("controller-2"))
+        with pytest.raises(ConflictError, match="the ledger says that the key is compromised"):
+            end_key(ports, leaked.thumbprint, lost=False, reason="seen elsewhere", wait=timedelta(0))
+
+    ports, begun = replace(world.ports, clock=EventfulClock(world.clock, leaks)), world.clock.now()
+    apply(ports, in_waves(), wait=timedelta(hours=1), agree=lambda _: True, new_key=True)
+    server = world.recorded.servers[SERVERS[2]]
+    assert server.target is not None
+    assert server.placements[server.target].since < begun + in_waves().rollout.soak
+
+
+@pytest.mark.parametrize(
+    "refused",
+    [
+        lambda ports: watch_once(ports, desired(soak=timedelta(0))),
+        lambda ports: apply(ports, desired(), wait=timedelta(0), agree=lambda _: True, digest="0" * 16),
+        lambda ports: carry_out(desired(servers=SERVERS[:1], name="other"), ports, wait=timedelta(0)),
+    ],
+    ids=["watch", "apply", "another playbook's server"],
+)
+def test_nobody_has_the_lease_when_a_run_was_refused(
+    world: World, refused: Callable[[Ports], object]
+) -> None:
+    """Where an answer was lost, hosts are asked again under the lease before anything is planned."""
+    run(world.ports)
+    lost = VisitsIntended(intents=(Intent(host=SERVERS[0]),))
+    world.ledger.append([lost], onto=world.recorded, at=world.clock.now())
+    with pytest.raises(KeyrelayError):
+        refused(world.ports)
+    assert LeaseTaken in {
+        type(entry.event) for entry in world.ledger.entries(after=world.recorded.version - 2)
+    }
+    assert world.recorded.lease is None
 
 
 def test_a_run_that_has_lost_its_lease_writes_nothing_more(world: World) -> None:

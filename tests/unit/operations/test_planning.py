@@ -1,15 +1,19 @@
 """What plan, apply and watch begin with."""
 
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from datetime import timedelta
 
 import pytest
 
 from orchestrator.errors import ConflictError
+from orchestrator.inventory.model import HostName
 from orchestrator.operations.apply import apply
 from orchestrator.operations.planning import Prepared, prepare, record
 from orchestrator.policy.desired import Desired
 from orchestrator.rotation.events import EndpointsChanged, HostsSurveyed, RolloutStarted
+from orchestrator.rotation.reports import Outcome
+from orchestrator.rotation.visits import Visit
 from tests.world import AGENTS, SERVERS, Silent, World, desired, endpoint
 
 WANTED = desired(servers=SERVERS[:2], agents=AGENTS[:2])
@@ -58,6 +62,39 @@ def test_hosts_that_have_left_are_asked_until_they_are_done_with(world: World) -
 def test_hosts_of_other_playbooks_are_left_alone(world: World) -> None:
     prepared(world, desired(servers=SERVERS[2:], agents=AGENTS[2:], name="other"))
     assert asked(world) == {SERVERS[2], AGENTS[2]}
+
+
+def test_a_host_that_has_left_is_asked_though_another_playbook_has_it_too() -> None:
+    """Or a visit would forget what an earlier one, whose answer was lost, may have brought (S3)."""
+    world, host = World(), SERVERS[2]
+    other = desired(servers=SERVERS[:1], agents=[host], name="other")
+    world.apply(desired(servers=SERVERS[1:], agents=AGENTS[:2]))
+    world.apply(other)
+    world.ports = replace(world.ports, fleet=Losing(world, host))
+    world.apply(other, new_key=True)
+    may_trust = {line for bundle in world.recorded.bundles(host) for line in bundle.lines}
+    assert host in world.recorded.pending
+
+    world.fleet.heal(host)
+    world.fleet.trouble(host, unreachable="off")
+    applied = world.apply(desired(servers=SERVERS[1:2], agents=AGENTS[:2]))
+
+    assert applied.unreachable == {host: "off"}
+    assert {line for bundle in world.recorded.bundles(host) for line in bundle.lines} == may_trust
+
+
+@dataclass(slots=True)
+class Losing:
+    """A fleet that loses the answers of one host to whatever changes it."""
+
+    world: World
+    host: HostName
+
+    def run(self, visits: Sequence[Visit]) -> Iterator[Outcome]:
+        for visit in visits:
+            if visit.endpoint.host == self.host and visit.fence is not None:
+                self.world.fleet.trouble(self.host, breaks_after=1)
+            yield from self.world.fleet.run([visit])
 
 
 def test_what_was_found_and_what_begins_is_written_in_one_go(world: World) -> None:

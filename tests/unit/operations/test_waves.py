@@ -307,6 +307,7 @@ def test_an_agent_that_nobody_waits_for_cannot_be_waived(world: World) -> None:
 def test_only_agents_of_the_playbook_can_be_waived(world: World) -> None:
     with pytest.raises(UsageError, match="no agent of playbook"):
         apply(world.ports, in_waves(), wait=SOAK, agree=lambda _: True, waive=[HostName("agent-9")])
+    assert world.recorded.running(in_waves().playbook) is None
 
 
 def test_an_agent_that_is_away_for_longer_than_the_playbook_waits_is_waived(world: World) -> None:
