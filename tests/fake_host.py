@@ -139,6 +139,8 @@ def _fenced(held: Fence | None, visit: Visit) -> str | None:
         return None
     was = _numbers(held) if held is not None else "-"
     expected = _numbers(visit.remembers[0]) if visit.remembers else "-"
+    if held is None or (visit.remembers and held < visit.remembers[0]):
+        return f"{visit.endpoint.base} is not as it was when it was asked: fence {was}, expected {expected}"
     return f"fenced: another controller was here since it was asked: {was}, expected {expected}"
 
 

@@ -62,7 +62,7 @@ def test_two_ledgers_at_one_number_are_told_apart(world: World) -> None:
 def test_a_visit_begins_only_where_the_host_remembers_what_it_told(world: World) -> None:
     order = stage(key())
     assert isinstance(send(world, order, shown=fence(3), remembers=()), Changed)
-    for stale in ((), (fence(2),), (fence(3, THERE),), (fence(3, ""),), (fence(3, generation=2),)):
+    for stale in ((), (fence(2),), (fence(3, THERE),), (fence(3, ""),)):
         outcome = send(world, order, shown=fence(9), remembers=stale)
         assert isinstance(outcome, Refused)
         assert outcome.fenced
@@ -70,6 +70,25 @@ def test_a_visit_begins_only_where_the_host_remembers_what_it_told(world: World)
     assert isinstance(send(world, order, shown=fence(4), remembers=(fence(3),)), Unchanged)
     assert isinstance(send(world, order, shown=fence(5)), Unchanged)
     assert told(world).survey.fence == (1, 5)
+
+
+def test_a_host_that_has_forgotten_since_it_was_asked_is_refused_and_follows_no_other_ledger(
+    world: World,
+) -> None:
+    order = stage(key())
+    later = {
+        "-, expected 1.3": fence(3),
+        "1.3, expected 1.4": fence(4),
+        "1.3, expected 2.1": fence(1, generation=2),
+    }
+
+    for numbers, asked in later.items():
+        outcome = send(world, order, shown=fence(9), remembers=(asked,))
+        assert isinstance(outcome, Refused)
+        assert not outcome.fenced
+        assert outcome.reason.endswith(f"is not as it was when it was asked: fence {numbers}")
+        send(world, order, shown=fence(3))
+    assert isinstance(send(world, order, shown=fence(4), remembers=(fence(3),)), Unchanged)
 
 
 def test_a_controller_that_is_behind_is_fenced_and_an_ordinary_refusal_is_not(world: World) -> None:

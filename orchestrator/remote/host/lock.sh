@@ -10,7 +10,10 @@ lock() {
   }
   held=1
   work=$here/lock/$marker
-  why=$(mkdir "$work" "$work/1" 2>&1) || cannot_write
+  why=$(mkdir "$work" "$work/1" 2>&1) || {
+    case $why in *'No such file'*) stop 'another visit has just taken the lock' ;; esac
+    cannot_write
+  }
   born "$$"
   whereabouts
   put lock/owner "$marker $((now + lease)) $whereabouts $$ ${born:--}" || cannot_write
@@ -165,7 +168,15 @@ check_fence() {
   fi
   case $remembered in
     '*' | "$was") ;;
-    *) stop_fenced "fenced: another controller was here since it was asked: ${was%.*}, expected ${remembered%.*}" ;;
+    *)
+      was=${was%.*} asked=${remembered%.*}
+      # Where nobody else was here it was put back or set up anew; its next survey tells what it has.
+      if [ "$was" = - ] ||
+        { [ "$asked" != - ] && lower "${was%.*}" "${was#*.}" "${asked%.*}" "${asked#*.}"; }; then
+        stop "$base is not as it was when it was asked: fence $was, expected $asked"
+      fi
+      stop_fenced "fenced: another controller was here since it was asked: $was, expected $asked"
+      ;;
   esac
   put "$work/fence" "$generation $counter $head" || cannot_write
   raise=1

@@ -8,6 +8,8 @@ from functools import partial
 import pytest
 
 from orchestrator.errors import RefusedError
+from orchestrator.inventory.model import HostName
+from orchestrator.operations.apply import apply
 from orchestrator.operations.compromise import end_key
 from orchestrator.operations.planning import prepare
 from orchestrator.operations.remove import remove
@@ -145,6 +147,20 @@ class Interrupted:
             self.happened = True
             self.happens()
         yield from self.world.fleet.run(visits)
+
+
+@pytest.mark.parametrize("host", [SERVERS[0], AGENTS[0]])
+def test_a_host_that_is_wiped_while_a_run_is_under_way_is_named_and_stops_no_home(host: HostName) -> None:
+    world = settled()
+    world.ports = replace(world.ports, fleet=Interrupted(world, partial(world.fleet.wipe, host)))
+
+    applied = apply(world.ports, WANTED, wait=timedelta(hours=1), agree=lambda _: True, new_key=True)
+
+    assert not world.recorded.stopped
+    assert applied.result is not None
+    (block,) = applied.result.blocks
+    assert block.host == host
+    assert block.reason.startswith("/etc/keyrelay is not as it was when it was asked: fence -, expected 1.")
 
 
 def test_a_visit_that_was_sent_before_a_new_generation_is_refused_afterwards() -> None:
