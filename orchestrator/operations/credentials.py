@@ -18,7 +18,7 @@ from orchestrator.keys.formats.intake import Taken
 from orchestrator.keys.formats.writing import write_private
 from orchestrator.keys.material import KeyPair, generate, load_private
 from orchestrator.keys.secret import Secret
-from orchestrator.operations.handover import PURPOSE
+from orchestrator.operations.making import PURPOSE
 from orchestrator.policy.desired import Desired, Origin, Scope
 from orchestrator.ports import Clock, Entropy, Ledger, Vault
 from orchestrator.rotation.ahead import prepared, unfit, waiting

@@ -6,18 +6,16 @@ from the ledger and from what a survey finds on the hosts.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from types import MappingProxyType
 
-from orchestrator.errors import ConflictError, IssuerError, KeyMaterialError, RefusedError
+from orchestrator.errors import RefusedError
 from orchestrator.inventory.model import HostName
-from orchestrator.keys.authority import make_request, read_request
-from orchestrator.keys.material import KeyPair, PublicKey, generate, load_private
 from orchestrator.operations.backups import before_retiring
-from orchestrator.operations.issuing import issued
-from orchestrator.operations.lease import is_held, renewal, take, wants_renewal
+from orchestrator.operations.lease import take
+from orchestrator.operations.making import Making
+from orchestrator.operations.tenure import Tenure
 from orchestrator.policy.desired import PlaybookName
 from orchestrator.ports import Ports
 from orchestrator.rotation import events as ev
@@ -33,13 +31,6 @@ from orchestrator.rotation.recognition import STOPPED
 from orchestrator.rotation.recorded import Recorded
 from orchestrator.rotation.standing import View
 from orchestrator.rotation.stranding import spared
-from orchestrator.rotation.visits import CredentialId
-
-PURPOSE = "credential"
-"""What the vault keeps credentials' private keys for."""
-
-LOOK = timedelta(seconds=10)
-"""How often a run that waits looks at what others have written."""
 
 NO_PROGRESS = "it reports success, and yet nothing changed"
 
@@ -117,11 +108,11 @@ def hand_over(
     lost = spared(View.of(recorded, ports.clock.now()), playbook)
     run = _Run(ports, take(recorded, ports), playbook, aside={**lost, **aside}, fences=fences)
     try:
-        run.recorded = before_retiring(ports, run.recorded, playbook)
+        run.tenure.recorded = before_retiring(ports, run.tenure.recorded, playbook)
         result = run.until(ports.clock.now() + wait)
     finally:
-        run.leave()
-    return replace(result, recorded=run.recorded)
+        run.tenure.leave()
+    return replace(result, recorded=run.tenure.recorded)
 
 
 class _Run:
@@ -136,28 +127,33 @@ class _Run:
         aside: Mapping[HostName, str],
         fences: Mapping[HostName, tuple[vs.Fence, ...]] = MappingProxyType({}),
     ) -> None:
-        self.recorded = recorded
+        self.tenure = Tenure(recorded, ports)
+        self._making = Making(self.tenure, ports)
         self._ports = ports
         self._playbook = playbook
         self._aside = dict(aside)
-        self._unissued: dict[HostName, str] = {}
         self._unverified: dict[Edge, str] = {}
         self._fences = dict(fences)
         self._changed: set[HostName] = set()
         self._visits = 0
         self._last: Mapping[HostName, object] = {}
 
+    @property
+    def recorded(self) -> Recorded:
+        """The ledger, as it was last read or written by this run."""
+        return self.tenure.recorded
+
     def until(self, deadline: datetime) -> Result:
         while True:
-            self._look_up()
+            self.tenure.look_up()
             now = self._ports.clock.now()
             decision = decide(
                 self.recorded,
                 self._playbook,
                 now=now,
                 random=self._ports.entropy,
-                aside=self._aside,
-                unissued=self._unissued,
+                aside={**self._aside, **self._making.unmade},
+                unissued=self._making.unissued,
                 unverified=self._unverified,
             )
             stopped = self._ports.stop.asked and decision.moves
@@ -176,7 +172,9 @@ class _Run:
                     waits=decision.waits,
                     blocks=decision.blocks,
                     costs=waivable(
-                        View.of(self.recorded, now), self._playbook, [block.host for block in decision.blocks]
+                        View.of(self.recorded, now),
+                        self._playbook,
+                        [block.host for block in decision.blocks],
                     ),
                     paused=decision.paused,
                     changed=frozenset(self._changed),
@@ -184,69 +182,14 @@ class _Run:
                     stopped=stopped,
                 )
             self._ports.progress.waiting(decision.waits, next_at)
-            self._wait_until(min(next_at, decision.prolong_at or next_at))
-
-    def leave(self) -> None:
-        """Give the lease back, so that another controller need not wait."""
-        if is_held(self.recorded, self._ports):
-            with suppress(ConflictError):
-                self._record([he.LeaseReleased(holder=self._ports.controller.name)])
+            self.tenure.wait_until(min(next_at, decision.prolong_at or next_at))
 
     def _await(self, blocks: Sequence[Block]) -> None:
         """Write whom the rollout waits for, where that is news."""
         rollout = self.recorded.running(self._playbook)
         since = {block.host: block.since for block in blocks}
         if rollout is not None and since != rollout.awaited:
-            self._record([ev.HostsAwaited(rollout=rollout.id, since=since)])
-
-    def _wait_until(self, instant: datetime) -> None:
-        """Wait, renewing the lease meanwhile; what a person says from another terminal ends the wait."""
-        before = self.recorded.version
-        while (now := self._ports.clock.now()) < instant and self.recorded.version == before:
-            if self._ports.stop.asked:
-                return
-            self._ports.clock.wait_until(min(instant, now + LOOK))
-            self._look_up()
-
-    def _look_up(self) -> None:
-        """Take in what others have written while this controller has the lease, and renew it.
-
-        Raises:
-            ConflictError: it has lost the lease.
-        """
-        newer = self._ports.ledger.read()
-        if not is_held(newer, self._ports):
-            raise ConflictError(
-                "this controller has lost its lease: another one hands over",
-                hint="What is unfinished goes on with the next apply or watch.",
-            )
-        self.recorded = newer
-        if wants_renewal(newer, self._ports):
-            self._record([renewal(self._ports)])
-
-    def _record(self, events: Sequence[ev.Event]) -> None:
-        """Write what has happened, on top of what others have written meanwhile."""
-        now, ledger = self._ports.clock.now(), self._ports.ledger
-        try:
-            self.recorded = ledger.append(events, onto=self.recorded, at=now)
-        except ConflictError:
-            newer = ledger.read()
-            if not is_held(newer, self._ports):
-                raise
-            self.recorded = ledger.append(events, onto=newer, at=now)
-
-    def _intend(self, events: Sequence[ev.Event]) -> bool:
-        """Write what is about to happen; False where others have written meanwhile: it is to be decided anew.
-
-        A person may have paused the rollout or ended a key from another terminal.
-        """
-        try:
-            now = self._ports.clock.now()
-            self.recorded = self._ports.ledger.append(events, onto=self.recorded, at=now)
-        except ConflictError:
-            self._look_up()
-            return False
-        return True
+            self.tenure.record([ev.HostsAwaited(rollout=rollout.id, since=since)])
 
     def _at_home(self, decision: Decision) -> bool:
         """Do one kind of what needs no host; whether there was anything to do.
@@ -255,78 +198,44 @@ class _Run:
         """
         running = self.recorded.running(self._playbook)
         if decision.make:
-            self._make(decision.make)
+            self._making.make(decision.make)
         elif decision.certify:
-            self._certify(decision.certify)
+            self._making.certify(decision.certify)
         elif decision.prolong:
             why = _kept_waiting(decision)
-            self._intend(
+            self.tenure.intend(
                 [ev.KeyProlonged(credential=c, until=end, reason=why) for c, end in decision.prolong]
             )
         elif decision.destroy:
             for credential in decision.destroy:
                 self._ports.vault.destroy(credential)
-            self._record([ev.KeyDestroyed(credential=credential) for credential in decision.destroy])
+            self.tenure.record([ev.KeyDestroyed(credential=credential) for credential in decision.destroy])
         elif decision.retire:
             for record in decision.retire:
                 self._ports.keys.destroy(record)
-            self._record([he.IssuerKeyDestroyed(record=record) for record in decision.retire])
+            self.tenure.record([he.IssuerKeyDestroyed(record=record) for record in decision.retire])
         elif running is not None and decision.halt:
-            self._intend([ev.RolloutPaused(rollout=running.id, reason=decision.halt)])
+            self.tenure.intend([ev.RolloutPaused(rollout=running.id, reason=decision.halt)])
         elif running is not None and decision.waive:
-            self._intend([ev.AgentsWaived(rollout=running.id, agents=decision.waive)])
+            self.tenure.intend([ev.AgentsWaived(rollout=running.id, agents=decision.waive)])
         elif decision.ended:
-            self._intend([ev.RolloutEnded(rollout=rollout) for rollout in decision.ended])
+            self.tenure.intend([ev.RolloutEnded(rollout=rollout) for rollout in decision.ended])
         return decision.at_home
-
-    def _make(self, credentials: Sequence[CredentialId]) -> None:
-        """Make keys on the controller; one that an earlier run put into the vault is taken again."""
-        if not self._intend([ev.KeyMakingIntended(credential=credential) for credential in credentials]):
-            return
-        for credential in credentials:
-            if not self._ports.vault.holds(credential):
-                algorithm = self.recorded.credentials[credential].key.algorithm
-                pair = generate(algorithm, random=self._ports.entropy)
-                self._ports.vault.put(credential, PURPOSE, pair.private)
-        self._record([ev.KeyMade(credential=c, public=self._pair(c).public) for c in credentials])
-
-    def _pair(self, credential: CredentialId) -> KeyPair:
-        return load_private(self._ports.vault.open(credential, PURPOSE))
-
-    def _certify(self, wanted: Sequence[tuple[CredentialId, HostName]]) -> None:
-        """Have keys certified; a server whose key the issuer refuses is put aside, the others go on."""
-        certified: list[ev.Event] = []
-        try:
-            for credential, server in wanted:
-                request = make_request(self._pair(credential), names=(server,))
-                try:
-                    certified.append(issued(self._ports, self.recorded, credential, server, request))
-                except IssuerError as error:
-                    self._refused(credential, server, error)
-                if wants_renewal(self.recorded, self._ports):
-                    certified, due = [], [*certified, renewal(self._ports)]
-                    self._record(due)
-        finally:
-            if certified:
-                self._record(certified)
-
-    def _refused(self, credential: CredentialId, server: HostName, error: IssuerError) -> None:
-        """The issuer has refused: a new key cannot go on, and one in use ends when it ends."""
-        if server in self.recorded.credentials[credential].uncertified:
-            self._unissued[server] = f"the issuer does not certify its key in use anew: {error.message}"
-        else:
-            self._aside[server] = f"the issuer does not certify its key: {error.message}"
 
     def _run_errands(self, decision: Decision) -> None:
         """Send the visits out, the intent first; what ended is recorded even when the run is interrupted."""
         errands = {errand.host: errand for errand in self._moving(decision.errands)}
         if not errands:
             return
-        if not self._intend([ev.VisitsIntended(intents=tuple(errand.intent for errand in errands.values()))]):
+        if not self.tenure.intend(
+            [ev.VisitsIntended(intents=tuple(errand.intent for errand in errands.values()))]
+        ):
             self._last = {}
             return
         fence = vs.Fence(
-            generation=self.recorded.generation, counter=self.recorded.version, head=self.recorded.head
+            generation=self.recorded.generation,
+            counter=self.recorded.version,
+            head=self.recorded.head,
         )
         visits = [self._visit(errand, fence) for errand in errands.values()]
         outcomes: list[rp.Outcome] = []
@@ -336,11 +245,10 @@ class _Run:
                 believed = judge(self.recorded, errands[outcome.host].orders, outcome)
                 outcomes.append(believed)
                 self._ports.progress.visited(believed)
-                if wants_renewal(self.recorded, self._ports):
-                    self._record([renewal(self._ports)])
+                self.tenure.renew()
         finally:
             if outcomes:
-                self._record([ev.VisitsEnded(outcomes=tuple(outcomes))])
+                self.tenure.record([ev.VisitsEnded(outcomes=tuple(outcomes))])
         self._visits += len(outcomes)
         for outcome in outcomes:
             self._fences[outcome.host] = (fence,)
@@ -348,7 +256,7 @@ class _Run:
         for outcome in outcomes:
             if isinstance(outcome, rp.Refused) and outcome.fenced:
                 reason = f"{outcome.host} follows another ledger: {outcome.reason}"
-                self._record([he.ControllerStopped(reason=reason)])
+                self.tenure.record([he.ControllerStopped(reason=reason)])
                 raise RefusedError(f"{reason}; this home has stopped for good", hint=STOPPED)
 
     def _moving(self, errands: Iterable[Errand]) -> list[Errand]:
@@ -362,16 +270,10 @@ class _Run:
     def _visit(self, errand: Errand, fence: vs.Fence) -> vs.Visit:
         return vs.Visit(
             endpoint=self.recorded.endpoints[errand.host],
-            orders=tuple(self._with_key(order) for order in errand.orders),
+            orders=tuple(self._making.with_key(order) for order in errand.orders),
             fence=fence,
             remembers=self._fences.get(errand.host),
         )
-
-    def _with_key(self, order: vs.Order) -> vs.Order:
-        """The order with its private key, where the controller has it."""
-        if isinstance(order, vs.Stage) and self._ports.vault.holds(order.credential):
-            return replace(order, private_key=self._ports.vault.open(order.credential, PURPOSE))
-        return order
 
     def _take_in(self, outcome: rp.Outcome) -> None:
         if isinstance(outcome, rp.Refused) and outcome.unverified:
@@ -385,33 +287,7 @@ class _Run:
             self._changed.add(outcome.host)
         for report in outcome.reports:
             if isinstance(report, rp.Generated):
-                self._take_request(outcome.host, report)
-
-    def _take_request(self, server: HostName, report: rp.Generated) -> None:
-        """Certify a key that was made on a server: its request proves that the server has it."""
-        try:
-            public = read_request(report.request_pem, names=(server,)).public
-            if reason := self._why_not(report.credential, public):
-                self._aside[server] = reason
-                return
-            certified = issued(self._ports, self.recorded, report.credential, server, report.request_pem)
-        except KeyMaterialError as error:
-            self._aside[server] = f"its request for a certificate is wrong: {error.message}"
-            return
-        except IssuerError as error:
-            self._refused(report.credential, server, error)
-            return
-        made = ev.KeyMade(credential=report.credential, public=public)
-        known = self.recorded.credentials[report.credential].public
-        self._record([certified] if known is not None else [made, certified])
-
-    def _why_not(self, credential: CredentialId, public: PublicKey) -> str:
-        """Why a key that a server has made is not certified as this credential; empty: it is."""
-        if any(one.public == public for one in self.recorded.credentials.values() if one.id != credential):
-            return "the key it made is not new: another credential has it already"
-        if self.recorded.credentials[credential].public not in {None, public}:
-            return "it has another key under this name than the one it made before"
-        return ""
+                self._making.take_request(outcome.host, report)
 
 
 def _gist(errand: Errand) -> object:

@@ -226,9 +226,9 @@ def cheap() -> Iterator[None]:
     """Within this, keys and signatures cost next to nothing."""
     with ExitStack() as stack:
         for where, what in (
-            ("orchestrator.operations.handover.generate", _next_key),
-            ("orchestrator.operations.handover.load_private", _load),
-            ("orchestrator.operations.handover.make_request", _request),
+            ("orchestrator.operations.making.generate", _next_key),
+            ("orchestrator.operations.making.load_private", _load),
+            ("orchestrator.operations.making.make_request", _request),
             ("orchestrator.rotation.bundles.parse_certificate", parsed),
             ("orchestrator.rotation.adopting.parse_certificate", parsed),
             ("orchestrator.rotation.adopting.parse_chain", cache(parse_chain)),

@@ -11,7 +11,7 @@ from orchestrator.errors import RefusedError
 from orchestrator.inventory.model import HostName
 from orchestrator.keys.bundle import TrustedKey
 from orchestrator.keys.material import Random
-from orchestrator.operations.handover import _Run
+from orchestrator.operations.tenure import Tenure
 from orchestrator.policy.desired import PlaybookName
 from orchestrator.rotation import engine, revert
 from orchestrator.rotation import events as ev
@@ -57,12 +57,12 @@ def _no_intent_to_make() -> Patches:
 
 
 def _unwritten(kind: type[ev.Event]) -> AbstractContextManager[Any]:
-    real = _Run._intend
+    real = Tenure.intend
 
-    def intend(run: _Run, events: Sequence[ev.Event]) -> bool:
-        return isinstance(events[0], kind) or real(run, events)
+    def intend(tenure: Tenure, events: Sequence[ev.Event]) -> bool:
+        return isinstance(events[0], kind) or real(tenure, events)
 
-    return patch.object(_Run, "_intend", intend)
+    return patch.object(Tenure, "intend", intend)
 
 
 @SEEDS.fault("erases before it disarms", ONE, "S7")
