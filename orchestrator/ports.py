@@ -116,8 +116,8 @@ class Vault(Protocol):
         """Whether something is kept under ``record``."""
         ...
 
-    def destroy(self, record: str) -> None:
-        """Remove what is kept under ``record`` beyond recovery from the vault's files; idempotent."""
+    def destroy(self, *records: str) -> None:
+        """Remove what is kept under these names beyond recovery from the vault's files; idempotent."""
         ...
 
 

@@ -166,8 +166,9 @@ class FakeVault:
     def holds(self, record: str) -> bool:
         return record in self.kept
 
-    def destroy(self, record: str) -> None:
-        self.kept.pop(record, None)
+    def destroy(self, *records: str) -> None:
+        for record in records:
+            self.kept.pop(record, None)
 
 
 class FakeKeyring:

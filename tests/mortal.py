@@ -82,9 +82,9 @@ class MortalVault:
     def holds(self, record: str) -> bool:
         return self.vault.holds(record)
 
-    def destroy(self, record: str) -> None:
+    def destroy(self, *records: str) -> None:
         self.life.point()
-        self.vault.destroy(record)
+        self.vault.destroy(*records)
         self.life.point()
 
 

@@ -320,8 +320,7 @@ def _dropped(
 ) -> Recorded:
     dropped: list[Event] = [CredentialDropped(credential=one.id, reason=reason) for one in known]
     recorded = store.ledger.append(dropped, onto=recorded, at=store.clock.now())
-    for one in known:
-        store.vault.destroy(one.id)
+    store.vault.destroy(*(one.id for one in known))
     gone = [KeyDestroyed(credential=one.id) for one in known if one.in_vault]
     return store.ledger.append(gone, onto=recorded, at=store.clock.now()) if gone else recorded
 

@@ -207,8 +207,7 @@ class _Run:
                 [ev.KeyProlonged(credential=c, until=end, reason=why) for c, end in decision.prolong]
             )
         elif decision.destroy:
-            for credential in decision.destroy:
-                self._ports.vault.destroy(credential)
+            self._ports.vault.destroy(*decision.destroy)
             self.tenure.record([ev.KeyDestroyed(credential=credential) for credential in decision.destroy])
         elif decision.retire:
             for record in decision.retire:

@@ -117,20 +117,20 @@ class SqlVault:
             found = connection.execute(select(vault_records.c.record).where(vault_records.c.record == record))
             return found.first() is not None
 
-    def destroy(self, record: str) -> None:
-        """Removes what is kept under ``record`` from every file of the database.
+    def destroy(self, *records: str) -> None:
+        """Removes what is kept under these names from every file of the database.
 
         ``secure_delete`` alone is not enough: rows that SQLite has moved between pages can leave copies
         behind, in the unused part of pages that are still in use. So the table is emptied, which zeroes all
-        of its pages, and the other records are put back, in one transaction. Where this fails after the
-        commit, it is to be called again: only its end proves that nothing is left.
+        of its pages, and the other records are put back, in one transaction for all that go. Where this fails
+        after the commit, it is to be called again: only its end proves that nothing is left.
 
         Raises:
             VaultError: the database cannot be written, or another process is reading it.
         """
         with self.database.writing(failing_as=VaultError) as connection:
             rows = connection.execute(select(vault_records).order_by(vault_records.c.record)).mappings().all()
-            others = [dict(row) for row in rows if row["record"] != record]
+            others = [dict(row) for row in rows if row["record"] not in records]
             if len(others) < len(rows):
                 connection.execute(delete(vault_records))
                 if others:

@@ -80,6 +80,15 @@ def test_what_was_destroyed_is_gone_and_its_name_is_free(vault: Vault) -> None:
     assert vault.open("oak", "server key") == OTHER
 
 
+def test_several_are_destroyed_at_once_and_the_others_stay(vault: Vault) -> None:
+    for name in ("oak", "elm", "ash"):
+        vault.put(name, "server key", KEY)
+
+    vault.destroy("oak", "ash", "fir")
+
+    assert [name for name in ("oak", "elm", "ash") if vault.holds(name)] == ["elm"]
+
+
 def test_an_empty_secret_and_an_odd_name_are_kept_as_they_are(vault: Vault) -> None:
     vault.put("Ünïcödé/../x y'\"", "", Secret(b""))
 

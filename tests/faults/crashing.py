@@ -139,9 +139,9 @@ def wrap(passes: Passes, deadline: timedelta | None) -> None:
             super().put(record, purpose, secret)
             passes.of(Moment.AFTER, "vault put")
 
-        def destroy(self, record: str) -> None:
+        def destroy(self, *records: str) -> None:
             passes.of(Moment.BEFORE, "vault destroy")
-            super().destroy(record)
+            super().destroy(*records)
             passes.of(Moment.AFTER, "vault destroy")
 
     class Fleet(SshFleet):

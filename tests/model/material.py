@@ -129,8 +129,8 @@ class SetVault:
     def holds(self, record: str) -> bool:
         return record in self.kept
 
-    def destroy(self, record: str) -> None:
-        self.kept = {name: key for name, key in self.kept.items() if name != record}
+    def destroy(self, *records: str) -> None:
+        self.kept = {name: key for name, key in self.kept.items() if name not in records}
         self.changed.append(self.kept)
 
 

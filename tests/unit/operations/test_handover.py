@@ -13,6 +13,7 @@ from orchestrator.operations.rollouts import resume
 from orchestrator.policy.desired import Origin, Policy
 from orchestrator.rotation.lifecycle import KeyState, Step
 from tests.fake_state import HostState
+from tests.mortal import MortalVault
 from tests.world import AGENTS, SERVERS, World, desired, with_agents
 
 
@@ -112,6 +113,16 @@ def test_without_time_to_wait_it_stops_and_goes_on_later(world: World) -> None:
     world.clock.wait_until(world.clock.now() + timedelta(minutes=6))
     assert world.apply(desired(), wait=timedelta(0)).complete
     assert world.apply(desired()).result is None
+
+
+def test_keys_that_go_at_once_leave_the_vault_at_once(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It writes itself anew each time that something is destroyed."""
+    world.apply(desired())
+    old = set(world.vault.kept)
+    destroyed: list[tuple[str, ...]] = []
+    monkeypatch.setattr(MortalVault, "destroy", lambda _, *records: destroyed.append(records))
+    world.apply(desired(), new_key=True)
+    assert [set(records) for records in destroyed] == [old]
 
 
 def test_a_key_made_on_the_server_never_reaches_the_vault(world: World) -> None:

@@ -188,8 +188,7 @@ def test_what_was_destroyed_is_in_no_file_any_more(
     gone = {name for number, name in enumerate(names) if number in destroyed}
     before = _files(kept)
 
-    for name in gone:
-        kept.destroy(name)
+    kept.destroy(*gone)
 
     after = _files(kept)
     for name, parts in sealed.items():
@@ -200,8 +199,7 @@ def test_what_was_destroyed_is_in_no_file_any_more(
             assert (part[:32] in after) == (name not in gone)
             pieces = [part[at : at + 16] for at in range(0, len(part) - 15, 16)]
             assert name not in gone or not any(piece in after for piece in pieces)
-    for name in names:
-        kept.destroy(name)
+    kept.destroy(*names)
 
 
 def test_no_copy_stays_behind_where_sqlite_moved_a_record_to_another_page(database: Database) -> None:
