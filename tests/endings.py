@@ -12,6 +12,7 @@ from orchestrator.policy.desired import Desired
 from orchestrator.rotation.drift import Drift
 from orchestrator.rotation.installing import Manifests
 from orchestrator.rotation.lifecycle import KeyState
+from orchestrator.rotation.moving import together
 from tests.fake_state import filled
 from tests.world import Silent, World
 
@@ -24,9 +25,9 @@ def settle_down(world: World, wanted: Sequence[Desired]) -> list[Applied]:
     applied: list[Applied] = []
     for _ in range(ENOUGH):
         applied = []
-        for one in wanted:
+        for group in together(world.recorded, wanted):
             with suppress(RefusedError):
-                applied.append(world.apply(one, wait=timedelta(hours=2)))
+                applied += world.apply_in_one_go(group, wait=timedelta(hours=2))
     return applied
 
 

@@ -17,9 +17,9 @@ from orchestrator.issuers.embedded import EmbeddedIssuer
 from orchestrator.keys.authority import Authority
 from orchestrator.keys.certificate import parse_certificate
 from orchestrator.keys.material import Algorithm, SpkiDigest
-from orchestrator.operations.apply import Applied, apply
+from orchestrator.operations.apply import Applied, apply_together
 from orchestrator.operations.found import found
-from orchestrator.operations.planning import prepare_to_change
+from orchestrator.operations.planning import prepare_to_change_together
 from orchestrator.policy.desired import (
     CertificateSpec,
     Desired,
@@ -38,6 +38,7 @@ from orchestrator.ports import Ports
 from orchestrator.rotation.events import KeyEnded
 from orchestrator.rotation.holdups import Wait
 from orchestrator.rotation.lifecycle import KeyState
+from orchestrator.rotation.moving import together
 from orchestrator.rotation.recorded import Recorded
 from orchestrator.rotation.reports import Outcome
 from orchestrator.rotation.visits import Survey, Visit
@@ -196,25 +197,46 @@ class World:
         wait: timedelta = timedelta(hours=1),
         new_key: bool = False,
     ) -> Applied:
-        self.eye.begins()
-        go = partial(apply, self.ports, wanted, wait=wait, agree=lambda _: True, new_key=new_key)
-        try:
-            applied = go()
-        except RefusedError:
-            if not self.says_lost(wanted, new_key=new_key):
-                raise
-            applied = go()
-        if not applied.complete and self.says_lost(wanted):
-            applied = go()
-        self.eye.check_end(applied, wanted)
+        (applied,) = self.apply_in_one_go((wanted,), wait=wait, new_key=new_key)
         return applied
 
-    def says_lost(self, wanted: Desired, *, new_key: bool = False) -> bool:
+    def apply_together(
+        self, *wanted: Desired, wait: timedelta = timedelta(hours=1), new_key: bool = False
+    ) -> tuple[Applied, ...]:
+        """Apply the plays of one file: those that exchange servers begin in the same go."""
+        groups = together(self.recorded, wanted)
+        return tuple(
+            one for group in groups for one in self.apply_in_one_go(group, wait=wait, new_key=new_key)
+        )
+
+    def apply_in_one_go(
+        self, wanted: Sequence[Desired], *, wait: timedelta, new_key: bool = False
+    ) -> tuple[Applied, ...]:
+        self.eye.begins()
+        agreed: list[str | None] = [None] * len(wanted)
+        go = partial(
+            apply_together, self.ports, wanted, wait=wait, agree=lambda _: True, digests=agreed,
+            new_key=new_key,
+        )  # fmt: skip
+        try:
+            ended = go()
+        except RefusedError:
+            if not self.says_lost(*wanted, new_key=new_key):
+                raise
+            ended = go()
+        if not all(one.complete for one in ended) and self.says_lost(*wanted):
+            ended = go()
+        for applied, asked in zip(ended, wanted, strict=True):
+            self.eye.check_end(applied, asked)
+        return ended
+
+    def says_lost(self, *wanted: Desired, new_key: bool = False) -> bool:
         """A person says of the keys that wiped servers miss that they are lost; whether there are any.
 
         Nobody says so of a server whose base is only not mounted, nor of a key that the vault brings back.
         """
-        strandings = prepare_to_change(wanted, self.ports, new_key=new_key).plan.strandings
+        prepared = prepare_to_change_together(wanted, self.ports, new_key=new_key)
+        strandings = [stranding for one in prepared for stranding in one.plan.strandings]
         stranded = {key for one in strandings if one.server not in self.eye.away for key in one.keys}
         missing = {
             key

@@ -18,8 +18,9 @@ from orchestrator.cli.plays import Play, load_plays, passwords_of
 from orchestrator.errors import InputError, KeyrelayError, StoppedError, UsageError
 from orchestrator.inventory.model import HostName
 from orchestrator.issuers.chosen import why_not
-from orchestrator.operations.apply import Applied, apply
-from orchestrator.operations.planning import Prepared, prepare
+from orchestrator.operations.apply import Applied, apply_together
+from orchestrator.operations.planning import Prepared, prepare_together
+from orchestrator.rotation.moving import together as begun_together
 from orchestrator.views.plans import SHOWN_DIGEST, applied_answer, does_anything, how_to_apply, plan_answer
 from orchestrator.views.progress import Bars
 from orchestrator.views.screen import Screen, together
@@ -40,15 +41,16 @@ def plan(
     """Ask every host, and show what apply would change on which, and why; changes nothing."""
     here, plays = Context.of(context), load_plays([playbook], inventory)
     with here.ledger() as ledger, here.progress() as bars, here.fleet(bars, passwords_of(plays)) as fleet:
+        order = [play.desired.playbook for play in plays]
         found = [
-            _issuable(
-                prepare(
-                    play.desired, ledger=ledger, fleet=fleet, clock=here.clock, entropy=system_entropy,
-                    progress=bars, new_key=new_key,
-                )
+            _issuable(prepared)
+            for group in begun_together(ledger.read(), (play.desired for play in plays))
+            for prepared in prepare_together(
+                group, ledger=ledger, fleet=fleet, clock=here.clock, entropy=system_entropy,
+                progress=bars, new_key=new_key,
             )
-            for play in plays
         ]  # fmt: skip
+    found.sort(key=lambda one: order.index(one.plan.desired.playbook))
     here.screen.answer(together("plays", [plan_answer(one) for one in found]), as_json=as_json)
     if not as_json and any(does_anything(one) for one in found):
         files = shlex.join(str(file) for one in inventory for file in ("-i", one))
@@ -78,16 +80,17 @@ def apply_(
     """Make the fleet as the playbook asks, and go on with what an earlier run left unfinished."""
     here, waiting = Context.of(context), duration(wait, "--wait")
     plays = load_plays([playbook], inventory)
-    digests = _agreed_digests(plan, plays, here.screen, yes=yes)
+    agreed = _agreed_digests(plan, plays, here.screen, yes=yes)
+    digests = {play.desired.playbook: digest for play, digest in zip(plays, agreed, strict=True)}
     with here.ports(passphrase_file, passwords_of(plays)) as (ports, bars):
         agree = _agreement(here.screen, bars, agreed=yes or plan is not None)
         waived = [HostName(name) for name in waive or ()]
         ended = in_turn(
             partial(
-                apply, ports, play.desired, wait=waiting, agree=agree, digest=digest,
-                new_key=new_key, waive=waived,
+                apply_together, ports, group, wait=waiting, agree=agree,
+                digests=[digests[desired.playbook] for desired in group], new_key=new_key, waive=waived,
             )
-            for play, digest in zip(plays, digests, strict=True)
+            for group in begun_together(ports.ledger.read(), (play.desired for play in plays))
         )  # fmt: skip
     conclude(here.screen, ended, as_json=as_json)
 
@@ -135,12 +138,15 @@ def _agreement(screen: Screen, bars: Bars, *, agreed: bool) -> Callable[[Prepare
     return agree
 
 
-def in_turn(runs: Iterable[Callable[[], Applied]]) -> list[Applied | KeyrelayError]:
-    """How each play ended; one that fails holds up no other, and after one that was stopped none is begun."""
+def in_turn(runs: Iterable[Callable[[], Sequence[Applied]]]) -> list[Applied | KeyrelayError]:
+    """How each play ended; one that fails holds up no other, and after one that was stopped none is begun.
+
+    Plays that begin in the same go are one run.
+    """
     ended: list[Applied | KeyrelayError] = []
     for run in runs:
         try:
-            ended.append(run())
+            ended.extend(run())
         except StoppedError as error:
             return [*ended, error]
         except KeyrelayError as error:

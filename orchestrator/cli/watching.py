@@ -20,6 +20,8 @@ from orchestrator.errors import KeyrelayError, UsageError
 from orchestrator.keys.secret import Secret
 from orchestrator.operations.apply import Applied
 from orchestrator.operations.watch import keep_watching, watch_once
+from orchestrator.policy.desired import Desired
+from orchestrator.ports import Ports
 from orchestrator.views.plans import gist
 from orchestrator.views.text import instant
 from orchestrator.views.units import Unattended, units_answer
@@ -68,7 +70,11 @@ def _look(
     """Do all that is due now, by the files as they are now; the vault is open only meanwhile."""
     plays = load_plays(playbooks, inventories)
     with here.ports(passphrase_file, passwords_of(plays), passphrase=passphrase) as (ports, _):
-        return in_turn(partial(watch_once, ports, play.desired) for play in plays)
+        return in_turn(partial(_watched, ports, play.desired) for play in plays)
+
+
+def _watched(ports: Ports, desired: Desired) -> Sequence[Applied]:
+    return (watch_once(ports, desired),)
 
 
 def _telling(here: Context, look: Look, *, as_json: bool) -> Look:

@@ -65,6 +65,10 @@ class Result:
         """Whether nothing is left to do."""
         return not self.waits and not self.blocks and not self.paused and not self.stopped
 
+    def following(self, before: "Result") -> "Result":
+        """Where both runs together ended."""
+        return replace(self, changed=self.changed | before.changed, visits=self.visits + before.visits)
+
 
 def nothing_done(recorded: Recorded, playbook: PlaybookName) -> Result:
     """The result of a run that there was no need for."""

@@ -1,6 +1,6 @@
 """What plan, apply and watch begin with: ask hosts, plan from what they answer, and begin what is planned."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -24,7 +24,7 @@ from orchestrator.rotation.events import EndpointsChanged, Event
 from orchestrator.rotation.home_events import ClockSetRight, ControllerStopped
 from orchestrator.rotation.installing import Manifests
 from orchestrator.rotation.meeting import meet
-from orchestrator.rotation.plan import Plan, make_plan
+from orchestrator.rotation.plan import Plan, make_plans
 from orchestrator.rotation.recognition import (
     STOPPED,
     reason_to_stop,
@@ -75,13 +75,31 @@ def prepare(
         RefusedError: the plan would not be safe (``rotation.plan.make_plan``).
         LedgerError: the ledger cannot be read.
     """
+    (prepared,) = prepare_together(
+        (desired,), ledger=ledger, fleet=fleet, clock=clock, entropy=entropy, progress=progress,
+        new_key=new_key,
+    )  # fmt: skip
+    return prepared
+
+
+def prepare_together(
+    wanted: Sequence[Desired],
+    *,
+    ledger: Ledger,
+    fleet: Fleet,
+    clock: Clock,
+    entropy: Entropy,
+    progress: ProgressSink,
+    new_key: bool = False,
+) -> tuple[Prepared, ...]:
+    """The same for playbooks that begin in the same go (``rotation.moving``); every plan has all answers."""
     recorded = ledger.read()
-    endpoints = _endpoints(desired, recorded).values()
-    answers = survey(fleet, endpoints, progress, stores=Manifests.of(recorded.asked_for(desired)))
+    endpoints = _endpoints(wanted, recorded).values()
+    answers = survey(fleet, endpoints, progress, stores=Manifests.of(_asked_for(wanted, recorded)))
     if reason := why_to_stop(recorded, answers, ledger):
         raise RefusedError(reason, hint=STOPPED)
-    refuse_wrong_clock(answers.skews, desired.messages.clock_skew)
-    return _planned(desired, recorded, answers, now=clock.now(), random=entropy, new_key=new_key)
+    refuse_wrong_clock(answers.skews, _allowed_skew(wanted))
+    return _planned(wanted, recorded, answers, now=clock.now(), random=entropy, new_key=new_key)
 
 
 def prepare_to_change(desired: Desired, ports: Ports, *, new_key: bool = False) -> Prepared:
@@ -91,9 +109,17 @@ def prepare_to_change(desired: Desired, ports: Ports, *, new_key: bool = False) 
         RefusedError: the plan would not be safe.
         ConflictError: another controller hands over.
     """
-    recorded, answers = ask_to_change(ports.ledger.read(), desired, ports)
+    (prepared,) = prepare_to_change_together((desired,), ports, new_key=new_key)
+    return prepared
+
+
+def prepare_to_change_together(
+    wanted: Sequence[Desired], ports: Ports, *, new_key: bool = False
+) -> tuple[Prepared, ...]:
+    """The same for playbooks that begin in the same go; ``record_together`` takes them."""
+    recorded, answers = ask_to_change(ports.ledger.read(), wanted, ports)
     return _planned(
-        desired,
+        wanted,
         recorded,
         answers,
         now=ports.clock.now(),
@@ -102,8 +128,8 @@ def prepare_to_change(desired: Desired, ports: Ports, *, new_key: bool = False) 
     )
 
 
-def ask_to_change(recorded: Recorded, desired: Desired, ports: Ports) -> tuple[Recorded, Answers]:
-    """Survey the hosts of a playbook for a run that is to change them; the answers are not written yet.
+def ask_to_change(recorded: Recorded, wanted: Sequence[Desired], ports: Ports) -> tuple[Recorded, Answers]:
+    """Survey the hosts of playbooks for a run that is to change them; the answers are not written yet.
 
     Hosts with a visit whose end is not known are asked once more behind a new fence, which takes the lease.
 
@@ -115,10 +141,10 @@ def ask_to_change(recorded: Recorded, desired: Desired, ports: Ports) -> tuple[R
     """
     require_free(recorded, ports)
     refuse_superseded(recorded)
-    endpoints = _endpoints(desired, recorded)
+    endpoints = _endpoints(wanted, recorded)
     unmet = recorded.unmet.keys() & endpoints.keys()
-    answers = _asked(recorded, endpoints, {}, desired, ports, whole=bool(unmet))
-    recorded = _timed(recorded, desired, answers, ports)
+    answers = _asked(recorded, endpoints, {}, wanted, ports, whole=bool(unmet))
+    recorded = _timed(recorded, wanted, answers, ports)
     uncertain = recorded.pending.keys() & answers.surveys.keys()
     if uncertain:
         # Nothing may be written, a lease neither, before hosts have confirmed what time it is.
@@ -126,7 +152,7 @@ def ask_to_change(recorded: Recorded, desired: Desired, ports: Ports) -> tuple[R
         fence = Fence(generation=recorded.generation, counter=recorded.version, head=recorded.head)
         again = {host: endpoints[host] for host in sorted(uncertain)}
         fences = dict.fromkeys(again, fence)
-        answers = answers.but(_asked(recorded, again, fences, desired, ports, whole=bool(unmet)))
+        answers = answers.but(_asked(recorded, again, fences, wanted, ports, whole=bool(unmet)))
     recorded = _met(recorded, answers, unmet & answers.surveys.keys(), ports)
     refuse_superseded(recorded)
     return recorded, answers
@@ -136,13 +162,13 @@ def _asked(
     recorded: Recorded,
     endpoints: Mapping[HostName, Endpoint],
     fences: Mapping[HostName, Fence],
-    desired: Desired,
+    wanted: Sequence[Desired],
     ports: Ports,
     *,
     whole: bool,
 ) -> Answers:
     """What hosts tell, as long as they follow this ledger."""
-    stores = Manifests.of(recorded.asked_for(desired))
+    stores = Manifests.of(_asked_for(wanted, recorded))
     answers = survey(ports.fleet, endpoints.values(), ports.progress, fences, whole=whole, stores=stores)
     if ports.stop.asked:
         raise StoppedError("stopped while hosts were asked what they hold; nothing was changed")
@@ -151,13 +177,13 @@ def _asked(
     return answers
 
 
-def _timed(recorded: Recorded, desired: Desired, answers: Answers, ports: Ports) -> Recorded:
+def _timed(recorded: Recorded, wanted: Sequence[Desired], answers: Answers, ports: Ports) -> Recorded:
     """Refuse to go on by a wrong clock; where the ledger is the one that was wrong, write so.
 
     Raises:
         RefusedError: most hosts contradict the clock, or the ledger does and no host confirms it.
     """
-    allowed, now = desired.messages.clock_skew, ports.clock.now()
+    allowed, now = _allowed_skew(wanted), ports.clock.now()
     refuse_wrong_clock(answers.skews, allowed)
     if recorded.written is None or not is_contradicted(recorded, now):
         return recorded
@@ -202,7 +228,7 @@ def stop(recorded: Recorded, reason: str, ports: Ports) -> NoReturn:
 
 def go_on(recorded: Recorded, playbook: PlaybookName, ports: Ports) -> tuple[Recorded, Answers]:
     """Survey the hosts of a playbook as it was last applied, and write what is news, to go on from there."""
-    recorded, answers = ask_to_change(recorded, recorded.playbooks[playbook], ports)
+    recorded, answers = ask_to_change(recorded, (recorded.playbooks[playbook],), ports)
     now = ports.clock.now()
     if told := news(recorded, answers, at=now):
         recorded = ports.ledger.append([told.event()], onto=recorded, at=now)
@@ -210,18 +236,19 @@ def go_on(recorded: Recorded, playbook: PlaybookName, ports: Ports) -> tuple[Rec
 
 
 def _planned(
-    desired: Desired,
+    wanted: Sequence[Desired],
     recorded: Recorded,
     answers: Answers,
     *,
     now: datetime,
     random: Random,
     new_key: bool,
-) -> Prepared:
-    refuse_moved_hosts(desired, recorded, answers.surveys)
+) -> tuple[Prepared, ...]:
+    for desired in wanted:
+        refuse_moved_hosts(desired, recorded, answers.surveys)
     after = taken_in(recorded, answers, at=now)
-    plan = make_plan(desired, after, answers.surveys, now=now, random=random, new_key=new_key)
-    return Prepared(plan=plan, recorded=recorded, answers=answers)
+    plans = make_plans(wanted, after, answers.surveys, now=now, random=random, new_key=new_key)
+    return tuple(Prepared(plan=plan, recorded=recorded, answers=answers) for plan in plans)
 
 
 def record(prepared: Prepared, ports: Ports) -> Recorded:
@@ -230,14 +257,19 @@ def record(prepared: Prepared, ports: Ports) -> Recorded:
     Raises:
         ConflictError: the ledger has grown since the plan was made, or another controller hands over.
     """
-    now = ports.clock.now()
-    events = list(prepared.events())
-    if told := news(prepared.recorded, prepared.answers, at=now):
+    return record_together((prepared,), ports)
+
+
+def record_together(prepared: Sequence[Prepared], ports: Ports) -> Recorded:
+    """The same for plans that were made together: all of it is in the ledger, or nothing."""
+    now, recorded = ports.clock.now(), prepared[0].recorded
+    events = [event for one in prepared for event in one.events()]
+    if told := news(recorded, prepared[0].answers, at=now):
         events.insert(0, told.event())
     if not events:
-        return prepared.recorded
-    require_free(prepared.recorded, ports)
-    return ports.ledger.append(events, onto=prepared.recorded, at=now)
+        return recorded
+    require_free(recorded, ports)
+    return ports.ledger.append(events, onto=recorded, at=now)
 
 
 def carry_out(desired: Desired, ports: Ports, *, wait: timedelta) -> Result:
@@ -264,16 +296,36 @@ def begun(prepared: Prepared, recorded: Recorded, ports: Ports, *, wait: timedel
     )
 
 
-def _endpoints(desired: Desired, recorded: Recorded) -> dict[HostName, Endpoint]:
-    """Whom to ask: the playbook's hosts, others that its runs may visit, and those that no playbook has."""
+def carry_on(ports: Ports, playbook: PlaybookName, *, wait: timedelta) -> Result:
+    """Go on with what a playbook has begun, from what its hosts hold now."""
+    with given_back(ports):
+        recorded, answers = go_on(ports.ledger.read(), playbook, ports)
+        return hand_over(ports, recorded, playbook, aside=answers.failures, fences=answers.fences, wait=wait)
+
+
+def _endpoints(wanted: Sequence[Desired], recorded: Recorded) -> dict[HostName, Endpoint]:
+    """Whom to ask: the playbooks' hosts, others that their runs may visit, and those that no playbook has."""
+    playbooks, given = {desired.playbook for desired in wanted}, _asked_for(wanted, recorded)
+    asked = {host: endpoint for desired in wanted for host, endpoint in desired.endpoints.items()}
     elsewhere = {
         host
         for name, other in recorded.playbooks.items()
-        if name != desired.playbook
+        if name not in playbooks
         for host in other.endpoints
     }
     left = {*recorded.servers, *recorded.agents} - elsewhere
-    left |= {server for server, one in recorded.servers.items() if one.playbook == desired.playbook}
-    left |= recorded.agents.keys() - recorded.asked_for(desired).elsewhere(desired.playbook).keys()
-    left = {host for host in left - desired.endpoints.keys() if not recorded.given_up(host)}
-    return {**{host: recorded.endpoints[host] for host in sorted(left)}, **desired.endpoints}
+    left |= {server for server, one in recorded.servers.items() if one.playbook in playbooks}
+    for playbook in playbooks:
+        left |= recorded.agents.keys() - given.elsewhere(playbook).keys()
+    left = {host for host in left - asked.keys() if not recorded.given_up(host)}
+    return {**{host: recorded.endpoints[host] for host in sorted(left)}, **asked}
+
+
+def _asked_for(wanted: Sequence[Desired], recorded: Recorded) -> Recorded:
+    for desired in wanted:
+        recorded = recorded.asked_for(desired)
+    return recorded
+
+
+def _allowed_skew(wanted: Sequence[Desired]) -> timedelta:
+    return min(desired.messages.clock_skew for desired in wanted)

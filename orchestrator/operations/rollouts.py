@@ -8,9 +8,9 @@ from orchestrator.operations.handover import Result, hand_over
 from orchestrator.operations.lease import given_back, require_free
 from orchestrator.operations.planning import go_on
 from orchestrator.ports import Clock, Ledger, Ports
+from orchestrator.rotation.changes import Change, changes_left
 from orchestrator.rotation.events import AgentsWaived, RolloutPaused, RolloutResumed
 from orchestrator.rotation.lookup import rollout_named
-from orchestrator.rotation.plan import Change, changes_left
 from orchestrator.rotation.recognition import refuse_stopped
 from orchestrator.rotation.recorded import Recorded, Rollout
 from orchestrator.rotation.revert import plan_revert

@@ -44,7 +44,8 @@ class RolloutStarted:
     """A playbook asks for this from now on; an unfinished rollout of the same playbook is replaced.
 
     Attributes:
-        targets: for every server of the playbook, and None for every server that leaves it.
+        targets: for every server of the playbook, and None for every server that leaves it; not for one that
+            goes to a playbook whose rollout starts in the same go.
         waves: the servers that switch, in the order of the waves.
         reverts: the rollout that is taken back.
     """

@@ -11,9 +11,11 @@ from functools import partial
 from types import MappingProxyType
 from typing import TypeVar, assert_never
 
+from orchestrator.inventory.model import HostName
 from orchestrator.keys.authority import ISSUER_KEY
 from orchestrator.keys.bundle import Position
 from orchestrator.keys.revocation import SignedCrl
+from orchestrator.policy.desired import PlaybookName
 from orchestrator.rotation import events as ev
 from orchestrator.rotation import home_events as he
 from orchestrator.rotation.ahead import prepared
@@ -279,6 +281,7 @@ def _start(recorded: Recorded, event: ev.RolloutStarted, at: datetime) -> Record
         before=recorded.playbooks.get(desired.playbook),
         waves=event.waves,
         reverts=event.reverts,
+        received=_received(recorded, event),
         awaited=replaced.awaited if replaced is not None else {},
     )
     return replace(
@@ -290,6 +293,16 @@ def _start(recorded: Recorded, event: ev.RolloutStarted, at: datetime) -> Record
         endpoints=MappingProxyType({**recorded.endpoints, **desired.endpoints}),
         rollouts=MappingProxyType(rollouts),
     )
+
+
+def _received(recorded: Recorded, event: ev.RolloutStarted) -> Mapping[HostName, PlaybookName]:
+    """The servers that were another playbook's, and not about to leave it, each with that playbook."""
+    before = ((server, recorded.servers.get(server)) for server in event.targets)
+    return {
+        server: record.playbook
+        for server, record in before
+        if record is not None and record.target is not None and record.playbook != event.desired.playbook
+    }
 
 
 def _certified(recorded: Recorded, event: ev.Certified) -> Recorded:

@@ -181,8 +181,17 @@ class Manifests:
         """What the play asked for before, as long as a server may sign with a key from then."""
         recorded = self.recorded
         servers = (item for item in recorded.servers.items() if item[1].playbook == playbook)
-        if not any(recorded.may_sign(server) - {record.target} for server, record in servers):
+        old = {c for server, record in servers for c in recorded.may_sign(server) - {record.target}}
+        if not old:
             return
+        yield from self._asked_before(playbook)
+        for other in sorted({recorded.credentials[c].playbook for c in old} & self.plays.keys() - {playbook}):
+            yield self.plays[other].desired
+            yield from self._asked_before(other)
+
+    def _asked_before(self, playbook: PlaybookName) -> Iterator[Desired]:
+        """What the play asked for before its rollout under way, and before those that this took over from."""
+        recorded = self.recorded
         rollout = recorded.running(playbook)
         while rollout is not None:
             if rollout.before is not None:

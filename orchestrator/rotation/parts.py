@@ -94,6 +94,7 @@ class Rollout:
         paused: why nothing is done until it is resumed; empty: it is not paused.
         paused_since: None: it is not paused.
         reverts: the rollout that this one takes back.
+        received: the servers that came with it, each with the playbook whose it was until then.
         awaited: the hosts that keep it waiting, each with since when without a break.
         ended: None: under way.
         replaced_by: the rollout that took over before this one ended.
@@ -110,6 +111,7 @@ class Rollout:
     paused: str = ""
     paused_since: datetime | None = None
     reverts: RolloutId | None = None
+    received: Mapping[HostName, PlaybookName] = field(default_factory=dict)
     awaited: Mapping[HostName, datetime] = field(default_factory=dict)
     ended: datetime | None = None
     replaced_by: RolloutId | None = None

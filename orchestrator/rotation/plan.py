@@ -6,52 +6,29 @@ is worked out on the record as it will be once the rollout has started, so it is
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from enum import StrEnum
 
-from orchestrator.errors import RefusedError
 from orchestrator.inventory.model import HostName
 from orchestrator.keys.material import Random
-from orchestrator.policy.desired import Desired, Origin, ScopeName
-from orchestrator.rotation.bundles import Press, wanted_denials, wanted_lines
+from orchestrator.policy.desired import Desired, ScopeName
 from orchestrator.rotation.capabilities import refuse_unable_hosts, unwritable_hosts
+from orchestrator.rotation.changes import Change, changes_of
 from orchestrator.rotation.events import Entry, RolloutStarted
 from orchestrator.rotation.evolve import evolve
 from orchestrator.rotation.history import too_tight
 from orchestrator.rotation.installing import refuse_clashes
-from orchestrator.rotation.lifecycle import Step
-from orchestrator.rotation.lookup import name_of
-from orchestrator.rotation.observed import HeldCredential, HostSurvey, Obstacle
-from orchestrator.rotation.obstacles import held_back
+from orchestrator.rotation.moving import refuse_foreign_servers
+from orchestrator.rotation.observed import HostSurvey
 from orchestrator.rotation.recognition import refuse_newer_hosts
-from orchestrator.rotation.recorded import Credential, Recorded, Rollout, RolloutId, Standing, TrustLine
+from orchestrator.rotation.recorded import Recorded, RolloutId
 from orchestrator.rotation.refilling import Refilling
-from orchestrator.rotation.settle import proof_of
 from orchestrator.rotation.standing import View
-from orchestrator.rotation.stranding import Stranding, spared, strandings
-from orchestrator.rotation.surveys import fits
-from orchestrator.rotation.targets import choose
+from orchestrator.rotation.stranding import Stranding, strandings
+from orchestrator.rotation.targets import Targets, choose
 from orchestrator.rotation.visits import CredentialId
 from orchestrator.rotation.waves import cut_waves
-
-
-class Role(StrEnum):
-    """What a host is in a change."""
-
-    SERVER = "server"
-    AGENT = "agent"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Change:
-    """What happens to one host in one role, and why."""
-
-    host: HostName
-    role: Role
-    what: tuple[str, ...]
-    why: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,39 +101,108 @@ def make_plan(
         RefusedError: the ledger is older than the fleet (S9), a server belongs to another playbook, or what
             is newly asked for is beyond a host's openssl.
     """
+    (plan,) = make_plans((desired,), recorded, surveys, now=now, random=random, new_key=new_key)
+    return plan
+
+
+def make_plans(
+    wanted: Sequence[Desired],
+    recorded: Recorded,
+    surveys: Mapping[HostName, HostSurvey],
+    *,
+    now: datetime,
+    random: Random,
+    new_key: bool = False,
+) -> tuple[Plan, ...]:
+    """The plans of playbooks that begin in the same go (``moving.py``), in their order.
+
+    Arguments and errors are ``make_plan``'s.
+    """
     refuse_newer_hosts(recorded, surveys)
-    _refuse_foreign_servers(desired, recorded)
-    refuse_clashes(desired, recorded)
-    repeats = _asks_the_same(desired, recorded)
-    if not repeats:
-        refuse_unable_hosts(desired, surveys)
-    running = recorded.running(desired.playbook)
-    asked = choose(desired, recorded, surveys, now=now, random=random, new_key=new_key)
-    view = View.of(recorded, now)
-    stranded = tuple(strandings(view, asked.targets))
+    beginnings: list[_Beginning] = []
+    for desired in wanted:
+        beside = [other for other in wanted if other is not desired]
+        refuse_foreign_servers(desired, recorded, beside)
+        given = recorded
+        for other in beside:
+            given = given.asked_for(other)
+        refuse_clashes(desired, given)
+        repeats = _asks_the_same(desired, recorded)
+        if not repeats:
+            refuse_unable_hosts(desired, surveys)
+        asked = choose(desired, recorded, surveys, now=now, random=random, new_key=new_key, beside=beside)
+        beginnings.append(_begin(desired, recorded, asked, now=now, random=random, repeats=repeats))
+    after = recorded
+    for one in beginnings:
+        after = after if one.goes_on else _after(after, one.start, now)
+    view = View.of(after, now)
+    return tuple(_plan(one, recorded, view, surveys) for one in beginnings)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Beginning:
+    """What a playbook would begin with.
+
+    Attributes:
+        goes_on: whether nothing else is asked for than before, so that there may be nothing to begin.
+        repeats, stranded: ``Plan.renews_only``, ``Plan.strandings``.
+    """
+
+    start: RolloutStarted
+    goes_on: bool
+    repeats: bool
+    reasons: Mapping[ScopeName, str]
+    stranded: tuple[Stranding, ...]
+
+
+def _begin(
+    desired: Desired, recorded: Recorded, asked: Targets, *, now: datetime, random: Random, repeats: bool
+) -> _Beginning:
+    stranded = tuple(strandings(View.of(recorded, now), asked.targets))
     chosen = asked.without({one.server for one in stranded}, desired, recorded)
-    targets, new, reasons = chosen.targets, chosen.new, chosen.reasons
-    goes_on = repeats and not new and _has_targets(recorded, targets)
-    start = RolloutStarted(
-        rollout=RolloutId(random(8).hex()),
-        desired=desired,
-        new=new,
-        targets=targets,
-        reasons=tuple(f"{scope}: {reason}" for scope, reason in reasons.items()),
-        waves=_waves(desired, recorded, targets),
+    return _Beginning(
+        start=RolloutStarted(
+            rollout=RolloutId(random(8).hex()),
+            desired=desired,
+            new=chosen.new,
+            targets=chosen.targets,
+            reasons=tuple(f"{scope}: {reason}" for scope, reason in chosen.reasons.items()),
+            waves=_waves(desired, recorded, chosen.targets),
+        ),
+        goes_on=repeats and not chosen.new and _has_targets(recorded, chosen.targets),
+        repeats=repeats,
+        reasons=chosen.reasons,
+        stranded=stranded,
     )
-    after = view if goes_on else View.of(_after(recorded, start, now), now)
+
+
+def _plan(
+    begins: _Beginning, recorded: Recorded, after: View, surveys: Mapping[HostName, HostSurvey]
+) -> Plan:
+    """The plan, told by the record as it will be.
+
+    Args:
+        begins: what the playbook begins with.
+        recorded: the ledger.
+        after: of the ledger once everything that is asked for in the same go has begun.
+        surveys: of the hosts that could be reached.
+    """
+    start, desired = begins.start, begins.start.desired
+    running = recorded.running(desired.playbook)
     stores = Refilling.of(recorded, desired.playbook, surveys)
-    changes = tuple(_changes(after, desired, reasons, stores))
-    told = tuple(sorted({*start.reasons, *(f"{c.host}: {c.why}" for c in changes if c.host not in targets)}))
-    starts = not goes_on or (running is None and changes)
+    changes = tuple(changes_of(after, desired, begins.reasons, stores))
+    told_of = {s for scope in desired.scopes if scope.name in begins.reasons for s in scope.servers}
+    joining = after.recorded.rollouts[start.rollout].received if not begins.goes_on else {}
+    mine = (c for c in changes if c.host not in start.targets or c.host in joining.keys() - told_of)
+    told = tuple(sorted({*start.reasons, *(f"{c.host}: {c.why}" for c in mine)}))
+    starts = not begins.goes_on or (running is None and changes)
     return Plan(
         desired=desired,
         start=replace(start, reasons=told) if starts else None,
-        resumes=running.id if running is not None and goes_on else None,
+        resumes=running.id if running is not None and begins.goes_on else None,
         changes=changes,
         reasons=told,
-        renews_only=repeats,
+        renews_only=begins.repeats,
         warnings=tuple(
             filter(
                 None,
@@ -166,21 +212,8 @@ def make_plan(
                 ),
             )
         ),
-        strandings=tuple(one for one in stranded if one.server in surveys),
+        strandings=tuple(one for one in begins.stranded if one.server in surveys),
     )
-
-
-def changes_left(
-    recorded: Recorded, rollout: Rollout, surveys: Mapping[HostName, HostSurvey], *, now: datetime
-) -> tuple[Change, ...]:
-    """What a rollout that is under way has yet to change; the arguments are ``make_plan``'s."""
-    desired = recorded.playbooks[rollout.playbook]
-    found = (reason.partition(": ") for reason in rollout.reasons)
-    reasons = {ScopeName(scope): why for scope, _, why in found if why}
-    if rollout.reverts is not None:
-        reasons = {scope.name: rollout.reasons[0] for scope in desired.scopes}
-    stores = Refilling.of(recorded, rollout.playbook, surveys)
-    return tuple(_changes(View.of(recorded, now), desired, reasons, stores))
 
 
 def _waves(
@@ -191,17 +224,6 @@ def _waves(
     """The servers that leave a key they may be signing with for another one."""
     switching = [s for s in desired.servers() if recorded.may_sign(s) - {targets[s]}]
     return cut_waves(switching, desired.rollout)
-
-
-def _refuse_foreign_servers(desired: Desired, recorded: Recorded) -> None:
-    for server in desired.servers():
-        record = recorded.servers.get(server)
-        if record is not None and record.playbook != desired.playbook and record.target is not None:
-            raise RefusedError(
-                f"{server} belongs to playbook {record.playbook!r}, so {desired.playbook!r} cannot have it",
-                hint="To change its policy keep the playbook's name. To move it take it out of the other and "
-                f"apply that, or: keyrelay remove {server}, then apply this one; it has no key in between.",
-            )
 
 
 def _asks_the_same(desired: Desired, recorded: Recorded) -> bool:
@@ -220,167 +242,3 @@ def _has_targets(recorded: Recorded, targets: Mapping[HostName, CredentialId | N
 def _after(recorded: Recorded, start: RolloutStarted, now: datetime) -> Recorded:
     entry = Entry(number=recorded.version + 1, at=now, event=start, previous=recorded.head, digest="planned")
     return evolve(recorded, entry)
-
-
-def _changes(
-    view: View,
-    desired: Desired,
-    reasons: Mapping[ScopeName, str],
-    stores: Refilling,
-) -> Iterable[Change]:
-    recorded = view.recorded
-    scope_of = {server: scope.name for scope in desired.scopes for server in scope.servers}
-    mine = [server for server in desired.servers() if server in recorded.servers]
-    left = {
-        **held_back(view, {server: view.step(server) for server in mine}),
-        **spared(view, desired.playbook),
-    }
-    for server, record in sorted(recorded.servers.items()):
-        if server in left:
-            yield Change(host=server, role=Role.SERVER, what=("is left as it is",), why=left[server])
-            continue
-        if record.given_up or record.playbook != desired.playbook or view.step(server) is Step.DONE:
-            continue
-        refilled = tuple(stores.server(view.manifests, server))
-        changes = tuple(_server_changes(view, server, stores.surveys.get(server), refilled))
-        what = (*changes, *_unfilled(view, server, Role.SERVER))
-        if record.target is None:
-            why = "it has left the playbook"
-        else:
-            otherwise = _OTHER_STORES if what == refilled else "it is not where it should be yet"
-            if len(what) == 1 and what[0].startswith(_SIGNS):
-                otherwise = "what it signs was not seen by this home yet"
-            why = reasons.get(scope_of.get(server, ScopeName("")), "") or otherwise
-        if what:
-            yield Change(host=server, role=Role.SERVER, what=what, why=why)
-    press = Press(recorded)
-    steps = {server: view.step(server) for server, record in recorded.servers.items() if not record.given_up}
-    waived = recorded.waived(desired.playbook)
-    for agent in sorted(recorded.agents.keys() - recorded.elsewhere(desired.playbook).keys()):
-        contact = recorded.contacts.get(agent)
-        away = agent in waived and contact is not None and contact.failing_since is not None
-        final = _final(view, agent, desired, steps)
-        refilled = tuple(stores.agent(view.manifests, agent))
-        change = None if away else _agent_change(view, press, agent, final, desired, refilled)
-        if change is not None:
-            yield replace(change, what=(*change.what, *_unfilled(view, agent, Role.AGENT)))
-
-
-def _unfilled(view: View, host: HostName, role: Role) -> tuple[str, ...]:
-    """What a host is visited for all the same."""
-    return Obstacle.told(view.recorded.obstacles_to(role.value, host))
-
-
-def _server_changes(
-    view: View, server: HostName, survey: HostSurvey | None, refilled: Iterable[str]
-) -> Iterable[str]:
-    record = view.recorded.servers[server]
-    outgoing = view.outgoing(server)
-    if record.target is None:
-        if outgoing:
-            yield f"stops signing and erases {_names(view, outgoing)}"
-        yield from refilled
-        return
-    target = view.recorded.credentials[record.target]
-    placement = record.placements.get(target.id)
-    if placement is None or placement.claim is None:
-        made = "makes" if target.key.origin is Origin.SERVER and target.public is None else "gets"
-        has = survey is not None and any(_is_whole(held, target, server) for held in survey.credentials)
-        yield f"{_SIGNS} {name_of(target)}, which it has" if has else f"{made} {name_of(target)}"
-    if placement is not None and placement.hook_due:
-        yield "ends the switch that was cut short"
-    if placement is None or placement.standing is not Standing.ACTIVE:
-        yield "switches to it once its agents have proven it"
-    yield from refilled
-    if outgoing:
-        yield f"puts away and erases {_names(view, outgoing)}"
-
-
-def _is_whole(held: HeldCredential, target: Credential, server: HostName) -> bool:
-    """Whether a visit that stages the target leaves it as it is, and has the server sign with it."""
-    certified = held.certificate_digest == target.certificate_digest(server)
-    return held.name == target.id and fits(held, target) and certified and not held.disarmed
-
-
-def _final(
-    view: View, agent: HostName, desired: Desired, steps: Mapping[HostName, Step]
-) -> frozenset[TrustLine]:
-    """What the agent is to trust in the end; for servers of other playbooks, what it is to trust now."""
-    servers = view.recorded.servers
-    heard = view.listens.get(agent, frozenset()) & servers.keys()
-    mine = {server for server in heard if servers[server].playbook == desired.playbook}
-    final = {line for server in mine if (line := view.target_line(server)) is not None}
-    if heard - mine:
-        final |= {line for line in wanted_lines(view, agent, steps) if line.server in heard - mine}
-    return frozenset(final)
-
-
-def _is_to_prove(view: View, agent: HostName, line: TrustLine, desired: Desired) -> bool:
-    """Whether an agent has yet to verify what the server signs, as far as this playbook brings that about."""
-    mine = view.recorded.servers[line.server].playbook == desired.playbook
-    due = line == view.target_line(line.server) and (mine or view.staged(line.server))
-    return due and view.ended(line.server) is None and proof_of(view.recorded, agent, line.server) is None
-
-
-_SIGNS = "signs anew with"
-_AGAIN = "gets its trust bundle again"
-_UNTOLD = "runs the hook that has yet to tell its programs of their bundle"
-_OTHER_STORES = "its stores are not as they should be"
-
-
-def _agent_change(
-    view: View,
-    press: Press,
-    agent: HostName,
-    final: frozenset[TrustLine],
-    desired: Desired,
-    refilled: tuple[str, ...],
-) -> Change | None:
-    recorded = view.recorded
-    denied = wanted_denials(view, final)
-    have = {line for bundle in recorded.bundles(agent) for line in bundle.lines}
-    added, dropped = sorted(final - have), sorted(have - final)
-    what: list[str] = []
-    if added:
-        what.append(f"trusts {_lines(view, added)}, and proves it")
-    if dropped:
-        what.append(f"drops {_lines(view, dropped)}")
-    if have and (newly := denied - {c for bundle in recorded.bundles(agent) for c in bundle.denied}):
-        what.append(f"denies {_names(view, newly)}")
-    what.extend(refilled)
-    if recorded.agents[agent].untold:
-        what.append(_UNTOLD)
-    if not what and have:
-        current = recorded.settled_bundle(agent)
-        # What it denies for longer than needed goes with its next bundle, and is no reason for one.
-        kept = denied | set(current.denied if current is not None else ())
-        _, installed = press.bundle(final, kept)
-        if current is None or current.content != installed.content:
-            what.append(_AGAIN)
-        elif any(_is_to_prove(view, agent, line, desired) for line in final):
-            what.append("proves its trust bundle")
-    if not what:
-        return None
-    why = "its servers change keys" if agent in view.listens else "it listens to no server any more"
-    if refilled and not (added or dropped or denied):
-        why = _OTHER_STORES
-    if what == [_UNTOLD]:
-        why = "its programs may use an earlier trust bundle"
-    elif added and not have:
-        why = "it has no trust bundle"
-    elif what == [_AGAIN]:
-        why = "its trust bundle is not as it should be"
-    return Change(host=agent, role=Role.AGENT, what=tuple(what), why=why)
-
-
-def _names(view: View, credentials: Iterable[CredentialId]) -> str:
-    return ", ".join(sorted(name_of(view.recorded.credentials[c]) for c in credentials))
-
-
-def _lines(view: View, lines: Iterable[TrustLine]) -> str:
-    servers: dict[str, list[HostName]] = {}
-    for line in lines:
-        known = view.recorded.credentials.get(line.credential)
-        what = name_of(known) if known is not None else f"whatever issuer {line.issuer[:12]} certifies"
-        servers.setdefault(what, []).append(line.server)
-    return "; ".join(sorted(f"{what} for {', '.join(names)}" for what, names in servers.items()))

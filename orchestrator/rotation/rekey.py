@@ -71,6 +71,9 @@ def reason_to_rekey(
         over = [why for t in targets if (why := recorded.credentials[t].over)]
         if over:
             return f"its key is over: {over[0]}"
+        foreign = (s for s in moved if recorded.servers[s].playbook != desired.playbook)
+        if (server := next(foreign, None)) is not None:
+            return f"{server} moves from playbook {recorded.servers[server].playbook!r}"
         return f"{moved[0]} moves into this scope" if moved else "it has no key yet"
     if new_key:
         return "a new key was asked for"

@@ -12,6 +12,7 @@ from orchestrator.keys.material import Random
 from orchestrator.policy.desired import Desired
 from orchestrator.rotation.events import RolloutStarted
 from orchestrator.rotation.lookup import name_of
+from orchestrator.rotation.moving import refuse_to_undo
 from orchestrator.rotation.recorded import SIGNING, Credential, Recorded, Rollout, RolloutId, Standing
 from orchestrator.rotation.visits import CredentialId
 
@@ -22,8 +23,8 @@ def plan_revert(recorded: Recorded, rollout: Rollout, *, random: Random) -> Roll
     Servers and agents that came with it leave again, and policies go back with the keys.
 
     Raises:
-        RefusedError: it has ended, it was the first, it takes back another itself, an old key is put away, or
-            was ended by a person.
+        RefusedError: it has ended, it was the first, it takes back another itself, a server came from or went
+            to another playbook with it, an old key is put away, or was ended by a person.
     """
     before, back = _way_back(recorded, rollout)
     leaving = {
@@ -82,7 +83,9 @@ def _way_back(recorded: Recorded, rollout: Rollout) -> tuple[Desired, Mapping[Ho
             f"rollout {rollout.id} was the first of playbook {rollout.playbook!r}: nothing was before it",
             hint="To take hosts out, take them out of the playbook and apply it.",
         )
+    refuse_to_undo(recorded, rollout, rollout.before.servers())
     back = {server: _earlier(recorded, rollout, server) for server in rollout.before.servers()}
+    _refuse_foreign_keys(recorded, rollout, back)
     credentials = (recorded.credentials[credential] for credential in back.values())
     ended = [credential for credential in credentials if credential.ended or credential.over]
     if ended:
@@ -91,6 +94,18 @@ def _way_back(recorded: Recorded, rollout: Rollout) -> tuple[Desired, Mapping[Ho
             hint=f"It can only go forward: {_onward(rollout)}",
         )
     return rollout.before, back
+
+
+def _refuse_foreign_keys(recorded: Recorded, rollout: Rollout, back: Mapping[HostName, CredentialId]) -> None:
+    """No server goes back to a key of the playbook that it came from: others may have that on."""
+    for server, credential in back.items():
+        playbook = recorded.credentials[credential].playbook
+        if playbook != rollout.playbook:
+            raise RefusedError(
+                f"rollout {rollout.id} cannot be taken back: {server} has yet to leave its key of playbook "
+                f"{playbook!r}, from which it moves",
+                hint=f"It can only go forward: {_onward(rollout)}",
+            )
 
 
 def _onward(rollout: Rollout) -> str:

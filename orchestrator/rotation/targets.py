@@ -1,6 +1,6 @@
 """What each server is to end up with: the keys that scopes have, wait for, or need anew."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from types import MappingProxyType
@@ -10,6 +10,7 @@ from orchestrator.keys.material import Random
 from orchestrator.policy.desired import Desired, ScopeName
 from orchestrator.rotation.ahead import to_take_up
 from orchestrator.rotation.events import NewCredential
+from orchestrator.rotation.moving import received_by
 from orchestrator.rotation.observed import HostSurvey
 from orchestrator.rotation.recorded import Recorded
 from orchestrator.rotation.rekey import candidate, new_credential, reason_to_rekey
@@ -21,7 +22,8 @@ class Targets:
     """A choice of targets.
 
     Attributes:
-        targets: for each server of the playbook, those that have left it included; None: it leaves.
+        targets: for each server of the playbook, those that have left it included; None: it leaves. Not for
+            one that goes to a playbook that begins in the same go.
         new: the credentials among them that are to be made.
         reasons: why scopes get another key than they had.
     """
@@ -50,17 +52,23 @@ def choose(
     now: datetime,
     random: Random,
     new_key: bool,
+    beside: Sequence[Desired] = (),
 ) -> Targets:
-    """What the servers of a playbook are to have, as it is asked for; the arguments are ``make_plan``'s."""
+    """What the servers of a playbook are to have, as it is asked for; the arguments are ``make_plan``'s.
+
+    ``beside`` is what other playbooks ask for that begin in the same go.
+    """
     new: list[NewCredential] = []
     reasons: dict[ScopeName, str] = {}
     running = recorded.running(desired.playbook)
     paused = running is not None and bool(running.paused)
+    going = received_by(beside)
     targets: dict[HostName, CredentialId | None] = {
         server: None
         for server, record in recorded.servers.items()
         if record.playbook == desired.playbook
         and not record.given_up
+        and server not in going
         and (record.target is not None or record.placements or record.missing)
     }
     for scope in desired.scopes:

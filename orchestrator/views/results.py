@@ -9,10 +9,10 @@ from orchestrator.operations.handover import Result
 from orchestrator.operations.reinstall import Reinstalled
 from orchestrator.operations.remove import Removed
 from orchestrator.operations.rollouts import Moved
+from orchestrator.rotation.changes import Change
 from orchestrator.rotation.holdups import Block, Wait
 from orchestrator.rotation.lifecycle import KeyState, Step
 from orchestrator.rotation.lookup import ending_of, name_of
-from orchestrator.rotation.plan import Change
 from orchestrator.rotation.recorded import Credential
 from orchestrator.rotation.revert import may_be_taken_back
 from orchestrator.views.screen import Answer, Grid, grid

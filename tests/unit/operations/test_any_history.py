@@ -5,8 +5,8 @@ to wait or without), hosts fail, are wiped, go back to snapshots, and time passe
 """
 
 import os
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
@@ -78,20 +78,31 @@ class Apply:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Rearrange:
+    """Two plays are applied in one go, and servers may go from each to the other."""
+
+    wanted: tuple[Desired, Desired]
+    new_key: bool
+    wait: timedelta
+    killed_after: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Watch:
     wanted: Desired
 
 
-Happening = Trouble | Heal | Wipe | Snapshot | Rollback | TimePasses | Apply | Watch
+Happening = Trouble | Heal | Wipe | Snapshot | Rollback | TimePasses | Apply | Rearrange | Watch
 
 
 @st.composite
-def playbooks(draw: st.DrawFn, names: Sequence[str]) -> Desired:
+def playbooks(draw: st.DrawFn, names: Sequence[str], among: Sequence[HostName] = ()) -> Desired:
+    """What a playbook of one of the names may ask for; of two, each has servers of its own, or these."""
     policy = draw(st.sampled_from(list(Policy)))
     agents = draw(st.lists(st.sampled_from(AGENTS), unique=True, max_size=3))
     name = draw(st.sampled_from(names))
     theirs = SERVERS if len(names) == 1 else SERVERS[:2] if name == "main" else SERVERS[1:]
-    servers = draw(st.lists(st.sampled_from(theirs), unique=True, min_size=1))
+    servers = draw(st.lists(st.sampled_from(among or theirs), unique=True, min_size=1))
     narrow = draw(st.lists(st.sampled_from(servers), unique=True, min_size=1))
     origin = draw(st.sampled_from(list(Origin))) if policy in OF_ONE_SERVER else Origin.CONTROLLER
     soak = draw(st.sampled_from([timedelta(0), timedelta(minutes=10)]))
@@ -108,6 +119,16 @@ def playbooks(draw: st.DrawFn, names: Sequence[str]) -> Desired:
     return replace(wanted, messages=MessageSpec(validity=validity, clock_skew=timedelta(seconds=30)))
 
 
+@st.composite
+def rearranged(draw: st.DrawFn) -> tuple[Desired, Desired]:
+    """Two plays of one file, in either order, that share all servers out between them."""
+    servers = draw(st.permutations(SERVERS))
+    cut = draw(st.integers(1, len(servers) - 1))
+    one = draw(playbooks(["main"], servers[:cut]))
+    other = draw(playbooks(["other"], servers[cut:]))
+    return draw(st.sampled_from([(one, other), (other, one)]))
+
+
 def happenings(names: Sequence[str]) -> st.SearchStrategy[Happening]:
     hosts = st.sampled_from(HOSTS)
     applies = st.builds(
@@ -118,9 +139,16 @@ def happenings(names: Sequence[str]) -> st.SearchStrategy[Happening]:
         killed_after=st.none() | st.integers(0, 60),
     )
     passing = st.sampled_from([timedelta(minutes=3), timedelta(minutes=15), timedelta(days=250)])
+    rearranges = st.builds(
+        Rearrange,
+        wanted=rearranged(),
+        new_key=st.booleans(),
+        wait=st.sampled_from([timedelta(0), timedelta(minutes=11), timedelta(hours=1)]),
+        killed_after=st.none() | st.integers(0, 60),
+    )
     return st.one_of(
         applies,
-        applies,
+        applies if len(names) == 1 else rearranges,
         st.builds(Trouble, host=hosts, what=st.sampled_from(TROUBLES)),
         st.builds(Heal, host=hosts),
         st.builds(Wipe, host=hosts),
@@ -154,6 +182,9 @@ class History:
                 world.clock.wait_until(world.clock.now() + by)
             case Apply():
                 self._apply(happening)
+            case Rearrange():
+                with self._mortal(happening.killed_after):
+                    world.apply_together(*happening.wanted, new_key=happening.new_key, wait=happening.wait)
             case Watch(wanted=wanted):
                 asked = world.recorded.playbooks.get(wanted.playbook, wanted)
                 with suppress(RefusedError):
@@ -161,12 +192,16 @@ class History:
                     world.eye.check_end(applied, asked)
 
     def _apply(self, happening: Apply) -> None:
-        world, wanted = self.world, happening.wanted
-        if happening.killed_after is not None:
-            world.life.dies_after(happening.killed_after)
+        with self._mortal(happening.killed_after):
+            self.world.apply(happening.wanted, new_key=happening.new_key, wait=happening.wait)
+
+    @contextmanager
+    def _mortal(self, killed_after: int | None) -> Iterator[None]:
+        if killed_after is not None:
+            self.world.life.dies_after(killed_after)
         with suppress(RefusedError, KilledError):
-            world.apply(wanted, new_key=happening.new_key, wait=happening.wait)
-        world.life.rise()
+            yield
+        self.world.life.rise()
 
     def ends(self, *wanted: Desired) -> None:
         for host in HOSTS:

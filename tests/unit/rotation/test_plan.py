@@ -10,8 +10,9 @@ from orchestrator.errors import RefusedError
 from orchestrator.inventory.model import HostName
 from orchestrator.operations.planning import prepare
 from orchestrator.policy.desired import Desired, Origin, Policy, Share
+from orchestrator.rotation.changes import Role
 from orchestrator.rotation.lookup import name_of
-from orchestrator.rotation.plan import Plan, Role, make_plan
+from orchestrator.rotation.plan import Plan, make_plan
 from orchestrator.rotation.recorded import Recorded
 from tests.fake_state import survey
 from tests.fakes import SeededEntropy
