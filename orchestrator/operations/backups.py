@@ -13,15 +13,12 @@ from orchestrator.policy.desired import PlaybookName
 from orchestrator.ports import BackupStore, Clock, Ledger, Ports
 from orchestrator.rotation.events import Event
 from orchestrator.rotation.home_events import BackupIntended, BackupRemoved, BackupWritten
-from orchestrator.rotation.lifecycle import ENDED, KeyState
+from orchestrator.rotation.lifecycle import GONE
 from orchestrator.rotation.recorded import Backup, BackupId, Recorded
 from orchestrator.rotation.visits import CredentialId
 
 _TRIES = 20
 """A rollout makes its keys within moments; a backup that has to begin this often is not meant to be."""
-
-GONE = frozenset({KeyState.RETIRED, KeyState.REMOVED, *ENDED})
-"""States of keys that no backup has to have."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

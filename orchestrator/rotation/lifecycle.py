@@ -34,6 +34,9 @@ class KeyState(StrEnum):
 ENDED = frozenset({KeyState.COMPROMISED, KeyState.LOST})
 """A person has said that the key must not be used, or cannot be: nobody waits for it any more."""
 
+GONE = frozenset({KeyState.RETIRED, KeyState.REMOVED, *ENDED})
+"""No server is to have the key again, and no backup has to."""
+
 
 KEY_MEANINGS: Mapping[KeyState, str] = MappingProxyType(
     {

@@ -12,13 +12,11 @@ from orchestrator.keys.material import Random
 from orchestrator.policy.desired import Desired, Origin, Policy, Scope
 from orchestrator.policy.expiry import due_at
 from orchestrator.rotation.events import NewCredential
-from orchestrator.rotation.lifecycle import ENDED, KeyState
+from orchestrator.rotation.lifecycle import GONE
 from orchestrator.rotation.observed import HostSurvey
 from orchestrator.rotation.recorded import Credential, Recorded
 from orchestrator.rotation.surveys import fits
 from orchestrator.rotation.visits import CredentialId
-
-GONE = frozenset({KeyState.RETIRED, KeyState.REMOVED, *ENDED})
 
 
 def candidate(scope: Scope, desired: Desired, recorded: Recorded) -> Credential | None:
