@@ -2,7 +2,6 @@
 
 import shlex
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -14,6 +13,7 @@ from orchestrator.keys.material import sign
 from orchestrator.keys.secret import Secret
 from orchestrator.lab import Lab
 from tests import listening_service
+from tests.cli.meanwhile import again_and_again, socket_of
 from tests.cli.terminal import Terminal, keys_in_use
 
 MakeFleet = Callable[..., tuple[Terminal, Lab]]
@@ -47,21 +47,16 @@ class Conversation:
     lab: Lab
     said: int = 0
     distrusted: list[str] = field(default_factory=list)
-    _over: threading.Event = field(default_factory=threading.Event)
 
-    def go_on(self) -> None:
-        while not self._over.wait(0.01):
-            for server in SERVERS:
-                self.speak(server)
-
-    def end(self) -> None:
-        self._over.set()
+    def of_all(self) -> None:
+        for server in SERVERS:
+            self.speak(server)
 
     def speak(self, server: str) -> None:
         key = self.lab.host(server).base / "server" / "current" / "key.pem"
         message = f"message {self.said}".encode()
         signature = sign(Secret(key.read_bytes()), message)
-        if not listening_service.believes(socket_of(self.lab), server, signature, message):
+        if not listening_service.believes(socket_of(self.lab, AGENT), server, signature, message):
             self.distrusted.append(server)
         self.said += 1
 
@@ -69,19 +64,9 @@ class Conversation:
 @contextmanager
 def talking(lab: Lab) -> Iterator[Conversation]:
     conversation = Conversation(lab)
-    thread = threading.Thread(target=conversation.go_on)
-    thread.start()
-    try:
+    with again_and_again(conversation.of_all, every_s=0.01):
         yield conversation
-    finally:
-        conversation.end()
-        thread.join(30)
     assert conversation.said > len(SERVERS)
-
-
-def socket_of(lab: Lab) -> Path:
-    base = lab.host(AGENT).base
-    return base.with_name(f"{base.name}.socket")
 
 
 @pytest.fixture
@@ -89,7 +74,7 @@ def fleet(make_fleet: MakeFleet) -> Iterator[tuple[Terminal, Lab]]:
     """Two servers with a key each, and an agent whose program runs since the agent has its first bundle."""
     keyrelay, lab = make_fleet(servers=2, agents=1)
     keyrelay(*APPLY).ended(0)
-    with listening_service.listening(socket_of(lab), lab.host(AGENT).base / "agent"):
+    with listening_service.listening(socket_of(lab, AGENT), lab.host(AGENT).base / "agent"):
         yield keyrelay, lab
 
 

@@ -3,7 +3,6 @@
 import shlex
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -13,6 +12,7 @@ import pytest
 
 from orchestrator.lab import Lab
 from tests import signing_service
+from tests.cli.meanwhile import again_and_again, socket_of
 from tests.cli.terminal import Terminal, keys_in_use
 
 MakeFleet = Callable[..., tuple[Terminal, Lab]]
@@ -46,15 +46,10 @@ class Ear:
     lab: Lab
     heard: int = 0
     distrusted: list[str] = field(default_factory=list)
-    _over: threading.Event = field(default_factory=threading.Event)
 
-    def listen(self) -> None:
-        while not self._over.wait(0.02):
-            for server in SERVERS:
-                self.hear(server)
-
-    def stop(self) -> None:
-        self._over.set()
+    def hear_all(self) -> None:
+        for server in SERVERS:
+            self.hear(server)
 
     def hear(self, server: str) -> None:
         agent = self.lab.host("agent-001").base / "agent"
@@ -82,20 +77,10 @@ class Ear:
 def listening(lab: Lab) -> Iterator[None]:
     """Somebody listens to the services meanwhile, and believes them all the time."""
     ear = Ear(lab)
-    thread = threading.Thread(target=ear.listen)
-    thread.start()
-    try:
+    with again_and_again(ear.hear_all, every_s=0.02):
         yield
-    finally:
-        ear.stop()
-        thread.join(30)
     assert ear.heard > 0
     assert not ear.distrusted
-
-
-def socket_of(lab: Lab, server: str) -> Path:
-    base = lab.host(server).base
-    return base.with_name(f"{base.name}.socket")
 
 
 @pytest.fixture

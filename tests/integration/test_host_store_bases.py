@@ -82,6 +82,14 @@ def held(machine: Machine, folder: Path, order: Order) -> Iterator[Callable[[str
         yield go_on
 
 
+def refuses_and_leaves(machine: Machine, mine: Credential, order: Order) -> None:
+    """It takes nothing of another base's for its own, neither to fill it nor when its server leaves."""
+    outcome = machine.run(order)
+    assert isinstance(outcome, Refused)
+    assert "is not keyrelay's" in outcome.reason
+    machine.report(Disarm(credentials=(mine.id,), in_use=None), Erase(credentials=(mine.id,)))
+
+
 def contents(app: Path) -> dict[str, bytes]:
     """What lies there, but what a visit under way has beside it."""
     files = (file for file in app.rglob("*") if file.is_file() and ".keyrelay" not in str(file))
@@ -111,10 +119,7 @@ def test_of_two_bases_that_find_a_place_free_the_second_leaves_it_to_the_first(
     assert "was put there by somebody else during the visit" in outcome.reason
     assert outcome.reason.endswith("; no credential is in use, as before")
     assert contents(app) == before
-    outcome = second.run(mine.activate(and_more))
-    assert isinstance(outcome, Refused)
-    assert "is not keyrelay's" in outcome.reason
-    second.report(Disarm(credentials=(mine.id,), in_use=None), Erase(credentials=(mine.id,)))
+    refuses_and_leaves(second, mine, mine.activate(and_more))
     assert contents(app) == before
     assert set(states(surveyed(first)[0]).values()) == {"intact"}
     assert not first.report(OLD.activate(manifest)).changed
@@ -139,10 +144,7 @@ def test_a_base_whose_visit_was_killed_takes_nothing_for_its_own_that_another_pu
     first.report(OLD.activate(manifest))
     before = contents(app)
 
-    outcome = second.run(mine.activate(manifest))
-    assert isinstance(outcome, Refused)
-    assert "is not keyrelay's" in outcome.reason
-    second.report(Disarm(credentials=(mine.id,), in_use=None), Erase(credentials=(mine.id,)))
+    refuses_and_leaves(second, mine, mine.activate(manifest))
     assert contents(app) == before
     assert not first.report(OLD.activate(manifest)).changed
     assert not list(app.glob(".keyrelay*"))

@@ -66,6 +66,19 @@ def public_of(world: World, server: HostName) -> PublicKey:
     return public
 
 
+def out_of_sight_since_the_copy() -> tuple[World, PublicKey]:
+    """A copy that does not know the key in use, of which only agents can tell, and that key."""
+    world = World()
+    world.apply(SMALL)
+    copy = copied(world)
+    world.apply(SMALL, new_key=True)
+    newer = public_of(world, SERVER)
+    world.eye.takes_in_surveys()
+    world.base_goes(SERVER)
+    go_on_with(world, copy, watched=False)
+    return world, newer
+
+
 def runs(world: World, wanted: Desired) -> None:
     """A watch, where nobody says of a key that is out of sight that it is lost."""
     watch_once(world.ports, wanted)
@@ -106,14 +119,7 @@ def test_a_person_who_does_not_believe_the_agent_takes_it_away_from_there(wanted
 
 
 def test_a_key_that_others_speak_of_too_stays_where_one_of_them_is_not_believed() -> None:
-    world = World()
-    world.apply(SMALL)
-    copy = copied(world)
-    world.apply(SMALL, new_key=True)
-    newer = public_of(world, SERVER)
-    world.eye.takes_in_surveys()
-    world.base_goes(SERVER)
-    go_on_with(world, copy, watched=False)
+    world, newer = out_of_sight_since_the_copy()
     go_on(world, Request(disbelieve=[LIAR]))
     runs(world, SMALL)
     assert trusting(world, newer) == {HONEST, LIAR}
@@ -136,14 +142,7 @@ def test_another_servers_key_is_not_given_to_agents_at_the_word_of_one(wanted: D
 
 
 def test_a_key_that_only_agents_tell_of_is_known_once_its_server_is_seen_with_it() -> None:
-    world = World()
-    world.apply(SMALL)
-    copy = copied(world)
-    world.apply(SMALL, new_key=True)
-    newer = public_of(world, SERVER)
-    world.eye.takes_in_surveys()
-    world.base_goes(SERVER)
-    go_on_with(world, copy, watched=False)
+    world, newer = out_of_sight_since_the_copy()
     go_on(world, Request())
     assert world.recorded.servers[SERVER].hearsay
     runs(world, SMALL)
