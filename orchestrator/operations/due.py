@@ -19,6 +19,7 @@ from orchestrator.rotation.prolonging import kept
 from orchestrator.rotation.recorded import Credential, Recorded, ServerRecord, Standing
 from orchestrator.rotation.standing import View
 from orchestrator.rotation.visits import CredentialId
+from orchestrator.rotation.walk import step_of
 
 IN_SERVICE = frozenset({KeyState.PUBLISHED, KeyState.READY, KeyState.ACTIVE})
 
@@ -118,7 +119,7 @@ def due(ledger: Ledger, clock: Clock, *, within: timedelta = timedelta(0)) -> Ow
 def _keys(recorded: Recorded, now: datetime) -> Iterator[DueKey]:
     """Every key that servers use or agents trust, with what it will want one day."""
     view = View.of(recorded, now)
-    steps = {s: view.step(s) for s, record in sorted(recorded.servers.items()) if not record.given_up}
+    steps = {s: step_of(view, s) for s, record in sorted(recorded.servers.items()) if not record.given_up}
     holdups = Holdups(view=view, steps=steps, all_steps=steps)
     where = _leaked(view)
     for credential in recorded.credentials.values():

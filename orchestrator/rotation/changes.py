@@ -20,6 +20,7 @@ from orchestrator.rotation.standing import View
 from orchestrator.rotation.stranding import spared
 from orchestrator.rotation.surveys import fits
 from orchestrator.rotation.visits import CredentialId
+from orchestrator.rotation.walk import step_of
 
 
 class Role(StrEnum):
@@ -70,14 +71,14 @@ def changes_of(
     scope_of = {server: scope.name for scope in desired.scopes for server in scope.servers}
     mine = [server for server in desired.servers() if server in recorded.servers]
     left = {
-        **held_back(view, {server: view.step(server) for server in mine}),
+        **held_back(view, {server: step_of(view, server) for server in mine}),
         **spared(view, desired.playbook),
     }
     for server, record in sorted(recorded.servers.items()):
         if server in left:
             yield Change(host=server, role=Role.SERVER, what=("is left as it is",), why=left[server])
             continue
-        if record.given_up or record.playbook != desired.playbook or view.step(server) is Step.DONE:
+        if record.given_up or record.playbook != desired.playbook or step_of(view, server) is Step.DONE:
             continue
         refilled = tuple(stores.server(view.manifests, server))
         changes = tuple(_server_changes(view, server, stores.surveys.get(server), refilled))
@@ -93,7 +94,9 @@ def changes_of(
         if what:
             yield Change(host=server, role=Role.SERVER, what=what, why=why)
     press = Press(recorded)
-    steps = {server: view.step(server) for server, record in recorded.servers.items() if not record.given_up}
+    steps = {
+        server: step_of(view, server) for server, record in recorded.servers.items() if not record.given_up
+    }
     waived = recorded.waived(desired.playbook)
     for agent in sorted(recorded.agents.keys() - recorded.elsewhere(desired.playbook).keys()):
         contact = recorded.contacts.get(agent)

@@ -27,6 +27,7 @@ from orchestrator.rotation.stranding import why_missing
 from orchestrator.rotation.telling import hooks_of
 from orchestrator.rotation.tombstones import Endings
 from orchestrator.rotation.visits import Claim, CredentialId, Voucher
+from orchestrator.rotation.walk import step_of
 
 GETTING_READY = frozenset({Step.MAKE, Step.CERTIFY, Step.STAGE})
 
@@ -145,7 +146,7 @@ class _Round:
         self._unissued = unissued
         self._unverified = unverified
         self._all_steps = {
-            server: self._view.step(server)
+            server: step_of(self._view, server)
             for server, record in sorted(recorded.servers.items())
             if not record.given_up
         }

@@ -8,7 +8,8 @@ from datetime import datetime
 from orchestrator.inventory.model import HostName
 from orchestrator.policy.desired import PlaybookName
 from orchestrator.rotation.lifecycle import STEPS, Step
-from orchestrator.rotation.standing import View, Waves
+from orchestrator.rotation.standing import View
+from orchestrator.rotation.walk import Waves, undecided, waves_ahead
 
 PROVING = frozenset({Step.PUBLISH, Step.CONFIRM})
 """The steps that agents' proofs end."""
@@ -67,7 +68,7 @@ class Holdups:
         for server, step in self.steps.items():
             if step in SOAKING:
                 own = self._soaked_at(server) if step is Step.SOAK else self.view.now
-                soaked = max(own, self._all_soaked_at(self.view.waves_ahead(server, step)))
+                soaked = max(own, self._all_soaked_at(waves_ahead(self.view, server, step)))
                 if soaked > self.view.now:
                     yield Wait(server=server, step=step, until=soaked)
             elif step is Step.WAIT:
@@ -97,7 +98,7 @@ class Holdups:
     def _all_soaked_at(self, waves: Waves) -> datetime:
         """When the soak of these waves is over, as far as only time is missing."""
         if waves not in self._soaks:
-            soaks = (self._soaked_at(server) for server in self.view.undecided(waves))
+            soaks = (self._soaked_at(server) for server in undecided(self.view, waves))
             self._soaks[waves] = max(soaks, default=self.view.now)
         return self._soaks[waves]
 
@@ -133,7 +134,7 @@ class Holdups:
         doubts: dict[HostName, dict[str, None]] = {}
         stopped: dict[HostName | Waves, Mapping[HostName, Mapping[str, None]]] = {}
         for server, step in self.steps.items():
-            alike = self.view.waves_ahead(server, step) if step in SOAKING else server
+            alike = waves_ahead(self.view, server, step) if step in SOAKING else server
             if alike not in stopped:
                 stopped[alike] = stopping(server, step)
             for host, told in stopped[alike].items():
@@ -170,7 +171,7 @@ class Holdups:
         elif step is Step.DROP:
             yield from ((server, agent) for agent in self.view.trusting_outgoing(server))
         elif step in SOAKING:
-            yield from self._needed_by(self.view.waves_ahead(server, step))
+            yield from self._needed_by(waves_ahead(self.view, server, step))
 
     def _needed_by(self, waves: Waves) -> tuple[tuple[HostName, HostName], ...]:
         """Whom the servers of these waves wait for that have not switched.
@@ -178,7 +179,7 @@ class Holdups:
         Those that wait for a wave themselves wait for servers that are among these anyway.
         """
         if waves not in self._needed:
-            steps = ((s, self.steps.get(s, Step.DONE)) for s in self.view.undecided(waves))
+            steps = ((s, self.steps.get(s, Step.DONE)) for s in undecided(self.view, waves))
             acting = ((s, step) for s, step in steps if step not in SOAKING and not self.view.active(s))
             self._needed[waves] = tuple(pair for server, step in acting for pair in self.needed(server, step))
         return self._needed[waves]

@@ -1,8 +1,7 @@
-"""Where each server's handover stands: the walk down ``lifecycle.STEPS``.
+"""What each server's handover depends on: who has what, who has proven it, and until when what is needed.
 
 ``View`` collects once what many hosts ask for (who listens to whom, who trusts what), so that working out
-all servers is linear in hosts and trust lines. Nothing here decides anything: it says which row of the
-table does not hold yet, whom that row waits for, and until when.
+all servers is linear in hosts and trust lines. Where a server stands by that is told by ``walk.py``.
 """
 
 from collections.abc import Callable, Hashable, Iterator, Mapping
@@ -10,13 +9,12 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from functools import wraps
 from itertools import islice
-from typing import Any, Self, TypeVar, assert_never
+from typing import Any, Self, TypeVar
 
 from orchestrator.inventory.model import HostName
 from orchestrator.policy.desired import PlaybookName, Prove, RolloutSpec
 from orchestrator.rotation.belief import is_believable, refused_from
 from orchestrator.rotation.installing import Manifests
-from orchestrator.rotation.lifecycle import STEPS, SUSPENDED, Step
 from orchestrator.rotation.recorded import Credential, Recorded, Rollout, Standing, TrustLine
 from orchestrator.rotation.settle import proof_of
 from orchestrator.rotation.visits import CredentialId
@@ -24,11 +22,8 @@ from orchestrator.rotation.visits import CredentialId
 K = TypeVar("K", bound=Hashable)
 T = TypeVar("T")
 
-Waves = tuple[PlaybookName, int]
-"""The first so many waves of the rollout of a playbook that is under way."""
 
-
-def _once(answer: "Callable[[View, K], T]") -> "Callable[[View, K], T]":
+def once(answer: "Callable[[View, K], T]") -> "Callable[[View, K], T]":
     """A question, about a server or about waves, that a view answers once, however many ask it."""
 
     @wraps(answer)
@@ -99,12 +94,12 @@ class View:
         target = self.target(server)
         return self.line(server, target) if target is not None else None
 
-    @_once
+    @once
     def may_sign(self, server: HostName) -> frozenset[CredentialId]:
         """Credentials the server may be signing with (``Recorded.may_sign``)."""
         return self.recorded.may_sign(server)
 
-    @_once
+    @once
     def renews(self, server: HostName) -> bool:
         """Whether agents go on to believe the server by what they believe it by, and only its key changes."""
         target = self.target(server)
@@ -127,14 +122,14 @@ class View:
             and placement.standing in {Standing.STAGED, Standing.STANDBY, Standing.ACTIVE}
         )
 
-    @_once
+    @once
     def outgoing(self, server: HostName) -> tuple[CredentialId, ...]:
         """Credentials that the server, or agents for it, still have and are to lose."""
         record = self.recorded.servers[server]
         trusted = {line.credential for line in self.trusting.get(server, {}) if line.credential}
         return tuple(sorted({*self.recorded.may_hold(server), *trusted} - {record.target}))
 
-    @_once
+    @once
     def outgoing_lines(self, server: HostName) -> tuple[TrustLine, ...]:
         """What agents hold for the server, and are to lose."""
         return tuple(sorted(self.trusting.get(server, {}).keys() - {self.target_line(server)}))
@@ -156,7 +151,7 @@ class View:
             )
         return self._kept["leaked"]
 
-    @_once
+    @once
     def is_urgent(self, server: HostName) -> bool:
         """Whether the server may be signing with a compromised key: it waits for nobody then."""
         return any(self.compromised(c) for c in self.may_sign(server) - {self.target(server)})
@@ -176,7 +171,7 @@ class View:
         """The rollout under way that the server belongs to."""
         return self._running(self.recorded.servers[server].playbook)
 
-    @_once
+    @once
     def _running(self, playbook: PlaybookName) -> Rollout | None:
         return self.recorded.running(playbook)
 
@@ -188,7 +183,7 @@ class View:
         """The agents that the server does not wait for, with the cost (S6)."""
         return self._waived(self.recorded.servers[server].playbook)
 
-    @_once
+    @once
     def _waived(self, playbook: PlaybookName) -> Mapping[HostName, str]:
         return self.recorded.waived(playbook)
 
@@ -199,7 +194,7 @@ class View:
         in_use = placement is not None and placement.standing is Standing.ACTIVE and not placement.hook_due
         return in_use and server not in self.recorded.pending
 
-    @_once
+    @once
     def unproven(self, server: HostName) -> tuple[HostName, ...]:
         """The agents that have yet to prove the server's target, or whose proof is too old to switch on."""
         return tuple(self._find_unproven(server))
@@ -231,7 +226,7 @@ class View:
         end = refused_from(self.recorded, line, self.recorded.credentials[target])
         return end if end <= self.now else None
 
-    @_once
+    @once
     def unconfirmed(self, server: HostName) -> frozenset[HostName]:
         """The agents that have yet to verify what the server signed after its switch."""
         return frozenset(self._find_unconfirmed(server))
@@ -240,7 +235,7 @@ class View:
         record, rollout = self.recorded.servers[server], self.rollout(server)
         if record.target is None or rollout is None or not self.active(server):
             return
-        canary = any(server in wave for wave in self._waves(record.playbook)[:1])
+        canary = any(server in wave for wave in self.waves(record.playbook)[:1])
         switched = any(server in wave for wave in rollout.waves)
         if not (canary or (switched and self.spec(server).prove is Prove.DIRECT)):
             return
@@ -290,7 +285,7 @@ class View:
         known = [instant for instant in instants if instant is not None]
         return None if len(known) < len(instants) else max(known, default=self.now)
 
-    @_once
+    @once
     def in_flight(self, server: HostName) -> frozenset[CredentialId]:
         """Credentials it cannot sign with any more, while messages signed with them may be under way."""
         return frozenset(
@@ -306,37 +301,9 @@ class View:
             return self.now
         return record.placements[record.target].since + self.spec(server).soak
 
-    def held_up(self, server: HostName) -> bool:
-        """Whether a server that has not switched was set back, or waits for a host.
-
-        That host does not answer, or it is the server itself and cannot fill its stores.
-        """
-        if self.recorded.servers[server].set_back is not None or self.recorded.obstacles_to("server", server):
-            return True
-        hosts = (server, *self.unproven(server))
-        contacts = (self.recorded.contacts.get(host) for host in hosts)
-        return any(contact is not None and contact.failing_since is not None for contact in contacts)
-
-    @_once
-    def _undecided(self, wave: tuple[PlaybookName, int]) -> tuple[HostName, ...]:
-        """The servers of a wave, by its number from 0, that the next one has to wait for.
-
-        One that is held up does not keep the others, as long as some server of the wave has shown that the
-        new key works.
-        """
-        playbook, number = wave
-        members = [s for s in self._waves(playbook)[number] if s in self.recorded.servers]
-        left = [s for s in members if not self._has_soaked(s)]
-        if len(left) < len(members):
-            left = [s for s in left if self.active(s) or not self.held_up(s)]
-        return tuple(left)
-
-    def _has_soaked(self, server: HostName) -> bool:
-        return self.active(server) and self.soaked_at(server) <= self.now and not self.unconfirmed(server)
-
-    @_once
-    def _waves(self, playbook: PlaybookName) -> tuple[tuple[HostName, ...], ...]:
-        """Of the rollout, without the servers that are left as they are: the next one is the canary then."""
+    @once
+    def waves(self, playbook: PlaybookName) -> tuple[tuple[HostName, ...], ...]:
+        """Its rollout's waves, without servers that are left as they are: the next is the canary then."""
         rollout = self._running(playbook)
         if rollout is None:
             return ()
@@ -348,75 +315,6 @@ class View:
         if server not in self.recorded.servers or not self.recorded.obstacles_to("server", server):
             return False
         return not self.is_urgent(server) and self.target(server) not in self.may_sign(server)
-
-    @_once
-    def _wave_numbers(self, playbook: PlaybookName) -> Mapping[HostName, int]:
-        return {server: n for n, wave in enumerate(self._waves(playbook)) for server in wave}
-
-    def waves_ahead(self, server: HostName, step: Step) -> Waves:
-        """The waves that a server waits for: at ``WAVE`` those before its own, at ``SOAK`` all."""
-        playbook = self.recorded.servers[server].playbook
-        own = self._wave_numbers(playbook).get(server, 0)
-        return playbook, own if step is Step.WAVE else len(self._waves(playbook))
-
-    @_once
-    def undecided(self, waves: Waves) -> tuple[HostName, ...]:
-        """The servers of these waves whose switch or soak others wait for."""
-        playbook, count = waves
-        return tuple(server for number in range(count) for server in self._undecided((playbook, number)))
-
-    def _may_retire(self, server: HostName) -> bool:
-        """Whether the switch and soak that the retirement of the server's old key waits for are over."""
-        soaked = self.target(server) is None or self._has_soaked(server)
-        return soaked and not self.undecided(self.waves_ahead(server, Step.SOAK))
-
-    @_once
-    def step(self, server: HostName) -> Step:
-        """The first row of ``STEPS`` that does not hold for the server."""
-        waits = (step for step in STEPS if step not in SUSPENDED or not self.is_urgent(server))
-        return next((step for step in waits if not self._holds(step, server)), Step.DONE)
-
-    def _holds(self, step: Step, server: HostName) -> bool:
-        record = self.recorded.servers[server]
-        target = self.recorded.credentials[record.target] if record.target is not None else None
-        match step:
-            case Step.EXPEL:
-                return not self.to_expel(server)
-            case Step.MAKE:
-                return target is None or (target.public is not None and not target.compromised)
-            case Step.CERTIFY:
-                return target is None or server in target.certificates
-            case Step.STAGE:
-                return target is None or self.staged(server)
-            case Step.PUBLISH:
-                return not self.unproven(server)
-            case Step.WAVE:
-                return (
-                    target is None
-                    or self.active(server)
-                    or not self.undecided(self.waves_ahead(server, step))
-                )
-            case Step.ACTIVATE:
-                return target is None or self.active(server)
-            case Step.INSTALL:
-                return target is None or self.manifests.is_filled(server)
-            case Step.CONFIRM:
-                return not self.unconfirmed(server)
-            case Step.SOAK:
-                return not (self.armed(server) or self.missing(server)) or self._may_retire(server)
-            case Step.DISARM:
-                settled = server not in self.recorded.pending
-                return not self.armed(server) and not self.missing(server) and settled
-            case Step.WAIT:
-                return not self.waits_until(server)
-            case Step.DROP:
-                return not any(self.trusting_outgoing(server))
-            case Step.ERASE:
-                return self.recorded.may_hold(server) - record.missing.keys() <= {record.target}
-            case Step.DONE:
-                return False
-            case _:
-                assert_never(step)
 
     def missing(self, server: HostName) -> tuple[CredentialId, ...]:
         """Old credentials that are not to be seen on the server, though it may still sign with them."""

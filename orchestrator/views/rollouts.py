@@ -11,6 +11,7 @@ from orchestrator.rotation.patience import waivable
 from orchestrator.rotation.recorded import Recorded, Rollout
 from orchestrator.rotation.revert import left_leaked
 from orchestrator.rotation.standing import View
+from orchestrator.rotation.walk import step_of
 from orchestrator.views.results import told_costs
 from orchestrator.views.screen import Answer, Grid, grid
 from orchestrator.views.text import count, instant, packed, shortened, stamp
@@ -34,7 +35,7 @@ def rollout_answer(recorded: Recorded, rollout: Rollout, *, now: datetime) -> An
     """One rollout, and where its servers stand while it runs."""
     view = View.of(recorded, now)
     steps: Mapping[HostName, Step] = (
-        {server: view.step(server) for server in rollout.targets} if rollout.ended is None else {}
+        {server: step_of(view, server) for server in rollout.targets} if rollout.ended is None else {}
     )
     stands = {server: _stands(recorded, server, step) for server, step in steps.items()}
     rows = []

@@ -9,6 +9,7 @@ from orchestrator.policy.desired import Policy, RolloutSpec, Share
 from orchestrator.rotation.engine import decide
 from orchestrator.rotation.lifecycle import Step
 from orchestrator.rotation.standing import View
+from orchestrator.rotation.walk import step_of
 from tests.world import AGENTS, SERVERS, World, desired
 
 IN_FLIGHT = timedelta(minutes=6)
@@ -20,7 +21,7 @@ def waiting(world: World) -> str:
     world.apply(wanted)
     (old,) = world.keys_in_use()
     world.apply(wanted, new_key=True, wait=timedelta(0))
-    assert View.of(world.recorded, world.clock.now()).step(SERVERS[0]) is Step.WAIT
+    assert step_of(View.of(world.recorded, world.clock.now()), SERVERS[0]) is Step.WAIT
     return old
 
 
