@@ -13,7 +13,7 @@ from orchestrator.cli.agreement import QUESTION, refuse_unasked
 from orchestrator.cli.context import Context
 from orchestrator.cli.exits import Code, gravest, leave
 from orchestrator.cli.machine import system_entropy
-from orchestrator.cli.options import AsJson, Inventories, PassphraseFile, PlaybookFile, Wait, duration
+from orchestrator.cli.options import AsJson, Inventories, PassphraseFile, PlaybookFiles, Wait, duration
 from orchestrator.cli.plays import Play, load_plays, passwords_of
 from orchestrator.errors import InputError, KeyrelayError, StoppedError, UsageError
 from orchestrator.inventory.model import HostName
@@ -32,14 +32,14 @@ NewKey = Annotated[bool, typer.Option("--new-key", help="Make new keys, due or n
 
 def plan(
     context: typer.Context,
-    playbook: PlaybookFile,
+    playbooks: PlaybookFiles,
     *,
     inventory: Inventories,
     new_key: NewKey = False,
     as_json: AsJson = False,
 ) -> None:
     """Ask every host, and show what apply would change on which, and why; changes nothing."""
-    here, plays = Context.of(context), load_plays([playbook], inventory)
+    here, plays = Context.of(context), load_plays(playbooks, inventory)
     with here.ledger() as ledger, here.progress() as bars, here.fleet(bars, passwords_of(plays)) as fleet:
         order = [play.desired.playbook for play in plays]
         found = [
@@ -53,20 +53,20 @@ def plan(
     found.sort(key=lambda one: order.index(one.plan.desired.playbook))
     here.screen.answer(together("plays", [plan_answer(one) for one in found]), as_json=as_json)
     if not as_json and any(does_anything(one) for one in found):
-        files = shlex.join(str(file) for one in inventory for file in ("-i", one))
-        here.screen.note(how_to_apply(found, f"keyrelay apply {shlex.quote(str(playbook))} {files}"))
+        files = shlex.join(map(str, (*playbooks, *(file for one in inventory for file in ("-i", one)))))
+        here.screen.note(how_to_apply(found, f"keyrelay apply {files}"))
     leave(Code.PARTLY if any(one.answers.failures for one in found) else Code.DONE)
 
 
 def apply_(
     context: typer.Context,
-    playbook: PlaybookFile,
+    playbooks: PlaybookFiles,
     *,
     inventory: Inventories,
     yes: Annotated[bool, typer.Option("--yes", help="Agree to whatever the plan is.")] = False,
     plan: Annotated[
         list[str] | None,
-        typer.Option(metavar="DIGEST", help="Agree to this plan alone; once for each play of the file."),
+        typer.Option(metavar="DIGEST", help="Agree to this plan alone; once for each play."),
     ] = None,
     new_key: NewKey = False,
     waive: Annotated[
@@ -79,7 +79,7 @@ def apply_(
 ) -> None:
     """Make the fleet as the playbook asks, and go on with what an earlier run left unfinished."""
     here, waiting = Context.of(context), duration(wait, "--wait")
-    plays = load_plays([playbook], inventory)
+    plays = load_plays(playbooks, inventory)
     agreed = _agreed_digests(plan, plays, here.screen, yes=yes)
     digests = {play.desired.playbook: digest for play, digest in zip(plays, agreed, strict=True)}
     with here.ports(passphrase_file, passwords_of(plays)) as (ports, bars):
@@ -122,7 +122,7 @@ def _agreed_digests(
     if len(given) != len(plays):
         raise UsageError(
             f"{len(given)} digests for {len(plays)} plays",
-            hint="give --plan once for each play of the file, in their order",
+            hint="give --plan once for each play, in their order",
         )
     return given
 

@@ -41,6 +41,7 @@ Inventories = Annotated[
     typer.Option("-i", "--inventory", metavar="FILE", help="An inventory file or folder; may be repeated."),
 ]
 PlaybookFile = Annotated[Path, typer.Argument(metavar="PLAYBOOK", help="The playbook file.")]
+PlaybookFiles = Annotated[list[Path], typer.Argument(metavar="PLAYBOOK…", help="Playbook files.")]
 PassphraseFile = Annotated[
     Path | None,
     typer.Option(

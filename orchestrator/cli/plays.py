@@ -5,6 +5,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from orchestrator.errors import InputError
 from orchestrator.inventory.endpoints import VariableError
 from orchestrator.inventory.model import HostName, Inventory
 from orchestrator.inventory.names import shown
@@ -37,13 +38,28 @@ def load_plays(files: Sequence[Path], inventories: Sequence[Path]) -> tuple[Play
     """Every play of the files, in their order.
 
     Raises:
-        InputError: a file is wrong.
+        InputError: a file is wrong, or two of them name a play alike.
         RefusedError: a server is in two plays.
     """
     inventory = load(inventories)
-    plays = tuple(_play(file, one, inventory) for file in files for one in load_playbooks(file))
+    found = [(file, one) for file in files for one in load_playbooks(file)]
+    _refuse_same_names(found)
+    plays = tuple(_play(file, one, inventory) for file, one in found)
     refuse_overlap(play.desired for play in plays)
     return plays
+
+
+def _refuse_same_names(found: Iterable[tuple[Path, Playbook]]) -> None:
+    first: dict[str, Path] = {}
+    for file, play in found:
+        if play.name in first:
+            raise InputError(
+                f"play {shown(play.name)} is in {first[play.name]} as well; allowed: one play of a "
+                "name in one command",
+                place=play.place("name"),
+                hint="plays of one name are one play, with another policy: give the one that is to hold",
+            )
+        first[play.name] = file
 
 
 def passwords_for(inventory: Inventory, hosts: Iterable[HostName]) -> dict[HostName, Secret]:

@@ -14,7 +14,7 @@ import typer
 from orchestrator.cli.context import Context, vault_passphrase
 from orchestrator.cli.handovers import conclude, in_turn, tell
 from orchestrator.cli.machine import StopSignals
-from orchestrator.cli.options import AsJson, Inventories, PassphraseFile, duration
+from orchestrator.cli.options import AsJson, Inventories, PassphraseFile, PlaybookFiles, duration
 from orchestrator.cli.plays import load_plays, passwords_of
 from orchestrator.errors import KeyrelayError, UsageError
 from orchestrator.keys.secret import Secret
@@ -31,7 +31,7 @@ Look = Callable[[], Sequence[Applied | KeyrelayError]]
 
 def watch(
     context: typer.Context,
-    playbooks: Annotated[list[Path], typer.Argument(metavar="PLAYBOOK…", help="Playbook files.")],
+    playbooks: PlaybookFiles,
     *,
     inventory: Inventories,
     once: Annotated[bool, typer.Option("--once", help="Do all that is due now, and return at once.")] = False,

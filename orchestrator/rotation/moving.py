@@ -73,8 +73,8 @@ def _how_to_move(server: HostName, playbook: PlaybookName, recorded: Recorded, *
     left = any(s != server and one.playbook == playbook for s, one in recorded.servers.items())
     if left:
         return (
-            f"Take it out of the play {playbook!r}, put both plays into one file, and apply that: it signs "
-            "until its agents have proven its next key. To change its policy keep the play's name."
+            f"Take it out of the play {playbook!r} and apply both plays by one command, of one file or two: "
+            "it signs until its agents have proven its next key. To change its policy keep the play's name."
         )
     return (
         f"{playbook!r} has no other server: give this play its name, and its policy changes. Otherwise, with "
@@ -112,5 +112,5 @@ def _crossing(rollout: Rollout, server: HostName, what: str, other: PlaybookName
     return RefusedError(
         f"rollout {rollout.id} cannot be taken back: {server} {what}",
         hint=f"To move it back, list it where it was, and apply {rollout.playbook!r} and {other!r} together, "
-        "as two plays of one file.",
+        "by one command.",
     )

@@ -79,17 +79,31 @@ def test_two_servers_are_swapped_between_two_plays_and_every_agent_believes_them
     keyrelay("plan", SITE, *INVENTORY).ended(0).line("nothing to do")
 
 
-def test_a_play_by_itself_gets_no_server_of_another_and_is_told_how(make_fleet: MakeFleet) -> None:
+def test_a_play_gets_a_server_of_another_only_where_one_command_applies_both(make_fleet: MakeFleet) -> None:
     keyrelay, _ = make_fleet(servers=2, agents=1)
     say(keyrelay, east="server-01:server-02", west="server-02")
     both = keyrelay("apply", SITE, *INVENTORY, "--yes").ended(1)
     both.line("server server-02 is in two plays: 'east' and 'west'")
 
-    one = PLAY.format(name="east", servers="servers", policy="shared", messages=SHORT_WAITS)
-    keyrelay.write(SITE, one)
-    keyrelay("apply", SITE, *INVENTORY, "--yes").ended(0)
-    other = PLAY.format(name="west", servers="server-02", policy="shared", messages=SHORT_WAITS)
-    keyrelay.write("playbooks/west.yml", other)
-    refused = keyrelay("apply", "playbooks/west.yml", *INVENTORY, "--yes").ended(1)
+    def file(name: str, servers: str) -> Path:
+        text = PLAY.format(name=name, servers=servers, policy="shared", messages=SHORT_WAITS)
+        return keyrelay.write(f"playbooks/{name}.yml", text)
+
+    east, west = file("east", "servers"), file("west", "server-02")
+    keyrelay("apply", east, *INVENTORY, "--yes").ended(0)
+    refused = keyrelay("apply", west, *INVENTORY, "--yes").ended(1)
     refused.line("server-02 belongs to playbook 'east', so 'west' cannot have it")
-    refused.line("put both plays into one file")
+    refused.line("apply both plays by one command, of one file or two")
+    keyrelay("apply", east, west, *INVENTORY, "--yes").ended(1).line("is in two plays")
+    keyrelay("apply", east, east, *INVENTORY, "--yes").ended(2).line("play 'east' is in")
+
+    file("east", "server-01")
+    keyrelay("watch", "--once", east, west, *INVENTORY).ended(1).line("asks for something else")
+    planned = keyrelay("plan", west, east, *INVENTORY).ended(0)
+    planned.line("server-02", "it moves from playbook 'east'")
+    agreed = planned.line("to do exactly this: keyrelay apply").partition("keyrelay ")[2].split()
+    keyrelay(*agreed, "--wait", "0s").ended(3)
+    for _ in range(2):
+        keyrelay("watch", "--once", east, west, *INVENTORY)
+    keyrelay("apply", east, west, *INVENTORY, "--yes").ended(0)
+    assert keyrelay("audit", *INVENTORY).ended(0).out == "3 hosts ok\n"

@@ -46,7 +46,7 @@ WRONG_LINES = {
     "a command group alone": ("cert", ["Missing command"]),
     "an argument is missing": (
         "plan -i hosts.yml",
-        ["Missing argument 'PLAYBOOK'", "see: keyrelay plan --help"],
+        ["Missing argument 'PLAYBOOK…'", "see: keyrelay plan --help"],
     ),
     "the inventory is missing": ("plan play.yml", ["Missing option '-i'"]),
     "the inventory file is missing": (

@@ -268,7 +268,7 @@ def test_a_play_that_was_not_asked_keeps_its_server_and_the_way_without_a_gap_is
     world, _ = watched(play("a", Policy.SHARED, (A1, MOVED)))
     with pytest.raises(RefusedError, match=f"{MOVED} belongs to playbook 'a'") as refused:
         world.apply(play("b", Policy.SHARED, (MOVED, B1)))
-    assert "put both plays into one file" in refused.value.hint
+    assert "apply both plays by one command" in refused.value.hint
 
 
 def test_a_server_that_both_plays_list_is_refused() -> None:
