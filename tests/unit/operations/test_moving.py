@@ -10,13 +10,17 @@ import pytest
 
 from orchestrator.errors import RefusedError
 from orchestrator.inventory.model import HostName
-from orchestrator.operations.apply import Applied
-from orchestrator.operations.planning import prepare_together
+from orchestrator.operations.apply import Applied, apply_together
+from orchestrator.operations.audit import audit
+from orchestrator.operations.compromise import end_key
+from orchestrator.operations.planning import prepare_to_change_together, prepare_together, record_together
 from orchestrator.operations.rollouts import revert
 from orchestrator.operations.watch import watch_once
-from orchestrator.policy.desired import Desired, Origin, PlaybookName, Policy
-from orchestrator.policy.stores import Access, PemFiles, Stores
+from orchestrator.policy.desired import CommandSpec, Desired, Origin, PlaybookName, Policy
+from orchestrator.policy.stores import Access, PemFiles, Stores, System
+from orchestrator.rotation.drift import Drift
 from orchestrator.rotation.events import RolloutStarted
+from orchestrator.rotation.installing import Manifests
 from orchestrator.rotation.reports import Outcome
 from tests.endings import assert_settled
 from tests.mortal import KilledError
@@ -78,6 +82,10 @@ def watched(*begun: Desired, servers: Collection[HostName] = (MOVED,)) -> tuple[
     return world, sentry
 
 
+def away(world: World) -> None:
+    world.fleet.trouble(BOTH, unreachable="off")
+
+
 MOVES: Mapping[str, tuple[Policy, Policy, Mapping[str, Any]]] = {
     "from a shared key to a shared key": (Policy.SHARED, Policy.SHARED, {}),
     "from a key of its own to a key of its own": (Policy.PER_SERVER, Policy.PER_SERVER, {}),
@@ -110,6 +118,46 @@ def test_a_server_goes_to_another_play_and_is_never_without_a_key_that_its_agent
     assert_settled(world, *wanted)
 
 
+def test_a_store_that_both_plays_fill_goes_to_the_other_with_the_server() -> None:
+    theirs = Stores(server=(PemFiles(key="/a/key", certificate="/b/crt", access=Access(mode="600")),))
+    world, sentry = watched(
+        play("a", Policy.SHARED, (A1, MOVED), stores=STORES), play("b", Policy.SHARED, (B1,), stores=theirs)
+    )
+    wanted = (
+        play("a", Policy.SHARED, (A1,), stores=STORES),
+        play("b", Policy.SHARED, (MOVED, B1), stores=theirs),
+    )
+    assert [one.complete for one in world.apply_together(*wanted)] == [True, True]
+    assert sentry.gaps == []
+    assert_settled(world, *wanted)
+
+
+def test_agents_have_the_roots_of_both_plays_while_the_server_has_its_key_of_the_first() -> None:
+    theirs = "-----BEGIN CERTIFICATE-----\nMIIC\n-----END CERTIFICATE-----\n"
+    their_ca = CommandSpec(argv=("/our-ca",), root=theirs, timeout=timedelta(seconds=30))
+    anchors = Stores(agent=(System(name="ours"),))
+    world, _ = watched(play("a", Policy.SHARED, (A1, MOVED)), play("b", Policy.SHARED, (B1,), stores=anchors))
+    first = replace(play("a", Policy.SHARED, (A1, MOVED)), issuer=their_ca)
+    record_together(prepare_to_change_together((first,), world.ports), world.ports)
+    begun = prepare_to_change_together(
+        (
+            replace(play("a", Policy.SHARED, (A1,)), issuer=their_ca),
+            play("b", Policy.SHARED, (MOVED, B1), stores=anchors),
+        ),
+        world.ports,
+    )
+    record_together(begun, world.ports)
+    assert theirs in Manifests.of(world.recorded).agent(ONLY_B)
+
+
+def test_an_audit_in_the_middle_says_that_the_server_has_an_earlier_key() -> None:
+    world, _ = watched(play("a", Policy.SHARED, (A1, MOVED)), play("b", Policy.SHARED, (B1,)))
+    away(world)
+    world.apply_together(play("a", Policy.SHARED, (A1,)), play("b", Policy.SHARED, (MOVED, B1)))
+    found = audit({}, ledger=world.ledger, fleet=world.fleet, clock=world.clock, progress=Silent())
+    assert [one.drift for one in found.findings if one.host == MOVED] == [Drift.PREVIOUS]
+
+
 @pytest.mark.parametrize("policy", [Policy.SHARED, Policy.PER_SERVER])
 def test_two_servers_are_swapped_in_one_go(policy: Policy) -> None:
     world, sentry = watched(play("a", policy, (A1, MOVED)), play("b", policy, (B1,)), servers=SERVERS)
@@ -133,10 +181,6 @@ def test_the_servers_that_stay_sign_on_with_the_shared_key_until_their_next_one_
     world.apply_together(*wanted)
     assert sentry.gaps == []
     assert_settled(world, *wanted)
-
-
-def away(world: World) -> None:
-    world.fleet.trouble(BOTH, unreachable="off")
 
 
 @pytest.mark.parametrize("whose", ["a", "b"])
@@ -285,3 +329,38 @@ def test_plays_that_exchange_nothing_begin_each_by_itself() -> None:
         play("a", Policy.SHARED, (A1,)), play("b", Policy.SHARED, (MOVED, B1))
     )
     assert [len(one.prepared.answers.surveys) for one in ended] == [3, 4]
+
+
+def test_where_a_person_declines_one_of_the_plans_neither_play_begins() -> None:
+    world, _ = watched(play("a", Policy.SHARED, (A1, MOVED)), play("b", Policy.SHARED, (B1,)))
+    before = world.recorded.rollouts
+    ended = apply_together(
+        world.ports,
+        (play("a", Policy.SHARED, (A1,)), play("b", Policy.SHARED, (MOVED, B1))),
+        wait=QUICK,
+        agree=lambda prepared: prepared.plan.desired.playbook == "a",
+        digests=(None, None),
+    )
+    assert [one.agreed for one in ended] == [False, False]
+    assert world.recorded.rollouts == before
+
+
+def test_a_shared_key_that_leaks_during_the_move_is_left_by_the_servers_of_both_plays() -> None:
+    wanted = (play("a", Policy.SHARED, (A1,)), play("b", Policy.SHARED, (MOVED, B1)))
+    world, _ = watched(play("a", Policy.SHARED, (A1, MOVED)), play("b", Policy.SHARED, (B1,)))
+    leaked = world.live_key(MOVED)
+    assert leaked is not None
+    away(world)
+    world.apply_together(*wanted)
+    assert (world.live_key(A1), world.live_key(MOVED)) == (leaked, leaked)
+    world.eye.leaked.add(leaked)
+    (public,) = (
+        one.public
+        for one in world.recorded.credentials.values()
+        if one.public is not None and one.public.spki_digest == leaked
+    )
+    world.eye.begins()
+    end_key(world.ports, public.thumbprint, lost=False, reason="a person says so", wait=QUICK)
+    assert leaked not in {world.live_key(A1), world.live_key(MOVED)}
+    world.fleet.heal(BOTH)
+    assert_settled(world, *wanted)
