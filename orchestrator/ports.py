@@ -177,8 +177,8 @@ class BackupStore(Protocol):
         """
         ...
 
-    def remove(self, path: str) -> None:
-        """Remove a backup's file, durably; idempotent.
+    def remove(self, path: str) -> bool:
+        """Remove a backup's file, durably; whether there was one.
 
         Raises:
             BackupError: it cannot be removed.

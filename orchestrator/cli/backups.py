@@ -129,9 +129,11 @@ def prune(
     """Remove the oldest automatic backups; with --all the oldest of any."""
     here = Context.of(context)
     with shelf(here, _no_passphrase) as one:
-        removed = backups.prune(one, keep=keep, automatic=not every)
+        pruned = backups.prune(one, keep=keep, automatic=not every)
         left = [backup for backup in one.ledger.read().backups.values() if not (every or backup.automatic)]
-    here.screen.answer(pruned_answer(removed, by_hand=len(left)), as_json=as_json)
+    here.screen.answer(
+        pruned_answer(pruned.removed, unseen=pruned.unseen, by_hand=len(left)), as_json=as_json
+    )
 
 
 @app.command()

@@ -62,17 +62,34 @@ def take_backup(shelf: Shelf, path: str = "", *, folder: str = "", automatic: bo
     raise BackupError(f"{where}: keys were made faster than it could be written", hint="run it again")
 
 
-def prune(shelf: Shelf, *, keep: int, automatic: bool) -> tuple[Backup, ...]:
-    """Remove the oldest backups until so many are left; returns what was removed."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pruned:
+    """What came of removing the oldest backups.
+
+    Attributes:
+        unseen: those whose file was not found. The disk that it lies on may not be mounted, so they count as
+            holders until a person says that they are gone.
+    """
+
+    removed: tuple[Backup, ...]
+    unseen: tuple[Backup, ...]
+
+
+def prune(shelf: Shelf, *, keep: int, automatic: bool) -> Pruned:
+    """Remove the oldest backups until so many are left."""
     counted = [b for b in _oldest_first(shelf.ledger.read()) if b.automatic or not automatic]
     over = counted[: max(0, len(counted) - keep)]
+    unseen: list[Backup] = []
     for backup in over:
-        remove_backup(shelf, backup, reason=f"{keep} are kept")
-    return tuple(over)
+        if shelf.store.remove(backup.path) or not backup.digest:
+            _write(shelf, BackupRemoved(backup=backup.id, reason=f"{keep} are kept"))
+        else:
+            unseen.append(backup)
+    return Pruned(removed=tuple(one for one in over if one not in unseen), unseen=tuple(unseen))
 
 
 def remove_backup(shelf: Shelf, backup: Backup, *, reason: str) -> None:
-    """Remove a backup's file, and then write that it is gone."""
+    """Remove a backup's file, and then write that it is gone, at a person's word also where none is."""
     shelf.store.remove(backup.path)
     _write(shelf, BackupRemoved(backup=backup.id, reason=reason))
 

@@ -53,13 +53,15 @@ class HomeBackups:
         """Writes a backup anew without some of its secrets."""
         return reseal(Path(path), self.passphrase(), without=without, random=self.random)
 
-    def remove(self, path: str) -> None:
-        """Removes a backup's file; one that is not there is gone already."""
+    def remove(self, path: str) -> bool:
+        """Removes a backup's file; whether there was one."""
         try:
-            Path(path).unlink(missing_ok=True)
-            if Path(path).parent.exists():
-                sync_folder(Path(path).parent)
+            Path(path).unlink()
+            sync_folder(Path(path).parent)
+        except (FileNotFoundError, NotADirectoryError):
+            return False
         except OSError as error:
             raise BackupError(
                 f"{path}: {error.strerror}", hint="remove it by hand, then run it again"
             ) from error
+        return True

@@ -63,13 +63,21 @@ def backups_answer(recorded: Recorded, *, now: datetime) -> Answer:
     )
 
 
-def pruned_answer(removed: Sequence[Backup], *, by_hand: int = 0) -> Answer:
-    """Backups that were removed; ``by_hand``: how many were not even counted, for a person wrote them."""
+_UNSEEN = "what is not there may lie on a disk that is not mounted; if it is gone: keyrelay backup forget"
+
+
+def pruned_answer(removed: Sequence[Backup], *, unseen: Sequence[Backup] = (), by_hand: int = 0) -> Answer:
+    """Backups that were removed, or are not where they were written.
+
+    ``by_hand``: how many were not even counted, for a person wrote them.
+    """
     left = f"not counted: {count(by_hand, 'backup')} written by hand; --all counts and removes those, too"
     return Answer(
-        data={"removed": [_backup(one) for one in removed]},
+        data={"removed": [_backup(one) for one in removed], "unseen": [_backup(one) for one in unseen]},
         body=(
             *(tuple(f"removed: {one.id} ({one.path})" for one in removed) or ("nothing was removed",)),
+            *(f"not there: {one.id} ({one.path})" for one in unseen),
+            *((_UNSEEN,) if unseen else ()),
             *((left,) if by_hand else ()),
         ),
     )

@@ -53,8 +53,8 @@ class Files:
         self.files[path] -= set(without)
         return "e" * 64, 900
 
-    def remove(self, path: str) -> None:
-        self.files.pop(path, None)
+    def remove(self, path: str) -> bool:
+        return self.files.pop(path, None) is not None
 
 
 def shelf(world: World, files: Files) -> Shelf:
@@ -133,6 +133,23 @@ def test_a_key_is_removed_only_when_no_backup_holds_it() -> None:
         end(world, files, backup)
         assert world.recorded.credentials[old].state is KeyState.REMOVED  # type: ignore[index]
         assert all(old not in names for names in files.files.values())
+
+
+def test_a_backup_that_is_not_there_when_the_oldest_go_may_lie_on_a_disk_that_is_not_mounted() -> None:
+    world, files = settled()
+    old = target(world)
+    away = take_backup(shelf(world, files), "/mnt/a")
+    world.apply(WANTED, new_key=True)
+    files.files.clear()
+    take_backup(shelf(world, files), "/mnt/b")
+
+    pruned = prune(shelf(world, files), keep=0, automatic=False)
+
+    assert [one.path for one in pruned.removed] == ["/mnt/b"]
+    assert pruned.unseen == (away,)
+    assert world.recorded.credentials[old].state is KeyState.RETIRED  # type: ignore[index]
+    remove_backup(shelf(world, files), away, reason="the disk is broken")
+    assert world.recorded.credentials[old].state is KeyState.REMOVED  # type: ignore[index]
 
 
 def test_a_leaked_key_in_a_backup_stays_compromised_until_it_is_taken_out() -> None:
