@@ -115,7 +115,12 @@ def _onward(rollout: Rollout) -> str:
 
 def _earlier(recorded: Recorded, rollout: Rollout, server: HostName) -> CredentialId:
     """The key the server had before the rollout, as long as nothing has put it away."""
-    record = recorded.servers[server]
+    record = recorded.servers.get(server)
+    if record is None:
+        raise RefusedError(
+            f"rollout {rollout.id} cannot be taken back: {server} has left, and has no old key within reach",
+            hint=f"It can only go forward: {_onward(rollout)}",
+        )
     target = rollout.targets.get(server)
     signing = {
         credential: placement

@@ -34,8 +34,11 @@ def rollouts_answer(recorded: Recorded) -> Answer:
 def rollout_answer(recorded: Recorded, rollout: Rollout, *, now: datetime) -> Answer:
     """One rollout, and where its servers stand while it runs."""
     view = View.of(recorded, now)
+    known = recorded.servers
     steps: Mapping[HostName, Step] = (
-        {server: step_of(view, server) for server in rollout.targets} if rollout.ended is None else {}
+        {one: step_of(view, one) if one in known else Step.DONE for one in rollout.targets}
+        if rollout.ended is None
+        else {}
     )
     stands = {server: _stands(recorded, server, step) for server, step in steps.items()}
     rows = []

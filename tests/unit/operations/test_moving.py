@@ -22,6 +22,7 @@ from orchestrator.rotation.drift import Drift
 from orchestrator.rotation.events import RolloutStarted
 from orchestrator.rotation.installing import Manifests
 from orchestrator.rotation.reports import Outcome
+from orchestrator.views.rollouts import rollout_answer
 from tests.endings import assert_settled
 from tests.mortal import KilledError
 from tests.world import AGENTS, SERVERS, Silent, World, desired
@@ -364,3 +365,19 @@ def test_a_shared_key_that_leaks_during_the_move_is_left_by_the_servers_of_both_
     assert leaked not in {world.live_key(A1), world.live_key(MOVED)}
     world.fleet.heal(BOTH)
     assert_settled(world, *wanted)
+
+
+def test_a_rollout_is_not_taken_back_to_a_server_that_is_forgotten_by_now() -> None:
+    a = desired(servers=(A1, MOVED), agents=(ONLY_A, BOTH), name="a", soak=QUICK)
+    b = desired(servers=(B1,), agents=(BOTH,), name="b", soak=QUICK)
+    world, _ = watched(a, b)
+    world.fleet.trouble(ONLY_B, unreachable="off")
+    world.apply(desired(servers=(A1,), agents=(ONLY_A, BOTH, ONLY_B), name="a", soak=QUICK))
+    world.apply(b, new_key=True)
+    assert MOVED not in world.recorded.servers
+    rollout = world.recorded.running(PlaybookName("a"))
+    assert rollout is not None
+    shown = rollout_answer(world.recorded, rollout, now=world.clock.now())
+    assert shown.data["steps"][MOVED] == "done"
+    with pytest.raises(RefusedError, match=f"{MOVED} has left, and has no old key"):
+        revert(world.ports, rollout.id, wait=QUICK)
