@@ -1,6 +1,7 @@
 """The lock that a visit takes on a host, and that nothing is removed there but what visits left."""
 
 import os
+import shutil
 import signal
 import subprocess
 from collections.abc import Callable, Iterator
@@ -57,6 +58,31 @@ def test_a_held_lock_names_its_visit_and_its_end(settled: Machine) -> None:
     )
     assert settled.snapshot() == before
     assert settled.run(Survey()).kind == "unchanged"
+
+
+@pytest.mark.parametrize(("there", "told"), [("1 3 -", "1.3"), ("1 30 -", "1.30"), (None, "-")])
+def test_a_host_that_has_forgotten_since_it_was_asked_is_left_as_it_is(
+    settled: Machine, there: str | None, told: str
+) -> None:
+    """Its base was put back, wiped, or is not mounted: that is no word of another ledger."""
+    if there is None:
+        shutil.rmtree(settled.base)
+    else:
+        (settled.base / "fence").write_text(f"{there}\n")
+    before = settled.snapshot()
+    asked = Fence(generation=2, counter=3)
+
+    outcome = settled.send(
+        replace(settled.visit(stage(TWO, P256), fence=Fence(generation=2, counter=7)), remembers=(asked,))
+    )
+
+    assert refusal(outcome) == (
+        f"{settled.base} is not as it was when it was asked: fence {told}, expected 2.3"
+    )
+    assert isinstance(outcome, Refused)
+    assert not outcome.fenced
+    assert settled.snapshot() == before
+    assert settled.base.exists() == (there is not None)
 
 
 def test_a_lock_past_its_end_is_taken_over_and_what_it_left_removed(settled: Machine) -> None:
