@@ -4,7 +4,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 
-from orchestrator.errors import ConflictError, RefusedError
+from orchestrator.errors import ConflictError, KeyrelayError, RefusedError
 from orchestrator.inventory.model import HostName
 from orchestrator.operations.handover import Result, nothing_done
 from orchestrator.operations.lease import require_free
@@ -52,8 +52,8 @@ def end_key(ports: Ports, key: str, *, lost: bool, reason: str, wait: timedelta)
     Servers that have gone to another playbook since, and may still have it, are visited by a run of that.
     A leak does not wait for a rollout that is paused (``engine.decide``); everything else of it stays paused.
     A key that is removed may have leaked before: then that is written, for lists of revoked certificates, and
-    nobody is visited unless agents would believe the key for its certificate alone. What was said of a key
-    before stays as it was said.
+    nobody is visited unless agents would believe the key for its certificate alone. A run that is refused
+    keeps none of another playbook from its own. What was said of a key before stays as it was said.
 
     Args:
         ports: the outside things.
@@ -79,7 +79,7 @@ def end_key(ports: Ports, key: str, *, lost: bool, reason: str, wait: timedelta)
         require_free(recorded, ports)
     except ConflictError as error:
         raise ConflictError(
-            f"the ledger says that the key is {how}, and that run heeds it: {error.message}",
+            f"{error.message}; the ledger says that the key is {how} now, and that run heeds it",
             hint="When it has ended, run keyrelay compromise again for what is left to do.",
         ) from error
     if recorded.credentials[known.id].state is KeyState.REMOVED:
@@ -87,12 +87,17 @@ def end_key(ports: Ports, key: str, *, lost: bool, reason: str, wait: timedelta)
     elsewhere = {
         one.playbook for server, one in recorded.servers.items() if known.id in recorded.may_hold(server)
     }
-    result = carry_out(recorded.playbooks[known.playbook], ports, wait=wait)
-    others = tuple(
-        (playbook, carry_out(recorded.playbooks[playbook], ports, wait=wait))
-        for playbook in sorted(elsewhere - {known.playbook})
-    )
-    return _ended(ports.ledger.read(), known, result, others)
+    results: dict[PlaybookName, Result] = {}
+    refused: list[KeyrelayError] = []
+    for playbook in (known.playbook, *sorted(elsewhere - {known.playbook})):
+        try:
+            results[playbook] = carry_out(recorded.playbooks[playbook], ports, wait=wait)
+        except KeyrelayError as error:
+            refused.append(error)
+    if refused:
+        raise refused[0]
+    own = results.pop(known.playbook)
+    return _ended(ports.ledger.read(), known, own, tuple(results.items()))
 
 
 def _written(ports: Ports, event: KeyEnded, *, onto: Recorded) -> Recorded:

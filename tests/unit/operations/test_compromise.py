@@ -150,6 +150,25 @@ def test_a_leaked_key_goes_from_a_server_that_has_gone_to_another_playbook(world
     assert world.orphans() == []
 
 
+def test_a_run_that_is_refused_keeps_a_leaked_key_on_no_server_of_another_playbook(world: World) -> None:
+    moved, stays = SERVERS[0], SERVERS[1]
+    world.apply(desired(Policy.SHARED, servers=(moved, stays), agents=AGENTS[:2]))
+    key = key_of(world, moved)
+    world.fleet.trouble(moved, unreachable="off")
+    world.apply(desired(Policy.SHARED, servers=(stays,), agents=AGENTS[:2]), wait=timedelta(0))
+    world.apply(desired(servers=(moved,), agents=AGENTS[2:], name="other"))
+    world.fleet.heal(moved)
+    for host in (stays, *AGENTS[:2]):
+        world.fleet.trouble(host, skew=timedelta(hours=1))
+
+    with pytest.raises(RefusedError, match="clock"):
+        end(world, key)
+
+    leaked = next(c.id for c in world.recorded.credentials.values() if c.compromised)
+    assert leaked not in world.fleet.hosts[moved].credentials
+    assert leaked in world.fleet.hosts[stays].credentials
+
+
 def test_a_lost_key_is_handed_over_by_the_rules(world: World) -> None:
     world.apply(desired())
     world.wipe(SERVERS[0])
