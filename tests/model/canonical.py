@@ -16,9 +16,12 @@ from tests.model.naming import Names
 from tests.model.state import Left, State
 from tests.model.told_agents import tell_agent
 from tests.model.told_servers import tell_server
-from tests.model.view import Ahead, Order, Pieces, Told, View
+from tests.model.view import NONE, Ahead, Order, Pieces, Told, View
 
 Key = tuple[Any, ...]
+
+Name = tuple[Left, Key, frozenset[Told]]
+"""What may still happen, what the state is called for that, and what the observer holds it to."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,64 +76,71 @@ class _Told:
 class Canon:
     """Names the classes of the states of one configuration."""
 
-    def __init__(self, symmetry: Symmetry) -> None:
+    def __init__(self, symmetry: Symmetry, *, whole_runs: bool = False) -> None:
         self.symmetry = symmetry
+        self.whole_runs = whole_runs
         self.pieces = Pieces()
 
     def __call__(self, state: State) -> tuple[Key, Mapping[HostName, Any], frozenset[Told]]:
-        """Which states this one is the same as.
+        """Which states this one is the same as, its servers in the plain order.
 
         Returns:
             The name of its class, but for ``left`` and for what the observer remembers; what there is to tell
             of each agent; and what the observer holds the state to.
         """
-        symmetry, names, ahead = self.symmetry, self.pieces.namer.names(state), Ahead.of(state)
-        first = symmetry.orders[0]
-        told = plain = self._told(state, names, ahead, first)
-        best: Key = ()
-        duties: Told = ()
-        for order in symmetry.orders:
-            if order is not first and (ahead.copies or ahead.puts_back or order.playbooks != first.playbooks):
-                told = self._told(state, names, ahead, order)
-            groups = [
-                sorted([(self._in_order(told.agents[agent], order), agent) for agent in group])
-                for group in symmetry.agents
-            ]
-            key = (
-                told.rest,
-                tuple([told.servers[server] for server in order.servers]),
-                tuple([tuple([one for one, _ in group]) for group in groups]),
-            )
-            if not best or key <= best:
-                places = {server: place for place, server in enumerate(order.servers)}
-                places |= {
-                    agent: n for n, (_, agent) in enumerate(pair for group in groups for pair in group)
-                }
-                mine = tuple(sorted(_duties(state, names, places)))
-                if not best or key < best or mine < duties:
-                    best, duties = key, mine
+        names, order = self.pieces.namer.names(state), self.symmetry.orders[0]
+        told = self._told(state, names, Ahead.of(state), order)
+        key, duties = self._in_order(state, names, told, order)
         alike = {
-            agent: (number, plain.agents[agent])
-            for number, group in enumerate(symmetry.agents)
+            agent: (number, told.agents[agent])
+            for number, group in enumerate(self.symmetry.agents)
             if len(group) > 1
             for agent in group
         }
-        return best, alike, frozenset(duties)
+        return key, alike, duties
 
-    def lesser(self, state: State) -> Iterator[tuple[Left, Key, frozenset[Told]]]:
-        """What the state is called where less may still happen and so less is told of it.
-
-        Returns:
-            What may still happen, the name for that, and what the observer holds the state to.
-        """
+    def every(self, state: State) -> Iterator[Name]:
+        """All names by which the state is known: in every order, and as if it allowed less."""
+        yield from self._in_every_order(state)
         known = {Ahead.of(state)}
         for left in state.left.lesser():
             other = state.changed(left=left)
             ahead = Ahead.of(other)
             if ahead not in known:
                 known.add(ahead)
-                key, _, duties = self(other)
-                yield left, key, duties
+                yield from self._in_every_order(other)
+
+    def _in_every_order(self, state: State) -> Iterator[Name]:
+        names, ahead, first = self.pieces.namer.names(state), Ahead.of(state), self.symmetry.orders[0]
+        told = self._told(state, names, ahead, first)
+        for order in self.symmetry.orders:
+            if order is not first and (ahead.copies or ahead.puts_back or order.playbooks != first.playbooks):
+                told = self._told(state, names, ahead, order)
+            yield state.left, *self._in_order(state, names, told, order)
+
+    def _in_order(
+        self, state: State, names: Names, told: "_Told", order: Order
+    ) -> tuple[Key, frozenset[Told]]:
+        """The name in one order of the servers, the agents of a group by what is told of them."""
+        groups = [
+            sorted([(self._turned(told.agents[agent], order), agent) for agent in group])
+            for group in self.symmetry.agents
+        ]
+        key = (
+            told.rest,
+            tuple([told.servers[server] for server in order.servers]),
+            tuple([tuple([one for one, _ in group]) for group in groups]),
+            NONE if state.at_work is None else order.playbooks.index(state.at_work),
+        )
+        places = {server: place for place, server in enumerate(order.servers)}
+        places |= {agent: n for n, (_, agent) in enumerate(pair for group in groups for pair in group)}
+        return key, _duties(state, names, places)
+
+    def at_work(self, key: Key) -> Iterator[Key]:
+        """The name; and where anybody may go on next, those that it would have if one run went on."""
+        yield key
+        if self.whole_runs and key[-1] == NONE:
+            yield from ((*key[:-1], place) for place, _ in enumerate(self.symmetry.orders[0].playbooks))
 
     def _told(self, state: State, names: Names, ahead: Ahead, order: Order) -> "_Told":
         """All that is told of a state, and of an older copy of its home, host by host."""
@@ -154,7 +164,7 @@ class Canon:
             },
         )
 
-    def _in_order(self, views: Sequence[Told], order: Order) -> Told:
+    def _turned(self, views: Sequence[Told], order: Order) -> Told:
         """What is told of an agent, its servers in this order."""
         if order is self.symmetry.orders[0]:
             return tuple(views)

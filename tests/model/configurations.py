@@ -59,7 +59,7 @@ def fleet(
     before = listening[:-1] if joining else listening
     groups = (before, listening[-1:]) if joining else (listening,)
     waves = rollout is not None and len(rollout.waves) > 1
-    told = ", ".join([*_rare(left), *["joining"] * joining, *["waves"] * waves, *["hooks"] * hooks])
+    told = ", ".join([*_counted(left), *["joining"] * joining, *["waves"] * waves, *["hooks"] * hooks])
     return Configuration(
         name=f"{agents} agents, {servers} servers, {policy}: {told}",
         first=(playbook("a", policy, names, before, rollout=rollout, hooks=hooks),),
@@ -80,7 +80,7 @@ def sharing(agents: int, *, joining: bool = False, most: int = 0, **left: int) -
     listening = AGENTS[:agents]
     before = listening[:-1] if joining else listening
     groups = (before, listening[-1:]) if joining else (listening,)
-    rare = ", ".join([*_rare(left), *["joining"] * joining])
+    rare = ", ".join([*_counted(left), *["joining"] * joining])
     main, other = SERVERS[:1], SERVERS[1:2]
     whole = playbook("whole", Policy.PER_SERVER, main, listening)
     return Configuration(
@@ -96,44 +96,56 @@ def sharing(agents: int, *, joining: bool = False, most: int = 0, **left: int) -
     )
 
 
-def any_kind(configuration: Configuration, count: int = 1) -> Configuration:
-    """The same fleet, with so many mishaps in one history, each of any kind there is."""
-    kinds = dict.fromkeys(MISHAPS, count)
+def one_mishap(configuration: Configuration, kinds: Sequence[str] = MISHAPS) -> Configuration:
+    """The same fleet, with one mishap in a history: of any kind there is, or of one of these."""
+    left = dict.fromkeys(MISHAPS, 0) | dict.fromkeys(kinds, 1)
+    told = "any kind" if kinds == MISHAPS else ", ".join(kinds)
     return replace(
         configuration,
-        name=f"{configuration.name}, mishaps of any kind {count}",
-        left=replace(configuration.left, **kinds, mishaps=count),
+        name=f"{configuration.name}, one mishap: {told}",
+        left=replace(configuration.left, **left, mishaps=1),
     )
 
 
-def _rare(left: Mapping[str, int]) -> list[str]:
+def whole_runs(configuration: Configuration) -> Configuration:
+    """The same fleet, whose runs go on until they can but wait; to kill one between two rounds is a fault."""
+    return replace(configuration, name=f"{configuration.name}, whole runs", whole_runs=True)
+
+
+def _counted(left: Mapping[str, int]) -> list[str]:
     return [f"{name.replace('_', ' ')} {count}" for name, count in left.items()]
 
 
 CANARY = RolloutSpec(soak=TICK, waves=(Share(number=1),))
 """One server first, then the others."""
 
+TWO_BY_TWO = sharing(2, joining=True, new_keys=1, reverts=1)
+"""Two agents, two servers and two playbooks, and all that people do."""
+
+COPIES = ("backups",)
+"""The kind of mishap after which most may happen."""
+
 EVERYTHING: tuple[Configuration, ...] = (
+    one_mishap(whole_runs(TWO_BY_TWO), COPIES),
+    one_mishap(whole_runs(TWO_BY_TWO), [kind for kind in MISHAPS if kind not in COPIES]),
     fleet(3, 2, joining=True, new_keys=1, reverts=1, faults=1),
     fleet(2, 1, joining=True, new_keys=1, reverts=1, faults=2),
-    any_kind(sharing(2, new_keys=1, reverts=1)),
     fleet(2, 1, Policy.SHARED, joining=True, new_keys=1, reverts=1, snapshots=1, faults=1, mishaps=1),
     fleet(2, 1, new_keys=1, pauses=1, nearing=1, faults=0),
     fleet(2, 2, rollout=CANARY, new_keys=1, reverts=1, compromises=1, waivers=1, ageing=1, mishaps=1),
-    any_kind(sharing(2, joining=True, reverts=1)),
-    any_kind(fleet(1, 1, new_keys=1, reverts=1)),
-    any_kind(fleet(1, 1, Policy.DELEGATED, new_keys=1, reverts=1)),
+    one_mishap(fleet(1, 1, Policy.DELEGATED, new_keys=1, reverts=1)),
     fleet(1, 2, compromises=1, backups=1, faults=0),
     fleet(1, 1, Policy.DELEGATED, compromises=1, backups=1, faults=0),
     fleet(1, 1, Policy.DELEGATED, issuers=1, compromises=1, faults=0),
     fleet(1, 1, Policy.DELEGATED, issuers=1, faults=1),
     fleet(2, 1, hooks=True, new_keys=1, reverts=1, faults=2),
-    any_kind(fleet(1, 1, hooks=True, new_keys=1, reverts=1)),
+    one_mishap(fleet(1, 1, hooks=True, new_keys=1, reverts=1)),
 )
 """What ``make model`` explores, each to its end."""
 
 FURTHER: tuple[Configuration, ...] = (
-    any_kind(sharing(2, joining=True, new_keys=1, reverts=1)),
+    one_mishap(TWO_BY_TWO),
+    one_mishap(fleet(1, 1, new_keys=1, reverts=1)),
     fleet(3, 2, joining=True, new_keys=1, reverts=1, faults=2),
 )
 """What ``make model-long`` explores: all that may happen to two agents and servers; two faults on more."""

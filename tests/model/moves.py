@@ -23,6 +23,8 @@ class Configuration:
         edits: what a playbook may be edited to.
         left: how often rare things may happen.
         ticks: whether time passes other than when nothing else is left to do.
+        whole_runs: whether a run goes on until it can but wait, and a kill between two of its rounds is a
+            fault; otherwise anything may come between any two rounds.
         most: so many states are looked at; 0: all.
     """
 
@@ -32,6 +34,7 @@ class Configuration:
     left: Left = field(default_factory=Left)
     symmetry: Symmetry
     ticks: bool = True
+    whole_runs: bool = False
     most: int = 0
 
 

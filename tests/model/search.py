@@ -79,7 +79,7 @@ class _Search:
     def __init__(self, configuration: Configuration) -> None:
         self.configuration = configuration
         self.moves = Moves(configuration)
-        self.canon = Canon(configuration.symmetry)
+        self.canon = Canon(configuration.symmetry, whole_runs=configuration.whole_runs)
         self.covering: dict[Key, list[tuple[tuple[int, ...], frozenset[Any], int]]] = {}
         self.parent: list[int] = []
         self.label: list[Label] = []
@@ -160,9 +160,9 @@ class _Search:
             return known
         check_state(after)
         number = len(self.parent)
-        self.covering.setdefault(key, []).append((left, duties, number))
-        for less, name, bound in self.canon.lesser(after):
-            self.covering.setdefault(name, []).append((less.rank(), bound, number))
+        for less, name, bound in self.canon.every(after):
+            for one in self.canon.at_work(name):
+                self.covering.setdefault(one, []).append((less.rank(), bound, number))
         self.parent.append(parent)
         self.label.append(label)
         self.depth.append(self.depth[parent] + 1 if parent >= 0 else 0)

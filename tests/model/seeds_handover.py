@@ -22,7 +22,7 @@ from orchestrator.rotation.recorded import Credential, Recorded, Rollout, Standi
 from orchestrator.rotation.standing import View
 from orchestrator.rotation.visits import CredentialId
 from tests.model import people
-from tests.model.configurations import fleet, sharing
+from tests.model.configurations import fleet, sharing, whole_runs
 from tests.model.mutant import Patches, Seeds
 
 ONE = fleet(1, 1, new_keys=1)
@@ -81,7 +81,7 @@ def _erases_first() -> Patches:
     yield patch.object(ServerErrands, "for_step", errand)
 
 
-@SEEDS.fault("makes bundles from one playbook alone", sharing(1, new_keys=1), "S1")
+@SEEDS.fault("makes bundles from one playbook alone", whole_runs(sharing(1, new_keys=1)), "S1")
 def _one_playbook() -> Patches:
     asked: list[PlaybookName] = []
     real = engine.decide

@@ -12,11 +12,12 @@ from orchestrator.policy.desired import Policy
 from orchestrator.rotation import engine, hearsay, meeting, recognition, restoring
 from orchestrator.rotation.home_events import HomeRestored, HostsMet
 from orchestrator.rotation.observed import HostSurvey
-from orchestrator.rotation.recorded import Recorded
+from orchestrator.rotation.recorded import Recorded, ServerRecord
 from orchestrator.rotation.standing import View
+from orchestrator.rotation.tombstones import Endings
 from orchestrator.rotation.visits import CredentialId, Fence, Visit
 from tests import fake_host
-from tests.model.configurations import fleet
+from tests.model.configurations import fleet, whole_runs
 from tests.model.mutant import Patches, Seeds
 
 SEEDS = Seeds()
@@ -85,6 +86,29 @@ def _adopts_nothing() -> Patches:
 @SEEDS.fault("ignores, when a copy is restored, which keys hosts remember as ended", BLOWN, "S9")
 def _ignores_tombstones() -> Patches:
     yield patch.object(hearsay, "_told", lambda _recorded, _sight: iter(()))
+
+
+@SEEDS.fault("tells hosts of no key that has ended", BLOWN, "S1")
+def _tells_of_no_end() -> Patches:
+    yield patch.object(Endings, "told", lambda _endings, _credentials: ())
+
+
+@SEEDS.fault(
+    "tells hosts that a key has ended whose messages are on their way",
+    whole_runs(fleet(1, 1, joining=True, new_keys=1, reverts=1, backups=1, faults=0)),
+    "S1",
+)
+def _ends_before_messages_do() -> Patches:
+    real = Endings.of
+
+    def of(recorded: Recorded, now: datetime) -> Endings:
+        return real(replace(recorded, servers=_without_cleared(recorded)), now)
+
+    yield patch.object(Endings, "of", of)
+
+
+def _without_cleared(recorded: Recorded) -> Mapping[HostName, ServerRecord]:
+    return {server: replace(record, cleared={}) for server, record in recorded.servers.items()}
 
 
 @SEEDS.fault("does not take a person at their word who believes that a key has leaked", BLOWN, "S9")

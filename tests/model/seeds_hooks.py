@@ -62,7 +62,7 @@ def _loses_mark() -> Patches:
 
 @SEEDS.fault(
     "hosts do not tell which bundles programs may use",
-    fleet(1, 1, hooks=True, new_keys=2, backups=1),
+    fleet(1, 1, hooks=True, new_keys=2, backups=1, faults=1),
     "S3",
 )
 def _tells_of_none() -> Patches:

@@ -171,6 +171,7 @@ class State:  # without slots, so that a state can be copied in one go
         refused_at: when agents were to refuse the first of the keys that were in use when their end was near;
             None: it never was.
         forks: how many entries each copy had that was put back (``stage.digest_of``).
+        at_work: the playbook whose run goes on next, unless it is killed (``Configuration.whole_runs``).
     """
 
     recorded: Recorded
@@ -196,6 +197,7 @@ class State:  # without slots, so that a state can be copied in one go
     perturbed: bool = False
     forks: tuple[int, ...] = ()
     refused_at: datetime | None = None
+    at_work: PlaybookName | None = None
 
     def changed(self, **changes: Any) -> "State":
         """A copy with other values; as ``dataclasses.replace``, in a tenth of the time."""

@@ -8,7 +8,7 @@ from unittest.mock import patch
 import pytest
 
 from tests.model.canonical import Canon
-from tests.model.configurations import fleet, sharing
+from tests.model.configurations import fleet, sharing, whole_runs
 from tests.model.material import cheap
 from tests.model.moves import Configuration, Label
 from tests.model.search import _Search
@@ -21,6 +21,7 @@ CONFIGURATIONS = (
     pytest.param(sharing(1, new_keys=1, compromises=1, faults=0), marks=pytest.mark.long),
     pytest.param(sharing(1, new_keys=1, reverts=1, compromises=1, faults=0), marks=pytest.mark.long),
     sharing(2, joining=True, reverts=1, waivers=1, faults=0),
+    whole_runs(sharing(1, new_keys=1, reverts=1, faults=1)),
     fleet(1, 2, new_keys=1, reverts=1, faults=0),
     fleet(1, 1, new_keys=1, reverts=1, snapshots=1, mishaps=1),
 )
@@ -71,7 +72,8 @@ def _in_full_detail() -> Iterator[AbstractContextManager[object]]:
     """All is told as if anything might still befall hosts, and no state covers one of which less is told."""
     real: Callable[[State], Ahead] = Ahead.of
     yield patch.object(Ahead, "of", lambda state: replace(real(state), befalls=True))
-    yield patch.object(Canon, "lesser", lambda _canon, _state: iter(()))
+    yield patch.object(Canon, "every", Canon._in_every_order)
+    yield patch.object(Canon, "at_work", lambda _canon, key: iter([key]))
 
 
 def test_two_playbooks_that_ask_for_the_same_halve_the_search() -> None:

@@ -3,7 +3,7 @@
 import pytest
 
 from orchestrator.policy.desired import Policy
-from tests.model.configurations import fleet, sharing
+from tests.model.configurations import fleet, one_mishap, sharing, whole_runs
 from tests.model.moves import Configuration
 from tests.model.mutant import Mutant
 from tests.model.mutants import MUTANTS
@@ -22,6 +22,7 @@ SMALL = (
     fleet(1, 1, new_keys=1, reverts=1, compromises=1, waivers=1, mishaps=1),
     fleet(1, 1, Policy.DELEGATED, issuers=1, compromises=1, faults=0),
     sharing(1, new_keys=1, faults=1),
+    one_mishap(whole_runs(sharing(1, new_keys=1)), ("faults", "snapshots")),
     fleet(1, 1, hooks=True, new_keys=1, reverts=1, faults=1),
 )
 

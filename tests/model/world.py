@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from orchestrator.inventory.model import HostName
+from orchestrator.policy.desired import PlaybookName
 from orchestrator.rotation import home_events as he
 from orchestrator.rotation.recorded import Recorded
 from tests.fake_state import HostState
@@ -63,9 +64,31 @@ class Moves:
 
     def of(self, state: State) -> Iterator[Move]:
         """Everything that may happen next; the first good one is what happens without faults."""
-        for move in self._all(state):
+        for move in self._whole_runs(state) if self.configuration.whole_runs else self._all(state):
             yield move
             yield from self.mishaps.images(state, move)
+
+    def _whole_runs(self, state: State) -> Iterator[Move]:
+        """The next rounds of the run at work, and what may befall it; anything, where none is or it waits."""
+        at_work = state.at_work
+        rounds = [] if at_work is None or _unsure(state) else [*self._rounds(state, at_work)]
+        if at_work is None or not rounds:
+            for move in self._all(state.changed(at_work=None)):
+                yield _taken_up(move)
+            return
+        for move in rounds:
+            yield _taken_up(move)
+        free = state.changed(at_work=None)
+        yield from counted(Move(label=("the run of", at_work, "is killed"), after=free, fault=True))
+        if self.configuration.ticks:
+            yield self.clock.tick(state)
+        yield from self.clock.moves(state)
+        yield from self.mishaps.moves(free)
+        yield from self.copies.moves(free)
+
+    def _rounds(self, state: State, playbook: PlaybookName) -> Iterator[Move]:
+        for move in self.runs.rounds(state, playbook, faults=state.left.may("faults")):
+            yield from counted(move)
 
     def _all(self, state: State) -> Iterator[Move]:
         unsure = _unsure(state)
@@ -84,8 +107,7 @@ class Moves:
         if unsure:
             for playbook in self.playbooks:
                 if playbook in state.recorded.playbooks:
-                    for move in self.runs.rounds(state, playbook, faults=faults):
-                        yield from counted(move)
+                    yield from self._rounds(state, playbook)
 
     def good(self, state: State, *, faults: bool = False) -> Iterator[Move]:
         """What happens next if nothing goes wrong, marked good; nothing at all when all is done.
@@ -115,6 +137,14 @@ class Moves:
         if waits:
             yield self.clock.tick(state, good=True)
         yield from self.people.set_up_anew(state)
+
+
+def _taken_up(move: Move) -> Move:
+    """The move; where it is one of a run that was not killed at it, that run goes on."""
+    what, *whose = move.label
+    if move.fault or what not in {"apply", "home", "round"}:
+        return move
+    return replace(move, after=move.after.changed(at_work=whose[0]))
 
 
 def _unsure(state: State) -> list[HostName]:
