@@ -14,11 +14,11 @@ from typing import TypeVar, assert_never
 from orchestrator.inventory.model import HostName
 from orchestrator.keys.authority import ISSUER_KEY
 from orchestrator.keys.bundle import Position
-from orchestrator.keys.revocation import SignedCrl
 from orchestrator.policy.desired import PlaybookName
 from orchestrator.rotation import events as ev
 from orchestrator.rotation import home_events as he
 from orchestrator.rotation.ahead import prepared
+from orchestrator.rotation.certifiers import certified_by
 from orchestrator.rotation.chronology import set_right
 from orchestrator.rotation.host_by_host import host_by_host
 from orchestrator.rotation.keeping import backed_up
@@ -108,12 +108,6 @@ def _apply(recorded: Recorded, event: ev.Event, at: datetime) -> Recorded:
                 generation=1,
                 position=Position(epoch=1, sequence=0),
             )
-        case he.RootRenewed():
-            return replace(recorded, root=event.certificate_pem)
-        case he.IssuerRenewed():
-            return _certifying(recorded, recorded.own_issuer(None).record, event.certificate_pem)
-        case he.CrlSigned():
-            return _crl_signed(recorded, event, at)
         case ev.RolloutStarted():
             return _start(recorded, event, at)
         case ev.RolloutPaused():
@@ -146,13 +140,10 @@ def _apply(recorded: Recorded, event: ev.Event, at: datetime) -> Recorded:
             return _certified(recorded, event)
         case ev.KeyProlonged():
             return _prolonged(recorded, event, at)
-        case he.IssuerKeyIntended():
-            return replace(recorded, issuers=(*recorded.issuers, IssuerRecord(record=event.record)))
-        case he.IssuerAdded():
-            return _issuer_added(recorded, event, at)
-        case he.IssuerKeyDestroyed():
-            revoked = next((i.revoked for i in recorded.issuers if i.record == event.record), None)
-            return _issuer(recorded, event.record, kept=False, revoked=revoked or at)
+        case he.RootRenewed() | he.IssuerRenewed() | he.CrlSigned():
+            return certified_by(recorded, event, at)
+        case he.IssuerKeyIntended() | he.IssuerAdded() | he.IssuerKeyDestroyed():
+            return certified_by(recorded, event, at)
         case he.ClockSetRight():
             return set_right(recorded, at)
         case ev.VisitsIntended():
@@ -216,20 +207,6 @@ def _exported(recorded: Recorded, event: ev.KeyExported, at: datetime) -> Record
 def _export_destroyed(recorded: Recorded, event: ev.ExportDestroyed) -> Recorded:
     left = _without(recorded.credentials[event.credential].copies, {event.copy})
     return _credential(recorded, event.credential, copies=left)
-
-
-def _crl_signed(recorded: Recorded, event: he.CrlSigned, at: datetime) -> Recorded:
-    by = event.by or recorded.own_issuers()[-1].key
-    last = max((crl.number for crl in recorded.crls.values()), default=0)
-    if event.number <= last:
-        raise ValueError(f"list {event.number} does not follow list {last}")
-    crl = SignedCrl(number=event.number, signed=at, next_update=event.next_update, digest=event.digest)
-    revoked = {**recorded.revoked, **{one.serial: one for one in event.added}}
-    return replace(
-        recorded,
-        crls=_with(recorded.crls, by, crl),
-        revoked=_without(MappingProxyType(revoked), set(event.dropped)),
-    )
 
 
 def _start(recorded: Recorded, event: ev.RolloutStarted, at: datetime) -> Recorded:
@@ -369,29 +346,6 @@ def _finish(recorded: Recorded, event: ev.RolloutEnded, at: datetime) -> Recorde
 def _credential(recorded: Recorded, credential: CredentialId, **changes: object) -> Recorded:
     after = replace(recorded.credentials[credential], **changes)  # type: ignore[arg-type]  # named at each call
     return replace(recorded, credentials=_with(recorded.credentials, credential, after))
-
-
-def _certifying(recorded: Recorded, record: str, certificate: str, **changes: object) -> Recorded:
-    """The issuer of this record certifies now, with this certificate."""
-    return replace(_issuer(recorded, record, certificate=certificate, **changes), issuer=certificate)
-
-
-def _issuer_added(recorded: Recorded, event: he.IssuerAdded, at: datetime) -> Recorded:
-    before = recorded.own_issuers()
-    if event.leaked and before:
-        recorded = _issuer(recorded, before[-1].record, leaked=event.leaked, revoked=at)
-    added = _certifying(recorded, event.record, event.certificate, since=at)
-    return replace(added, sure_of_issuer=True, superseded=())
-
-
-def _issuer(recorded: Recorded, record: str, **changes: object) -> Recorded:
-    if record not in {issuer.record for issuer in recorded.issuers}:
-        raise KeyError(record)
-    after = (
-        replace(issuer, **changes) if issuer.record == record else issuer  # type: ignore[arg-type]  # as above
-        for issuer in recorded.issuers
-    )
-    return replace(recorded, issuers=tuple(after))
 
 
 def _resumed(recorded: Recorded, rollout: RolloutId) -> Recorded:
