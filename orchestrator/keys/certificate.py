@@ -21,8 +21,14 @@ UNREADABLE = (
     x509.DuplicateExtension,
     x509.InvalidVersion,
     x509.UnsupportedGeneralNameType,
+    TypeError,
+    OverflowError,
+    LookupError,
 )
-"""What ``cryptography`` raises for a certificate or a request that is damaged or unknown to it."""
+"""What ``cryptography`` raises for a certificate or a request that is damaged or unknown to it.
+
+A name with a value of a kind that it does not know makes it raise ``TypeError``, for one.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -271,7 +271,7 @@ def told_as_damage(what: str) -> Iterator[None]:
         raise UnsupportedFileError(f"{what} uses something that keyrelay does not know: {error}") from error
     except x509.UnsupportedGeneralNameType as error:
         raise UnsupportedFileError(f"{what} has a kind of name that keyrelay does not know") from error
-    except (*UNREADABLE, TypeError, OverflowError, KeyError, IndexError) as error:
+    except UNREADABLE as error:
         raise DamagedFileError(f"{what} is damaged: a part of it is malformed") from error
 
 

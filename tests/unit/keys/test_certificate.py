@@ -1,4 +1,5 @@
 import hashlib
+import ssl
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -48,6 +49,15 @@ def test_certificates_come_back_from_their_pem(leaf: Certificate, issuer: Author
 def test_a_certificate_of_a_foreign_kind_of_key_is_refused() -> None:
     with pytest.raises(KeyMaterialError, match="an RSA key of 2048 bits with exponent 65537; expected 3072"):
         parse_certificate(self_signed(rsa.generate_private_key(65537, 2048)))
+
+
+def test_a_certificate_whose_name_is_of_a_kind_that_nobody_can_read_is_refused(leaf: Certificate) -> None:
+    whole = leaf.opened.public_bytes(Encoding.DER)
+    text, bits = bytes([0x0C, 6]) + b"web-01", bytes([0x03, 6, 0]) + b"web-0"
+    assert whole.count(text) == 1
+    damaged = ssl.DER_cert_to_PEM_cert(whole.replace(text, bits))
+    with pytest.raises(KeyMaterialError, match="can be read"):
+        parse_certificate(damaged)
 
 
 def test_text_that_is_no_certificate_is_refused(leaf: Certificate) -> None:
