@@ -13,6 +13,7 @@ from orchestrator.inventory.model import Endpoint, HostName
 from orchestrator.keys.material import Random, SpkiDigest
 from orchestrator.operations.asking import Answers, survey
 from orchestrator.ports import Ports
+from orchestrator.rotation.evolve import supposing
 from orchestrator.rotation.hearsay import Accusation, Claim, accusations, claims, refuse_accusations
 from orchestrator.rotation.home_events import HomeRestored, HostsMet
 from orchestrator.rotation.meeting import meet
@@ -150,6 +151,8 @@ def restore(ports: Ports, request: Request, *, agree: Callable[[Effects], bool])
     if not agree(effects):
         return None
     now = ports.clock.now()
+    # Opening a generation stops every earlier home, so a fault is to show before.
+    supposing(recorded, [effects.opening, effects.meeting, answers.event()], at=now)
     recorded = ports.ledger.append([effects.opening], onto=recorded, at=now)
     fence = Fence(generation=recorded.generation, counter=recorded.version, head=recorded.head)
     asked = [endpoint for host, endpoint in endpoints.items() if host not in request.waive]

@@ -77,6 +77,20 @@ def fold(recorded: Recorded, entries: Iterable[ev.Entry]) -> Recorded:
     return recorded
 
 
+def supposing(recorded: Recorded, events: Iterable[ev.Event], *, at: datetime) -> Recorded:
+    """``recorded`` as it would be after events that nobody has written.
+
+    Raises:
+        ValueError: one of them cannot follow what came before it.
+    """
+    for event in events:
+        entry = ev.Entry(
+            number=recorded.version + 1, at=at, event=event, previous=recorded.head, digest="supposed"
+        )
+        recorded = evolve(recorded, entry)
+    return recorded
+
+
 def evolve(recorded: Recorded, entry: ev.Entry) -> Recorded:
     """``recorded`` after one entry.
 

@@ -174,8 +174,11 @@ class _Meeting:
         return server in (found.certificates if found is not None else known.certificates if known else {})
 
     def _may_go_on(self, credential: CredentialId, endings: Mapping[CredentialId, Ending]) -> bool:
+        """Whether a server may be meant to have the key; one that this ledger has removed is gone."""
         known, ending = self._recorded.credentials.get(credential), endings.get(credential)
-        return not (ending is not None and ending.leaked) and (known is None or known.ended is None)
+        if ending is not None and ending.leaked:
+            return False
+        return known is None or (known.ended is None and known.state is not KeyState.REMOVED)
 
     def _may_come_back(
         self, credential: CredentialId, server: HostName, endings: Mapping[CredentialId, Ending]

@@ -15,8 +15,8 @@ from orchestrator.keys.material import Random
 from orchestrator.policy.desired import Desired, ScopeName
 from orchestrator.rotation.capabilities import refuse_unable_hosts, unwritable_hosts
 from orchestrator.rotation.changes import Change, changes_of
-from orchestrator.rotation.events import Entry, RolloutStarted
-from orchestrator.rotation.evolve import evolve
+from orchestrator.rotation.events import RolloutStarted
+from orchestrator.rotation.evolve import supposing
 from orchestrator.rotation.history import too_tight
 from orchestrator.rotation.installing import refuse_clashes
 from orchestrator.rotation.moving import refuse_foreign_servers
@@ -134,7 +134,7 @@ def make_plans(
         beginnings.append(_begin(desired, recorded, asked, now=now, random=random, repeats=repeats))
     after = recorded
     for one in beginnings:
-        after = after if one.goes_on else _after(after, one.start, now)
+        after = after if one.goes_on else supposing(after, [one.start], at=now)
     view = View.of(after, now)
     return tuple(_plan(one, recorded, view, surveys) for one in beginnings)
 
@@ -237,8 +237,3 @@ def _asks_the_same(desired: Desired, recorded: Recorded) -> bool:
 def _has_targets(recorded: Recorded, targets: Mapping[HostName, CredentialId | None]) -> bool:
     """Whether every server is to have what it was to have already."""
     return dict(targets) == {s: r.target for s, r in recorded.servers.items() if s in targets}
-
-
-def _after(recorded: Recorded, start: RolloutStarted, now: datetime) -> Recorded:
-    entry = Entry(number=recorded.version + 1, at=now, event=start, previous=recorded.head, digest="planned")
-    return evolve(recorded, entry)

@@ -134,6 +134,8 @@ EVERYTHING: tuple[Configuration, ...] = (
     fleet(2, 1, new_keys=1, pauses=1, nearing=1, faults=0),
     fleet(2, 2, rollout=CANARY, new_keys=1, reverts=1, compromises=1, waivers=1, ageing=1, mishaps=1),
     one_mishap(fleet(1, 1, Policy.DELEGATED, new_keys=1, reverts=1)),
+    fleet(1, 1, new_keys=1, snapshots=1, restores=1, faults=0),
+    fleet(1, 1, Policy.DELEGATED, new_keys=1, snapshots=1, restores=1, faults=0),
     fleet(1, 2, compromises=1, backups=1, faults=0),
     fleet(1, 1, Policy.DELEGATED, compromises=1, backups=1, faults=0),
     fleet(1, 1, Policy.DELEGATED, issuers=1, compromises=1, faults=0),
@@ -145,7 +147,7 @@ EVERYTHING: tuple[Configuration, ...] = (
 
 FURTHER: tuple[Configuration, ...] = (
     one_mishap(TWO_BY_TWO),
-    one_mishap(fleet(1, 1, new_keys=1, reverts=1)),
+    one_mishap(fleet(1, 1, new_keys=1, reverts=1, restores=1)),
     fleet(3, 2, joining=True, new_keys=1, reverts=1, faults=2),
 )
 """What ``make model-long`` explores: all that may happen to two agents and servers; two faults on more."""

@@ -39,13 +39,16 @@ class Copies:
 
     def moves(self, state: State) -> Iterator[Move]:
         backup = state.backup
+        if backup is None and state.late is None and state.left.may("restores"):
+            for move in self._restored(state, state.vault):
+                yield costing(move, "restores")
         if backup is None:
             if state.left.may("backups") and not state.recorded.stopped:
                 yield costing(Move(label=("backup",), after=self._copied(state)), "backups")
         elif backup.passed:
             for host in sorted(backup.passed):
                 self._check_refused(state, backup, host)
-            yield from self._restored(state, backup)
+            yield from self._restored(state, backup.vault, self._copy(state, backup))
         elif state.late is None:
             yield Move(label=("restore",), after=self._put_back(state, backup))
 
@@ -113,13 +116,14 @@ class Copies:
             return False
         return True
 
-    def _restored(self, state: State, backup: Backup) -> Iterator[Move]:
-        """``restore``, at a person's word on whoever says that a key has leaked."""
-        home = self._copy(state, backup)
-        for word, request in self._answers(home, backup.vault):
+    def _restored(self, state: State, kept: Mapping[str, int], copy: State | None = None) -> Iterator[Move]:
+        """``restore`` of a copy or of the home as it is, at a person's word on who says that a key leaked."""
+        what = "this home" if copy is None else "with a new generation"
+        home = copy or state
+        for word, request in self._answers(home, kept):
             after = self._gone_on(home, request)
             self._check_overtaken(state, after)
-            yield Move(label=("restore", "with a new generation", *word), after=after)
+            yield Move(label=("restore", what, *word), after=after)
 
     def _answers(self, home: State, kept: Mapping[str, int]) -> Iterator[tuple[tuple[str, ...], Request]]:
         """What a person may answer: hosts that accuse a key are believed, or they are not."""

@@ -23,6 +23,7 @@ from tests.model.mutant import Patches, Seeds
 SEEDS = Seeds()
 COPIED = fleet(1, 1, new_keys=1, backups=1, faults=0)
 BLOWN = fleet(1, 1, compromises=1, backups=1, faults=0)
+IMAGED = fleet(1, 1, new_keys=1, snapshots=1, restores=1, faults=0)
 Surveys = Mapping[HostName, HostSurvey]
 
 
@@ -119,6 +120,13 @@ def _believes_nobody() -> Patches:
         return real(*seen, **{**how, "believed": ()})
 
     yield patch.object(restore, "meet", meet)
+
+
+@SEEDS.fault(
+    "goes on, when its home is restored, with a removed key that an old image brought back", IMAGED, "table"
+)
+def _goes_on_with_removed_key() -> Patches:
+    yield patch.object(meeting._Meeting, "_may_go_on", lambda _meeting, _credential, _endings: True)
 
 
 @SEEDS.fault("denies no key that leaked", fleet(1, 1, Policy.DELEGATED, compromises=1), "L1", "S3")

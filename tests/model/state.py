@@ -84,6 +84,7 @@ class Left:
         edits: times that a playbook is edited.
         ageing: times that so much time passes that every proof is too old.
         issuers: times that the fleet's issuer is replaced.
+        restores: times that the home is restored as it is.
         nearing: times that a rollout stands still until the certificates in use are near their end, and then
             until agents would have refused them.
         mishaps: all of them together, but for what people do on purpose (``WANTED``). None: no end.
@@ -101,6 +102,7 @@ class Left:
     late: int = 0
     ageing: int = 0
     issuers: int = 0
+    restores: int = 0
     nearing: int = 0
     mishaps: int | None = None
 
@@ -140,7 +142,7 @@ def _rank(left: Left) -> tuple[int, ...]:
     return (*(getattr(left, name) for name in WANTED), most, *(min(n, most) for n in mishaps))
 
 
-WANTED = ("new_keys", "reverts", "pauses", "edits", "issuers", "nearing")
+WANTED = ("new_keys", "reverts", "pauses", "edits", "issuers", "restores", "nearing")
 """What people do on purpose, and what time does."""
 MISHAPS = ("faults", "compromises", "waivers", "snapshots", "backups", "late", "ageing")
 """What nobody wants."""

@@ -16,6 +16,7 @@ SMALL = (
     fleet(1, 1, new_keys=1, snapshots=1, mishaps=2),
     fleet(1, 1, new_keys=1, backups=1, mishaps=1),
     fleet(1, 1, compromises=1, backups=1, faults=0),
+    fleet(1, 1, new_keys=1, snapshots=1, restores=1, faults=0),
     fleet(1, 1, new_keys=1, late=1, mishaps=1),
     fleet(1, 1, new_keys=1, reverts=1, snapshots=1, mishaps=1),
     fleet(1, 1, new_keys=1, nearing=1, faults=0),

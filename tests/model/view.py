@@ -41,7 +41,7 @@ class Ahead:
         goes_back: a rollout may be taken back.
         turns: a server's target may become a key that it is to lose.
         puts_back: a host may get an earlier bundle or key again.
-        copies: an older copy of the home may be put back.
+        copies: the home may be restored, as it is or from an older copy.
         nears: certificates may come near their end.
         befalls: something that nobody wants may happen.
     """
@@ -57,7 +57,7 @@ class Ahead:
     def of(cls, state: State) -> "Ahead":
         left = state.left
         goes_back = left.may("reverts")
-        copies = bool(left.may("backups") or state.backup)
+        copies = bool(left.may("backups") or left.may("restores") or state.backup)
         puts_back = bool(copies or left.may("snapshots") or left.may("late") or state.snapshot or state.late)
         wanted = ("new_keys", "edits", "compromises", "issuers", "nearing")
         return cls(
