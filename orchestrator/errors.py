@@ -5,7 +5,9 @@ The hint, kept apart, says what the reader can do. Foreign exceptions are mapped
 the edge where they arise. A host's failure is no exception but an outcome (``rotation/reports.py``).
 """
 
+import traceback
 from dataclasses import dataclass
+from pathlib import Path
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,3 +132,10 @@ class IssuerError(KeyrelayError):
 
 class LabError(KeyrelayError):
     """The lab cannot be started or stopped on this machine."""
+
+
+def told_fault(error: BaseException) -> str:
+    """A fault of this program; its own words may quote anything, so only its kind and its place are told."""
+    frames = traceback.extract_tb(error.__traceback__)
+    place = f"{Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else "an unknown place"
+    return f"this is a fault in keyrelay: {type(error).__name__} at {place}"

@@ -38,7 +38,7 @@ from orchestrator.cli.anywhere import take_anywhere
 from orchestrator.cli.context import Context, new_context
 from orchestrator.cli.exits import Code
 from orchestrator.cli.keyrings import PIN_VARIABLE
-from orchestrator.errors import InputError, KeyrelayError, UsageError
+from orchestrator.errors import InputError, KeyrelayError, UsageError, told_fault
 from orchestrator.views.screen import Screen
 
 _INTERRUPTED = 130
@@ -212,13 +212,10 @@ def _told_usage(screen: Screen, error: TyperException) -> Code:
 
 
 def _told_fault(screen: Screen, error: Exception, *, debug: bool) -> Code:
-    """A fault's own words may quote anything, so only its kind and its place are told."""
-    frames = traceback.extract_tb(error.__traceback__)
-    place = f"{Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else "an unknown place"
     if debug:
         sys.stderr.write("".join(traceback.format_exception(error)))
     screen.error(
-        f"this is a fault in keyrelay: {type(error).__name__} at {place}",
+        told_fault(error),
         "" if debug else "what was done is recorded; --debug shows where it happened",
     )
     return Code.FAILED

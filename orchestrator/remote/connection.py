@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from time import monotonic
 
 import paramiko
+from paramiko.buffered_pipe import BufferedPipe
 
 from orchestrator.keys.secret import Secret
 from orchestrator.remote.answer_lines import plain
@@ -65,6 +66,20 @@ class Answer:
     stderr: bytes = b""
     exit_status: int | None = None
     broken: str | None = None
+
+
+class _Inlet(BufferedPipe):  # type: ignore[type-arg]  # it is generic in the stubs alone
+    """What has come and was not read yet; paramiko does not hold a host to the window that it was given."""
+
+    def __init__(self, window_bytes: int) -> None:
+        super().__init__()
+        self._window_bytes = window_bytes
+
+    def feed(self, data: bytes | str) -> None:
+        """Takes in what came; ends the connection where that is more than there is room for."""
+        if len(self) + len(data) > self._window_bytes:
+            raise paramiko.SSHException("more came than the window allows")
+        super().feed(data)
 
 
 class TunnelLostError(NotReachedError):
@@ -197,10 +212,11 @@ class Connection:
         try:
             # The window takes a whole answer, so that the host never waits for us to read while we write.
             channel = self._transport.open_session(window_size=window_bytes, timeout=watch.left_s)
+            channel.in_buffer, channel.in_stderr_buffer = _Inlet(window_bytes), _Inlet(window_bytes)
             channel.settimeout(_POLL_S)
             channel.exec_command(command)
         except paramiko.ChannelException as error:
-            raise NotReachedError(f"the host refuses a session: {error.text}") from error
+            raise NotReachedError(f"the host refuses a session: {plain(error.text)}") from error
         except BROKEN as error:
             lost = "the connection was lost before the visit began"
             raise NotReachedError(

@@ -18,6 +18,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Self
 
+from orchestrator.errors import KeyrelayError, told_fault
 from orchestrator.inventory.model import Endpoint, HostName
 from orchestrator.keys.secret import Secret
 from orchestrator.ports import NEVER, Clock, Entropy, Stop
@@ -124,7 +125,12 @@ class SshFleet:
             if needed is None:
                 reach_s = self._patience.connect_s + self._patience.log_in_s
                 needed = time_needed(visit) + timedelta(seconds=reach_s * self._dialer.hops(visit.endpoint))
-            return self._visit(visit, watchdog.watch(needed.total_seconds()), ask)
+            try:
+                return self._visit(visit, watchdog.watch(needed.total_seconds()), ask)
+            except KeyrelayError:
+                raise
+            except Exception as error:  # noqa: BLE001 - what a host brings about ends its own visit alone
+                return Failed(host=visit.endpoint.host, reason=told_fault(error))
 
         return make
 

@@ -54,6 +54,9 @@ _NO_GREETING = "Error reading SSH protocol banner"
 _NO_SIGNATURE = ("ssh-agent", "cannot be used for signing")
 BROKEN = (paramiko.SSHException, EOFError, OSError)
 """What paramiko and its sockets raise when a connection breaks."""
+_MOST_PACKET_BYTES = 256 * 1024  # OpenSSH's own bound
+_MOST_GREETING_BYTES = 64 * 1024
+_LONGEST_REASON = 2000
 
 
 class NotReachedError(Exception):
@@ -65,8 +68,9 @@ class NotReachedError(Exception):
     """
 
     def __init__(self, reason: str, *, passing: bool = False, named: bool = False) -> None:
-        super().__init__(reason)
-        self.reason = reason
+        # Hosts have their say in reasons, and reasons are kept.
+        self.reason = reason if len(reason) <= _LONGEST_REASON else f"{reason[:_LONGEST_REASON]}..."
+        super().__init__(self.reason)
         self.passing = passing
         self.named = named
 
@@ -120,6 +124,15 @@ class _Transport(paramiko.Transport):
 
     offered: tuple[str, ...] = _HOST_KEYS
 
+    def get_exception(self) -> Exception | None:
+        """What ended the connection; a message over which paramiko stumbled counts as malformed."""
+        error = super().get_exception()
+        if error is None or isinstance(error, BROKEN):
+            return error
+        malformed = paramiko.SSHException(f"a message of the other side is malformed ({error!r})")
+        malformed.__cause__ = error
+        return malformed
+
     def _parse_channel_open_failure(self, message: paramiko.Message) -> None:
         """Fails the opening of a channel with the other side's own words, which paramiko drops."""
         number, code, text = message.get_int(), message.get_int(), message.get_text()
@@ -145,6 +158,22 @@ class _Packetizer(paramiko.packet.Packetizer):
     """
 
     first_line: str | None = None
+    greeted_bytes = 0
+
+    def read_all(self, n: int, check_rekey: bool = False) -> bytes:  # noqa: FBT001, FBT002 - paramiko's
+        """So many bytes, if they are no more than a packet may have."""
+        if n > _MOST_PACKET_BYTES:
+            raise paramiko.SSHException(f"a packet of {n} bytes; at most {_MOST_PACKET_BYTES} are allowed")
+        return super().read_all(n, check_rekey)
+
+    def _read_timeout(self, timeout: float) -> bytes:
+        """What comes before the key exchange, as long as it is not too much."""
+        some: bytes = super()._read_timeout(timeout)  # type: ignore[misc]  # the stubs leave it out
+        self.greeted_bytes += len(some)
+        if self.greeted_bytes > _MOST_GREETING_BYTES:
+            self.first_line = self.first_line or "a line without an end"
+            raise paramiko.SSHException(f"a greeting of more than {_MOST_GREETING_BYTES} bytes")
+        return some
 
     def readline(self, timeout: float) -> str:
         """A line before the key exchange."""
@@ -190,7 +219,9 @@ def shake_hands(transport: paramiko.Transport, peer: Peer, until: float) -> None
     try:
         transport.start_client(timeout=left)
     except IncompatiblePeer as error:
-        raise NotReachedError(f"{peer.where} speaks no SSH that is sound today: {error}") from error
+        raise NotReachedError(
+            f"{peer.where} speaks no SSH that is sound today: {plain(str(error))}"
+        ) from error
     except BROKEN as error:
         if monotonic() < until:
             what = _why_ended(error, transport)
@@ -241,8 +272,8 @@ def authenticate(transport: paramiko.Transport, peer: Peer, until: float) -> Log
             further = transport.auth_publickey(peer.user, key.key)
         except paramiko.BadAuthenticationType as error:
             raise NotReachedError(
-                f"the host takes no keys to log in, but {', '.join(error.allowed_types)}; keyrelay has only "
-                "keys: allow them in its sshd_config (PubkeyAuthentication, AuthenticationMethods)"
+                f"the host takes no keys to log in, but {plain(', '.join(error.allowed_types))}; keyrelay "
+                "has only keys: allow them in its sshd_config (PubkeyAuthentication, AuthenticationMethods)"
             ) from error
         except BROKEN as error:
             if monotonic() >= until:
@@ -256,8 +287,8 @@ def authenticate(transport: paramiko.Transport, peer: Peer, until: float) -> Log
         if not further:
             return key
         raise NotReachedError(
-            f"the host wants more than a key to log in: {', '.join(further)}, and keyrelay has nothing but "
-            f"keys; let AuthenticationMethods be publickey for {peer.user!r} in its sshd_config"
+            f"the host wants more than a key to log in: {plain(', '.join(further))}, and keyrelay has "
+            f"nothing but keys; let AuthenticationMethods be publickey for {peer.user!r} in its sshd_config"
         )
     raise NotAcceptedError(f"no such user or key not accepted for {peer.user!r}", tried)
 

@@ -73,8 +73,15 @@ def parse(blob: bytes) -> SSHCertificate:
 
 
 def authority_of(certificate: SSHCertificate) -> bytes:
-    """The key that signed it, as it travels."""
-    line = certificate.signature_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH)
+    """The key that signed it, as it travels.
+
+    Raises:
+        CertificateError: it is damaged, or of a kind that is not supported.
+    """
+    try:
+        line = certificate.signature_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH)
+    except (ValueError, UnsupportedAlgorithm) as error:
+        raise CertificateError("is signed by a key that cannot be used") from error
     return base64.b64decode(line.split()[1])
 
 
@@ -107,7 +114,7 @@ def check_host_certificate(
         raise CertificateError(f"is signed by {fingerprint(signer)}, which no @cert-authority line names")
     try:
         certificate.verify_cert_signature()
-    except InvalidSignature as error:
+    except (InvalidSignature, ValueError, UnsupportedAlgorithm) as error:
         raise CertificateError("is not signed by the authority it names") from error
     if _signed_with_sha1(certificate):
         raise CertificateError("is signed with SHA-1")

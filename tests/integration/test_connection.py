@@ -4,11 +4,12 @@ import os
 import re
 import shlex
 import socket
+import struct
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from time import monotonic
@@ -31,6 +32,14 @@ from tests.fleet_worlds import SystemClock
 MakeLab = Callable[..., Lab]
 HOST = "server-01"
 LONG_S = 60.0
+NO_TEXT = struct.pack(">I", 2) + b"\xff\xfe"
+"""Where SSH asks for text: its length, and bytes that are none."""
+
+
+def packet(payload: bytes) -> bytes:
+    """What SSH sends before it has agreed on a cipher (RFC 4253, 6)."""
+    padding = 16 - (len(payload) + 5) % 8
+    return struct.pack(">IB", len(payload) + padding + 1, padding) + payload + bytes(padding)
 
 
 def entropy(size_bytes: int) -> bytes:
@@ -424,14 +433,20 @@ def test_a_connection_that_died_unused_is_told_before_anything_is_said(
             b"SSH-2.0-x\r\n" + b"\x7f" * 64,
             "broke the rules of SSH during the key exchange, and was hung up on",
         ),
+        (b"SSH-2.0-x\r\n" + packet(b""), "a message of the other side is malformed (IndexError"),
+        (b"SSH-2.0-x\r\n" + packet(b"\x14" + bytes(16) + NO_TEXT * 10), "malformed (UnicodeDecodeError"),
+        (b"SSH-2.0-x\r\n" + packet(b"\x01" + bytes(4) + NO_TEXT), "malformed (UnicodeDecodeError"),
+        (b"SSH-2.0-x\r\n" + b"\xff\xff\xff\xf4" * 4, "at most 262144 are allowed"),
+        (b"SSH-" + b"x" * 70_000, "does not greet as an SSH server, but with 'a line without an end'"),
     ],
 )
 def test_what_is_no_ssh_server_is_told_so(
     lab: Lab, watch: Watch, greeting: bytes, words: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     def greet_and_go(client: socket.socket) -> None:
-        client.sendall(greeting)
-        client.shutdown(socket.SHUT_WR)
+        with suppress(OSError):  # whoever has heard enough hangs up
+            client.sendall(greeting)
+            client.shutdown(socket.SHUT_WR)
 
     quick = Dialer(entropy=entropy, clock=SystemClock(), patience=Patience(log_in_s=5))
     with listener(greet_and_go) as where:

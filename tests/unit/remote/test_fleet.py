@@ -9,9 +9,11 @@ import pytest
 
 from orchestrator.inventory.model import Endpoint, HostName
 from orchestrator.remote.become import SOMETHING_ELSE
-from orchestrator.remote.connection import LOST, TOO_LONG, Answer
+from orchestrator.remote.connection import LOST, TOO_LONG, Answer, Connection
 from orchestrator.remote.crew import Crew
+from orchestrator.remote.dial import Dialer
 from orchestrator.remote.fleet import _explained
+from orchestrator.remote.handshake import NotReachedError
 from orchestrator.remote.questions import Answers, nobody
 from orchestrator.rotation.reports import Failed, Outcome, Unreachable
 from orchestrator.rotation.visits import Survey, Visit
@@ -50,6 +52,32 @@ def test_every_one_of_many_hosts_that_refuse_is_told_once(tmp_path: Path) -> Non
     reasons = {outcome.reason for outcome in outcomes if isinstance(outcome, Unreachable)}
     (reason,) = reasons
     assert reason.startswith(f"connection refused on 127.0.0.1:{port}; check its port (ansible_port, Port in")
+
+
+def test_what_nobody_foresaw_of_one_host_is_told_of_it_and_the_others_are_visited(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def connect(_dialer: Dialer, endpoint: Endpoint, *_: object) -> Connection:
+        if endpoint.host == "host-1":
+            raise ZeroDivisionError("a secret may be quoted here")
+        raise NotReachedError("a test")
+
+    monkeypatch.setattr(Dialer, "connect", connect)
+    with ssh_fleet() as fleet:
+        outcomes = {outcome.host: outcome for outcome in fleet.run(visits(3))}
+
+    assert {host: type(outcome) for host, outcome in outcomes.items()} == {
+        "host-0": Unreachable,
+        "host-1": Failed,
+        "host-2": Unreachable,
+    }
+    failed = outcomes[HostName("host-1")]
+    assert isinstance(failed, Failed)
+    assert failed.reason.startswith("this is a fault in keyrelay: ZeroDivisionError at test_fleet.py:")
+
+
+def test_a_host_s_words_in_a_reason_are_bounded() -> None:
+    assert len(NotReachedError("word " * 1_000_000).reason) < 2100
 
 
 def test_no_more_visits_are_under_way_at_once_than_asked_for() -> None:

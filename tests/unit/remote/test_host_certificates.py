@@ -76,6 +76,14 @@ def test_a_certificate_that_does_not_hold_says_why(blob: bytes, words: str) -> N
     assert words in str(caught.value)
 
 
+def test_a_certificate_of_a_signer_that_cannot_be_read_is_refused() -> None:
+    signer = authority()
+    for part, other in ((b"ssh-ed25519", b"ssh-unknown"), (b"\0\0\0 ", b"\0\0\0\x1f")):
+        damaged = made().replace(signer, signer.replace(part, other))
+        with pytest.raises(CertificateError, match="cannot be used"):
+            authority_of(parse(damaged))
+
+
 def test_a_certificate_that_was_altered_is_not_signed_by_its_authority() -> None:
     altered = made().replace(b"web.example", b"web.examplo")
 
