@@ -18,7 +18,7 @@ from orchestrator.keys.path import verify_chain
 from orchestrator.policy.desired import Desired, KeySpec, Origin, PlaybookName, ScopeName
 from orchestrator.rotation.hearsay import Accusation, Claim, weighed
 from orchestrator.rotation.home_events import FoundCredential
-from orchestrator.rotation.observed import LATEST, HeldCredential
+from orchestrator.rotation.observed import EARLIEST, LATEST, HeldCredential
 from orchestrator.rotation.recorded import Credential, Recorded
 from orchestrator.rotation.sight import Ending, Sight
 from orchestrator.rotation.visits import CredentialId
@@ -60,6 +60,7 @@ class Adoption:
             for credential in recorded.credentials.values()
             if credential.public is not None
         }
+        self._true = self._true_keys()
         self.found: dict[CredentialId, FoundCredential] = {}
         for server, survey in sorted(sight.surveys.items()):
             for held in survey.credentials:
@@ -91,15 +92,36 @@ class Adoption:
         relied = any(key == public.spki_digest for _, key in self.believed)
         if not believed and not relied and held.name == self._sight.surveys[server].current:
             self._leaked(public.spki_digest, f"{server} uses it, though nobody has certified it")
-        before = self.found.get(credential)
-        if before is not None and before.public != public:
+        if self._true.get(credential, public.spki_digest) != public.spki_digest:
             return
+        before = self.found.get(credential)
         certificates = dict(before.certificates) if before is not None else {}
         chains = dict(before.chains) if before is not None else {}
         if certificate is not None:
             certificates[server], chains[server] = certificate, chain
         servers = tuple(sorted({*(before.servers if before is not None else ()), server}))
         self.found[credential] = self._credential(credential, public, servers, certificates, chains)
+
+    def _true_keys(self) -> Mapping[CredentialId, SpkiDigest]:
+        """Which key an id stands for, where servers show several by it.
+
+        A server of a shared scope knows the id, and may put any key there. The key counts that is certified
+        for a server that shows it or that agents trust it with, and of several such the one that most show.
+        """
+        shown: dict[CredentialId, dict[SpkiDigest, list[HostName]]] = {}
+        behind: Counter[SpkiDigest] = Counter()
+        for server, survey in sorted(self._sight.surveys.items()):
+            for held in survey.credentials:
+                if held.key is None or (public := self._publics.get(held.key)) is None:
+                    continue
+                shown.setdefault(CredentialId(held.name), {}).setdefault(held.key, []).append(server)
+                behind[held.key] += self._certificate(server, held, public)[0] is not None
+        agents = Counter(key for _, _, key in self.trusted)
+        return {
+            credential: max(keys, key=lambda key: (behind[key] > 0, len(keys[key]), agents[key]))
+            for credential, keys in shown.items()
+            if len(keys) > 1
+        }
 
     def _lies_elsewhere(self, server: HostName, held: HeldCredential) -> bool:
         """Whether another server has the key by another name; who only claims it too brings it no ending."""
@@ -153,7 +175,7 @@ class Adoption:
             certificates=certificates,
             chains=chains,
             not_before=self._beginning(playbook, dates),
-            not_after=min(max(one.not_after for one in dates), LATEST) if dates else self._edge_end(public),
+            not_after=_end(dates) if dates else self._edge_end(public),
             issuers=self._issuers(chains) if self._is_delegated(known, public, servers) else {},
         )
 
@@ -167,18 +189,22 @@ class Adoption:
 
     def _issuers(self, chains: Mapping[HostName, str]) -> Mapping[HostName, SpkiDigest]:
         """Which of the fleet's own issuers has certified a key, by server."""
-        first = {server: _chain(pem)[0].public_key.spki_digest for server, pem in chains.items() if pem}
+        first = {
+            server: chain[0].public_key.spki_digest
+            for server, pem in chains.items()
+            if (chain := _chain(pem))
+        }
         return {server: issuer for server, issuer in first.items() if issuer in self._own}
 
     def _beginning(self, playbook: PlaybookName, dates: list[Certificate]) -> datetime | None:
         """When the cryptoperiod began; certificates are backdated, and say when it ends."""
         if not dates:
             return None
-        begun = min(LATEST, *(one.not_before for one in dates))
+        begun = _bounded(min(one.not_before for one in dates))
         desired = self._recorded.playbooks.get(playbook)
         if desired is None:
             return begun
-        likely = min(max(one.not_after for one in dates), LATEST) - desired.certificate.lifetime
+        likely = _end(dates) - desired.certificate.lifetime
         return likely if likely <= begun + 2 * desired.messages.clock_skew else begun
 
     def _edge_end(self, public: PublicKey) -> datetime | None:
@@ -193,7 +219,9 @@ class Adoption:
         told = Counter(expires for _, expires in words)
         often = max(told.values(), default=0)
         ends = [expires for expires, times in told.items() if times == often]
-        return datetime.fromtimestamp(min(max(ends), LATEST.timestamp()), tz=UTC) if ends else None
+        if not ends:
+            return None
+        return datetime.fromtimestamp(min(max(*ends, EARLIEST.timestamp()), LATEST.timestamp()), tz=UTC)
 
     def _certificate(
         self, server: HostName, held: HeldCredential, public: PublicKey
@@ -228,6 +256,15 @@ class Adoption:
         listed = self._recorded.playbooks
         mine = [name for name, desired in listed.items() if agents & set(desired.agents())]
         return next(iter([*mine, *listed]), PlaybookName(""))
+
+
+def _end(certificates: Collection[Certificate]) -> datetime:
+    """When the first of them ends; one server of several does not prolong the key of all."""
+    return _bounded(min(one.not_after for one in certificates))
+
+
+def _bounded(at: datetime) -> datetime:
+    return max(EARLIEST, min(at, LATEST))
 
 
 def _chain(pem: str) -> tuple[Certificate, ...]:

@@ -246,7 +246,7 @@ class _Round:
     def _to_certify_anew(self) -> Iterator[tuple[CredentialId, HostName]]:
         for server in sorted(self._steps.keys() - self._unissued.keys()):
             key = uncertified(self._recorded, server)
-            if key is not None and key.key.origin is Origin.CONTROLLER:
+            if key is not None and key.key.origin is Origin.CONTROLLER and key.in_vault:
                 yield key.id, server
 
     def _without_target(self) -> Mapping[HostName, str]:

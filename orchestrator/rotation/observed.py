@@ -18,6 +18,9 @@ from orchestrator.keys.material import PublicKey, SpkiDigest
 LATEST = datetime(9000, 1, 1, tzinfo=UTC)
 """No host is believed that anything ends later: what is added to it must not leave the calendar."""
 
+EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
+"""No host is believed that anything began or ended earlier."""
+
 LONGEST_GRACE = timedelta(days=200 * 365)
 """No host is believed that a bundle allows more grace than this, for the same reason."""
 

@@ -123,6 +123,8 @@ def _lost(
     if held is None and not known.in_vault:
         return f"{server} lacks it and the vault has no copy"
     issued = known.certificate_digest(server)
+    if issued is None and known.key.origin is Origin.CONTROLLER and not known.in_vault:
+        return f"{server} has no certificate of it, and the vault no copy to certify"
     if held is None or issued is None:
         return ""
     if held.certificate_digest is None:

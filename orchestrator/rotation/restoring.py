@@ -57,8 +57,12 @@ def open_generation(
         UsageError: a waived host is not one that is waited for.
         RefusedError: hosts did not answer, or are not believed; names them, and what waiving each would cost.
     """
+    strangers = unknown_servers(sight)
     blocking = dict(blocking_hosts(recorded, sight, believed))
-    unknown = sorted(set(waived) - blocking.keys())
+    for agent, servers in strangers.items():
+        if agent not in waived:
+            blocking |= dict.fromkeys(servers, _is_stranger(agent))
+    unknown = sorted(set(waived) - blocking.keys() - strangers.keys())
     if unknown:
         raise UsageError(
             f"nobody waits for {unknown[0]}, so it cannot be waived", hint="Leave its --waive out."
@@ -94,10 +98,23 @@ def blocking_hosts(
             yield host, f"{claim}, which no home has come to"
         elif host not in believed:
             yield host, f"{claim}, {ahead} ahead of this home; if that may be, say --believe {host}"
+
+
+def unknown_servers(sight: Sight) -> Mapping[HostName, tuple[HostName, ...]]:
+    """By agent the servers that it listens to and that nobody knows how to reach."""
     asked = sight.surveys.keys() | sight.failures.keys()
+    found: dict[HostName, set[HostName]] = {}
     for agent, server, _ in sight.trusted():
         if server not in asked:
-            yield server, f"{agent} listens to it, and neither the ledger nor the inventory says where it is"
+            found.setdefault(agent, set()).add(server)
+    return {agent: tuple(sorted(servers)) for agent, servers in sorted(found.items())}
+
+
+def _is_stranger(agent: HostName) -> str:
+    return (
+        f"{agent} listens to it, and neither the ledger nor the inventory says where it is; "
+        f"if {agent} makes that up, --waive {agent}"
+    )
 
 
 def far_ahead(recorded: Recorded, sight: Sight) -> Mapping[HostName, tuple[int, str]]:

@@ -75,9 +75,12 @@ class Sight:
             if held.disarmed or held.key is None or not pem or not chain:
                 continue
             try:
-                leaf, issuer = parse_certificate(pem), parse_chain(chain)[0]
+                leaf, issuers = parse_certificate(pem), parse_chain(chain)
             except KeyMaterialError:
                 continue
+            if not issuers:
+                continue
+            issuer = issuers[0]
             fault = fault_of(
                 leaf, server=server, issuer=issuer, grace=timedelta(0), denied=(), at=leaf.not_before
             )
