@@ -2,6 +2,7 @@
 
 import shutil
 from pathlib import Path
+from time import monotonic
 
 import pytest
 
@@ -103,6 +104,29 @@ def test_a_visit_that_mends_fills_each_store_that_it_can_and_names_all_others(
     assert not list(app.glob(".keyrelay*"))
     machine.report(OLD.activate())
     assert {file.name for file in app.iterdir()} == {"nss", "pass", "unmanaged", "gone", "ran"}
+
+
+def test_a_file_without_end_in_the_place_of_a_store_holds_up_no_visit(machine: Machine, app: Path) -> None:
+    manifest = server_manifest(
+        PemFiles(key=f"{app}/tls.key", access=PRIVATE),
+        PemFiles(certificate=f"{app}/tls.crt", access=PRIVATE),
+        Pkcs12(file=f"{app}/store.p12", password_file=f"{app}/pass", alias="app", access=PRIVATE),
+    )
+    machine.report(OLD.stage, OLD.activate(manifest))
+    for name in ("tls.key", "tls.crt", "store.p12"):
+        with (app / name).open("r+b") as file:
+            file.truncate(2**40)
+    began = monotonic()
+    told, _, _ = surveyed(machine)
+    assert told is not None
+    assert set(states(told).values()) == {"changed"}
+    machine.report(NEW.stage)
+    machine.report(NEW.activate(manifest))
+    machine.report(Erase(credentials=(OLD.id,)))
+    told, _, _ = surveyed(machine)
+    assert told is not None
+    assert set(states(told).values()) == {"intact"}
+    assert monotonic() - began < 20
 
 
 def test_an_agent_that_is_mended_gets_the_anchors_that_it_can_get(machine: Machine, app: Path) -> None:

@@ -94,6 +94,7 @@ refuse_changed() {
 
 # holds_our_key FILE: whether it has the key of a credential that is here, in PEM.
 holds_our_key() {
+  ! is_large "$1" || return 1
   tool openssl pkey -in "$1" -passin pass: -pubout || return 1
   public=$why
   for key in server/credentials/*/key.pem server/disarmed/*/key.pem; do

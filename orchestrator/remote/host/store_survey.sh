@@ -53,7 +53,7 @@ look_at() {
   state=intact
   if [ ! -e "$1" ] && [ ! -L "$1" ]; then
     state=missing
-  elif [ -L "$1" ] || [ ! -f "$1" ]; then
+  elif [ -L "$1" ] || [ ! -f "$1" ] || is_large "$1"; then
     state=changed
   elif ! hashes "$1"; then
     state=unreadable
@@ -68,6 +68,10 @@ survey_file() {
   [ "$1" ] || return 0
   look_at "$1"
   bodies=''
+  if is_large "$1"; then
+    say_held "$1" '' "${2-}"
+    return 0
+  fi
   if [ "$kind" = pkcs12 ]; then
     case $state in missing | unreadable) ;; *) see_pkcs12 "$1" "$password_path" || state=unreadable ;; esac
   elif [ -f "$1" ] && [ ! -L "$1" ] && [ "$kind" = pem ]; then
