@@ -85,6 +85,19 @@ def test_a_host_that_has_forgotten_since_it_was_asked_is_left_as_it_is(
     assert settled.base.exists() == (there is not None)
 
 
+def test_a_key_that_was_brought_and_is_not_needed_is_overwritten(settled: Machine, tmp_path: Path) -> None:
+    kept, openssl = tmp_path / "kept", settled.path / "openssl"
+    real = openssl.resolve()
+    openssl.unlink()
+    brought = f"{settled.base}/lock/*/1/key.pem"
+    openssl.write_text(f'#!/bin/dash\nln {brought} {kept} 2>/dev/null\nexec {real} "$@"\n')
+    openssl.chmod(0o755)
+
+    settled.report(stage(TWO, P256))
+
+    assert kept.read_bytes() == bytes(len(P256.private.reveal()))
+
+
 def test_a_lock_past_its_end_is_taken_over_and_what_it_left_removed(settled: Machine) -> None:
     left = settled.base / "lock" / ("a" * 32) / "1"
     left.mkdir(parents=True)
