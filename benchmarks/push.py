@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from threading import Event
-from time import perf_counter
+from time import monotonic, perf_counter
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
@@ -71,6 +71,10 @@ class SystemClock:
     def now(self) -> datetime:
         """The present, in UTC."""
         return datetime.now(UTC)  # noqa: TID251 - this is the clock
+
+    def elapsed(self) -> timedelta:
+        """Since some instant."""
+        return timedelta(seconds=monotonic())
 
     def wait_until(self, instant: datetime) -> None:
         """Not used here."""

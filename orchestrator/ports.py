@@ -29,6 +29,10 @@ class Clock(Protocol):
         """The present, in UTC."""
         ...
 
+    def elapsed(self) -> timedelta:
+        """How much time has passed since some instant, whoever sets the clock meanwhile."""
+        ...
+
     def wait_until(self, instant: datetime) -> None:
         """Return when ``instant`` is reached, at once if it is past; early if the run is asked to end."""
         ...

@@ -6,7 +6,7 @@ itself.
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from itertools import count
 
 from orchestrator.errors import ConflictError, LedgerError, VaultError
@@ -34,13 +34,18 @@ class FakeClock:
 
     def __init__(self, now: datetime = NOON) -> None:
         self._now = now
+        self._elapsed = timedelta(0)
         self.waits: list[datetime] = []
 
     def now(self) -> datetime:
         return self._now
 
+    def elapsed(self) -> timedelta:
+        return self._elapsed
+
     def wait_until(self, instant: datetime) -> None:
         self.waits.append(instant)
+        self._elapsed += max(timedelta(0), instant - self._now)
         self._now = max(self._now, instant)
 
 

@@ -5,6 +5,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import count
 from pathlib import Path
+from time import monotonic
 from typing import Protocol
 
 import pytest
@@ -98,6 +99,9 @@ class InMemory:
 class SystemClock:
     def now(self) -> datetime:
         return datetime.now(UTC)  # noqa: TID251 - this is the clock
+
+    def elapsed(self) -> timedelta:
+        return timedelta(seconds=monotonic())
 
     def wait_until(self, instant: datetime) -> None:
         raise NotImplementedError

@@ -6,7 +6,7 @@ import pwd
 import signal
 import textwrap
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Self
 
@@ -30,6 +30,10 @@ class SystemClock:
     def now(self) -> datetime:
         """The present, in UTC."""
         return datetime.now(UTC)  # noqa: TID251 - the Clock port itself
+
+    def elapsed(self) -> timedelta:
+        """Since the machine was started, the time in which it slept included."""
+        return timedelta(seconds=time.clock_gettime(time.CLOCK_BOOTTIME))
 
     def wait_until(self, instant: datetime) -> None:
         """Sleep in naps, so that a clock that is set meanwhile, and the wish to stop, are noticed."""

@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from orchestrator.errors import ConflictError
 from orchestrator.operations.lease import is_held, renewal, wants_renewal
 from orchestrator.ports import Ports
+from orchestrator.rotation.chronology import refuse_set_clock
 from orchestrator.rotation.events import Event
 from orchestrator.rotation.home_events import LeaseReleased
 from orchestrator.rotation.recorded import Recorded
@@ -29,13 +30,16 @@ class Tenure:
     def __init__(self, recorded: Recorded, ports: Ports) -> None:
         self.recorded = recorded
         self._ports = ports
+        self._began = self._set_at()
 
     def look_up(self) -> None:
         """Take in what others have written, and renew the lease.
 
         Raises:
             ConflictError: it is lost.
+            RefusedError: the clock here was set since the run began.
         """
+        refuse_set_clock(self.recorded, self._set_at() - self._began)
         newer = self._ports.ledger.read()
         if not is_held(newer, self._ports):
             raise ConflictError(
@@ -79,6 +83,10 @@ class Tenure:
                 return
             self._ports.clock.wait_until(min(instant, now + LOOK))
             self.look_up()
+
+    def _set_at(self) -> datetime:
+        """An instant that stays the same as long as nobody sets the clock."""
+        return self._ports.clock.now() - self._ports.clock.elapsed()
 
     def leave(self) -> None:
         """Give the lease back, so that another controller need not wait."""

@@ -45,6 +45,25 @@ def refuse_wrong_clock(skews: Mapping[HostName, timedelta], allowed: timedelta) 
             )
 
 
+def refuse_set_clock(recorded: Recorded, by: timedelta) -> None:
+    """Refuse to go on where the clock was set while a run was under way: waits would seem to be over.
+
+    Args:
+        recorded: the ledger, whose playbooks say how far clocks may be off.
+        by: how much further the clock has gone than time has passed.
+
+    Raises:
+        RefusedError: says how far, and what to do.
+    """
+    if abs(by) > (allowed := _tolerated(recorded)):
+        way = "forward" if by > timedelta(0) else "back"
+        raise RefusedError(
+            f"this machine's clock was set {way} by {abs(by).total_seconds():.0f} s while the run was under "
+            f"way; messages.clock_skew allows {allowed.total_seconds():.0f} s",
+            hint="What was done is recorded. Run the command again: it asks hosts what time they have.",
+        )
+
+
 def is_contradicted(recorded: Recorded, now: datetime) -> bool:
     """Whether the ledger's last entry was written later than it is now, by more than clocks may be off."""
     return recorded.written is not None and recorded.written - now > _tolerated(recorded)

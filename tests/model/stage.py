@@ -5,7 +5,7 @@ The digest of an entry tells the branch that it stands on (``digest_of``), as a 
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from orchestrator.errors import ConflictError
@@ -101,6 +101,9 @@ class Stage:
 
     def now(self) -> datetime:
         return self.time
+
+    def elapsed(self) -> timedelta:
+        return timedelta(0)
 
     def wait_until(self, instant: datetime) -> None:
         raise NotImplementedError

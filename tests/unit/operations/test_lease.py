@@ -112,6 +112,9 @@ class EventfulClock:
     def now(self) -> datetime:
         return self.clock.now()
 
+    def elapsed(self) -> timedelta:
+        return self.clock.elapsed()
+
     def wait_until(self, instant: datetime) -> None:
         happens, self.happens = self.happens, None
         if happens is not None:

@@ -1,17 +1,20 @@
 """A controller whose clock is wrong is refused while hosts contradict it; what it wrote is mended later."""
 
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 import pytest
 
 from orchestrator.errors import RefusedError
+from orchestrator.operations.apply import apply
 from orchestrator.operations.compromise import end_key
 from orchestrator.operations.due import due
 from orchestrator.operations.rollouts import pause
 from orchestrator.operations.watch import watch_once
+from orchestrator.policy.desired import RolloutSpec
 from orchestrator.rotation.home_events import ClockSetRight
 from tests.endings import assert_settled
-from tests.fakes import NOON
+from tests.fakes import NOON, FakeClock
 from tests.world import AGENTS, SERVERS, World, desired
 
 WANTED = desired(servers=SERVERS[:1], agents=AGENTS[:2])
@@ -52,6 +55,46 @@ def with_an_unfinished_visit() -> World:
         if world.recorded.pending:
             return world
     pytest.fail("no visit was ever left unfinished")
+
+
+@dataclass
+class SetClock:
+    """A clock that somebody sets while it is waited for."""
+
+    clock: FakeClock
+    by: timedelta
+
+    def now(self) -> datetime:
+        return self.clock.now()
+
+    def elapsed(self) -> timedelta:
+        return self.clock.elapsed()
+
+    def wait_until(self, instant: datetime) -> None:
+        self.clock.wait_until(min(instant, self.clock.now() + timedelta(seconds=1)))
+        self.clock._now += self.by
+
+
+@pytest.mark.parametrize(
+    ("by", "why"),
+    [
+        (25 * HOUR, "clock was set forward by 90000 s while the run was under way"),
+        (-HOUR, "the ledger's last entry is of 2030-01-01 12:00:00Z, and by this machine's clock it is"),
+    ],
+)
+def test_a_clock_that_is_set_during_a_run_ends_it_and_no_wait_seems_to_be_over(
+    world: World, by: timedelta, why: str
+) -> None:
+    patient = desired(servers=SERVERS[:1], agents=AGENTS[:2], rollout=RolloutSpec(soak=HOUR, offline=DAY))
+    world.apply(patient)
+    old = world.trusted(AGENTS[0], SERVERS[0])
+    ports = replace(world.ports, clock=SetClock(world.clock, by))
+    with pytest.raises(RefusedError, match=why):
+        apply(ports, patient, wait=2 * HOUR, agree=lambda _: True, new_key=True)
+    assert old < world.trusted(AGENTS[0], SERVERS[0])
+    assert world.orphans() == []
+    is_now(world, world.clock.now() - by)
+    assert_settled(world, patient)
 
 
 @WRONG
