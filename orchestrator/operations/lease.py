@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 
-from orchestrator.errors import ConflictError
+from orchestrator.errors import ConflictError, RefusedError
 from orchestrator.ports import Ports
 from orchestrator.rotation.home_events import LeaseReleased, LeaseTaken
 from orchestrator.rotation.recognition import refuse_stopped
@@ -73,12 +73,13 @@ def is_held(recorded: Recorded, ports: Ports) -> bool:
 
 @contextmanager
 def given_back(ports: Ports) -> Iterator[None]:
-    """Whatever ends what is done here, a refusal too, this controller does not keep the lease afterwards."""
+    """Whatever ends what is done here, a refusal too, this controller keeps no lease that it took here."""
+    before = ports.ledger.read().lease
     try:
         yield
     finally:
-        with suppress(ConflictError):
+        with suppress(ConflictError, RefusedError):
             recorded = ports.ledger.read()
-            if is_held(recorded, ports):
+            if is_held(recorded, ports) and recorded.lease != before:
                 released = LeaseReleased(holder=ports.controller.name)
                 ports.ledger.append([released], onto=recorded, at=ports.clock.now())
