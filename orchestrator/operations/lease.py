@@ -73,13 +73,13 @@ def is_held(recorded: Recorded, ports: Ports) -> bool:
 
 @contextmanager
 def given_back(ports: Ports) -> Iterator[None]:
-    """Whatever ends what is done here, a refusal too, this controller keeps no lease that it took here."""
-    before = ports.ledger.read().lease
+    """Whatever ends what is done here, this controller keeps no lease; where nothing was written, nothing is."""
+    before = ports.ledger.read().version
     try:
         yield
     finally:
         with suppress(ConflictError, RefusedError):
             recorded = ports.ledger.read()
-            if is_held(recorded, ports) and recorded.lease != before:
+            if is_held(recorded, ports) and recorded.version != before:
                 released = LeaseReleased(holder=ports.controller.name)
                 ports.ledger.append([released], onto=recorded, at=ports.clock.now())
