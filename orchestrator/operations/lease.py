@@ -73,7 +73,7 @@ def is_held(recorded: Recorded, ports: Ports) -> bool:
 
 @contextmanager
 def given_back(ports: Ports) -> Iterator[None]:
-    """Whatever ends what is done here, this controller keeps no lease; where nothing was written, nothing is."""
+    """Whatever ends what is done here, no lease is kept; where nothing was written, nothing is."""
     before = ports.ledger.read().version
     try:
         yield
