@@ -74,13 +74,19 @@ def remove(ports: Ports, name: str, *, wait: timedelta, give_up: bool) -> Remove
     results = tuple(
         (playbook, carry_out(_without(desired, host), ports, wait=wait))
         for playbook, desired in sorted(recorded.playbooks.items())
-        if host in desired.endpoints
+        if host in desired.endpoints or _is_leaving(recorded, host, playbook)
     )
     left = None if give_up else survey(ports.fleet, [endpoint], ports.progress).surveys.get(host)
     trusts = left is not None and left.bundle is not None and (left.bundle.edges or left.bundle.delegations)
     filled = left is not None and (left.server_stores or left.agent_stores)
     clean = left is not None and not left.credentials and not trusts and not filled
     return Removed(host=host, results=results, clean=clean, given_up=given_up)
+
+
+def _is_leaving(recorded: Recorded, host: HostName, playbook: PlaybookName) -> bool:
+    """Whether a rollout that is under way, an earlier removal for one, takes the host out."""
+    rollout = recorded.running(playbook)
+    return rollout is not None and rollout.before is not None and host in rollout.before.endpoints
 
 
 def _ends(recorded: Recorded, host: HostName, why: str) -> list[Event]:

@@ -32,6 +32,14 @@ def test_a_server_is_erased_and_its_agents_forget_it(world: World, policy: Polic
     assert SERVERS[0] not in world.recorded.servers
 
 
+def test_a_removal_that_was_cut_short_goes_on_where_it_was(world: World) -> None:
+    world.apply(desired())
+    assert not remove(world.ports, SERVERS[0], wait=timedelta(0), give_up=False).complete
+    removed = remove(world.ports, SERVERS[0], wait=LONG, give_up=False)
+    assert removed.clean
+    assert removed.complete
+
+
 def test_an_agent_is_left_without_any_trust(world: World) -> None:
     world.apply(desired())
     removed = remove(world.ports, AGENTS[0], wait=LONG, give_up=False)
