@@ -7,7 +7,7 @@ from orchestrator.errors import UsageError
 from orchestrator.inventory.model import Endpoint, HostName
 from orchestrator.operations.asking import Answers, survey
 from orchestrator.ports import Clock, Fleet, Ledger, ProgressSink
-from orchestrator.rotation.drift import Drift, Finding, classify
+from orchestrator.rotation.drift import Drift, Finding, classify, leaving, left_behind
 from orchestrator.rotation.installing import Manifests
 
 
@@ -37,7 +37,7 @@ def audit(
     clock: Clock,
     progress: ProgressSink,
 ) -> Audited:
-    """Compare every host of every playbook with what was last applied.
+    """Compare every host of every playbook with what was last applied, and look what those that left hold.
 
     Args:
         endpoints: how the inventory says hosts are reached; the ledger's word for hosts it does not name.
@@ -55,7 +55,9 @@ def audit(
             "nothing was applied yet, so there is nothing to audit",
             hint="keyrelay plan PLAYBOOK shows what would be done, keyrelay apply PLAYBOOK does it",
         )
-    hosts = {host for desired in recorded.playbooks.values() for host in desired.endpoints}
+    hosts = {host for desired in recorded.playbooks.values() for host in desired.endpoints} | leaving(
+        recorded
+    )
     answers = survey(
         fleet,
         [endpoints.get(host, recorded.endpoints[host]) for host in sorted(hosts)],
@@ -67,6 +69,7 @@ def audit(
         for desired in recorded.playbooks.values()
         for finding in classify(desired, recorded, answers.surveys, answers.failures, now=clock.now())
     }
+    found |= set(left_behind(recorded, answers.surveys, answers.failures))
     unwell = {finding.host for finding in found if finding.drift is not Drift.OK}
     kept = [f for f in found if f.drift is not Drift.OK or f.host not in unwell]
     return Audited(findings=tuple(sorted(kept, key=lambda f: (f.host, f.drift, f.detail))), answers=answers)

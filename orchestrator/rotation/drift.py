@@ -89,6 +89,35 @@ def classify(
     return tuple(findings)
 
 
+def leaving(recorded: Recorded) -> frozenset[HostName]:
+    """The hosts that no playbook lists any more, and that may still hold what they were given."""
+    listed = {host for desired in recorded.playbooks.values() for host in desired.endpoints}
+    known = {*recorded.servers, *recorded.agents} - listed
+    return frozenset(host for host in known if not recorded.given_up(host))
+
+
+def left_behind(
+    recorded: Recorded, surveys: Mapping[HostName, HostSurvey], failures: Mapping[HostName, str]
+) -> Iterator[Finding]:
+    """What hosts that leave still hold; the arguments are ``classify``'s."""
+    by_key = {c.public.spki_digest: c for c in recorded.credentials.values() if c.public is not None}
+    for host in sorted(leaving(recorded)):
+        survey = surveys.get(host)
+        if survey is None:
+            why = (
+                f"it has left, and may still hold what it was given: {failures.get(host, 'it was not asked')}"
+            )
+            yield Finding(host=host, drift=Drift.UNREACHABLE, detail=why)
+            continue
+        for held in survey.credentials:
+            known = by_key.get(held.key) if held.key is not None else None
+            what = "a key" if known is None else _short(known)
+            yield Finding(host=host, drift=Drift.PREVIOUS, detail=f"it has left, and still has {what}")
+        for server in sorted({edge.server for bundle in survey.trusted() for edge in bundle.edges}):
+            detail = f"it has left, and still trusts {server}"
+            yield Finding(host=host, drift=Drift.EXTRA_TRUST, detail=detail)
+
+
 def _host(audit: _Audit, host: HostName, failures: Mapping[HostName, str]) -> Iterator[Finding]:
     survey = audit.surveys.get(host)
     if survey is None:

@@ -1,6 +1,7 @@
 """The audit over whole fleets; ``tests/unit/rotation/test_drift.py`` does each kind of damage to a host."""
 
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 
@@ -58,6 +59,22 @@ def test_a_host_of_two_playbooks_is_ok_only_when_both_are_content(world: World) 
     assert not audited(world).drifted
     world.wipe(AGENTS[0])
     assert Drift.OK not in {f.drift for f in audited(world).findings if f.host == AGENTS[0]}
+
+
+def test_a_host_that_leaves_is_named_as_long_as_it_holds_anything(world: World) -> None:
+    smaller = desired(servers=SERVERS[:1], agents=AGENTS[:1])
+    world.fleet.trouble(AGENTS[1], unreachable="away")
+    world.apply(smaller, wait=timedelta(0))
+    world.fleet.heal(AGENTS[1])
+    told = {(f.host, f.drift): f.detail for f in audited(world).findings}
+    assert told[SERVERS[1], Drift.PREVIOUS].startswith("it has left, and still has key ")
+    assert told[AGENTS[1], Drift.EXTRA_TRUST].startswith("it has left, and still trusts ")
+    world.fleet.trouble(SERVERS[1], unreachable="away")
+    told = {(f.host, f.drift): f.detail for f in audited(world).findings}
+    assert told[SERVERS[1], Drift.UNREACHABLE] == "it has left, and may still hold what it was given: away"
+    world.fleet.heal(SERVERS[1])
+    world.apply(smaller)
+    assert {f.drift for f in audited(world).findings} == {Drift.OK}
 
 
 def test_an_audit_changes_neither_hosts_nor_ledger(world: World) -> None:
