@@ -60,7 +60,8 @@ def changed(changes: Sequence[Change], result: Result) -> list[str | Grid]:
     for host in sorted(result.changed - {change.host for change in changes}):
         alike.setdefault(("-", ("followed the others",)), []).append(host)
     rows = [(packed(hosts), role, broken(what)) for (role, what), hosts in alike.items()]
-    return [grid(("changed", "role", "what"), rows)] if rows else []
+    what = "what" if result.complete else "what is under way"
+    return [grid(("changed", "role", what), rows)] if rows else []
 
 
 def standstill(result: Result) -> list[str | Grid]:
