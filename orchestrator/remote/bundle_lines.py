@@ -10,6 +10,7 @@ import hashlib
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from orchestrator.errors import KeyMaterialError
 from orchestrator.inventory.model import HostName
@@ -72,13 +73,14 @@ class _Said:
 class BundleLines:
     """What was said of bundles so far."""
 
-    __slots__ = ("_counts", "_current", "_last", "_loaded")
+    __slots__ = ("_counts", "_current", "_last", "_loaded", "_totals")
 
     def __init__(self) -> None:
         self._current: _Said | None = None
         self._loaded: list[_Said] = []
         self._last: _Said | None = None
         self._counts = dict.fromkeys(_BOUNDS, 0)
+        self._totals = dict.fromkeys(_BOUNDS, 0)
 
     def take(self, word: str, rest: str) -> None:
         """Notes a line whose first word is one of ``WORDS``.
@@ -90,9 +92,13 @@ class BundleLines:
             self._counts = {**dict.fromkeys(_BOUNDS, 0), "loaded": self._counts["loaded"]}
         if word in _BOUNDS:
             most, what = _BOUNDS[word]
-            self._counts[word] += word != "public" or rest == _KEY_BEGIN
+            counts = word != "public" or rest == _KEY_BEGIN
+            self._counts[word] += counts
+            self._totals[word] += counts
             if self._counts[word] > most:
                 raise GarbledError(f"the answer is garbled: a survey has more than {most} {what}")
+            if self._totals[word] > 2 * most:
+                raise GarbledError(f"the answer is garbled: its bundles have more than {2 * most} {what}")
         match word:
             case "bundle":
                 self._last = _Said(rest)
@@ -151,8 +157,9 @@ def spki(pem: str) -> SpkiDigest | None:
         return None
 
 
+@lru_cache(maxsize=2 * MOST_KEYS)
 def public_key(pem: str) -> PublicKey | None:
-    """The public key of a text, if it is one of the kinds known here."""
+    """The public key of a text, if it is one of the kinds known here; bundles repeat them."""
     if not _PUBLIC_KEY.fullmatch(pem):
         return None
     try:

@@ -384,6 +384,20 @@ def test_a_survey_larger_than_any_honest_one_is_garbled(line: str, most: int, wh
     assert what in failed.reason
 
 
+def test_the_bundles_of_one_host_together_are_bounded_as_well() -> None:
+    key = "public -----BEGIN PUBLIC KEY-----"
+
+    def outcome(last: int) -> Outcome:
+        bundles = ["bundle bundles/1.9", *[key] * MOST_KEYS, "loaded bundles/1.8", *[key] * MOST_KEYS]
+        lines = [TIME, "order 1 survey", *bundles, "loaded bundles/1.7", *[key] * last]
+        return read(Survey(), stdout=answer(*lines, "done unchanged", "finished"))
+
+    assert isinstance(outcome(0), Unchanged)
+    failed = outcome(1)
+    assert isinstance(failed, Failed)
+    assert failed.reason.startswith(f"the answer is garbled: its bundles have more than {2 * MOST_KEYS} keys")
+
+
 def test_of_many_problems_the_first_are_kept_and_the_others_counted() -> None:
     lines = [f"problem mode 666;mode 600;server/{number:04}" for number in range(1000)]
     problems = read_survey(*lines).survey.problems
