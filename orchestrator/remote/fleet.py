@@ -42,6 +42,10 @@ _LEASE_SPARE = timedelta(seconds=30)
 _TAIL_BYTES = 65536
 
 
+class NoVisitError(ValueError):
+    """What was to be done is no visit: a fault of this program that no host brings about."""
+
+
 class SshFleet:
     """Hosts reached over SSH. A context manager: leaving it closes the connections that were kept.
 
@@ -127,7 +131,7 @@ class SshFleet:
                 needed = time_needed(visit) + timedelta(seconds=reach_s * self._dialer.hops(visit.endpoint))
             try:
                 return self._visit(visit, watchdog.watch(needed.total_seconds()), ask)
-            except KeyrelayError:
+            except (KeyrelayError, NoVisitError):
                 raise
             except Exception as error:  # noqa: BLE001 - what a host brings about ends its own visit alone
                 return Failed(host=visit.endpoint.host, reason=told_fault(error))
@@ -211,7 +215,10 @@ class SshFleet:
         escalation: Escalation | None = None,
     ) -> "_Heard":
         # The host keeps its lock longer than anybody waits for it here.
-        message = encode(visit, marker=marker, lease=timedelta(seconds=watch.left_s) + _LEASE_SPARE)
+        try:
+            message = encode(visit, marker=marker, lease=timedelta(seconds=watch.left_s) + _LEASE_SPARE)
+        except ValueError as error:
+            raise NoVisitError(str(error)) from error
         sent_at = self._clock.now()
         answer = connection.ask(
             BOOTSTRAP if escalation is None else escalation.command,
