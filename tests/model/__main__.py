@@ -41,13 +41,13 @@ def main(asked: str) -> int:
     """Explores, prints, and returns 1 where anything is not as it should be."""
     began = monotonic()
     with ProcessPoolExecutor(max_workers=PROCESSES) as pool:
-        searches: list[Future[Found]] = [pool.submit(explore, asked, n) for n in range(len(LISTS[asked]))]
         hunted = pool.submit(hunt)
+        searches: list[Future[Found]] = [pool.submit(explore, asked, n) for n in range(len(LISTS[asked]))]
         explored = [future.result() for future in searches]
         for found in explored:
             sys.stdout.write(show(found) + "\n")
-        searched_s = monotonic() - began
         mutated = hunted.result()
+    took_s = monotonic() - began
     sys.stdout.write("\nFaults put into the engine, each with the shortest way to the invariant it breaks:\n")
     for mutant, found in zip(MUTANTS, mutated, strict=True):
         sys.stdout.write("\n".join(told(mutant, found)) + "\n")
@@ -58,7 +58,7 @@ def main(asked: str) -> int:
         f"\n{states} states, {moves} transitions, {sum(len(f.violations) for f in explored)} violations, "
         f"{sum(f.stuck for f in explored)} states that do not end; "
         f"{len(MUTANTS) - len(missed)} of {len(MUTANTS)} seeded faults found; "
-        f"{searched_s:.0f} s in {PROCESSES} processes\n"
+        f"{took_s:.0f} s in {PROCESSES} processes\n"
     )
     return 1 if missed or wrong else 0
 

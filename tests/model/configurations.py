@@ -129,8 +129,7 @@ EVERYTHING: tuple[Configuration, ...] = (
     one_mishap(whole_runs(TWO_BY_TWO), COPIES),
     one_mishap(whole_runs(TWO_BY_TWO), [kind for kind in MISHAPS if kind not in COPIES]),
     fleet(3, 2, joining=True, new_keys=1, reverts=1, faults=1),
-    fleet(2, 1, joining=True, new_keys=1, reverts=1, faults=2),
-    fleet(2, 1, Policy.SHARED, joining=True, new_keys=1, reverts=1, snapshots=1, faults=1, mishaps=1),
+    fleet(2, 1, Policy.SHARED, new_keys=1, reverts=1, snapshots=1, faults=1, mishaps=1),
     fleet(2, 1, new_keys=1, pauses=1, nearing=1, faults=0),
     fleet(2, 2, rollout=CANARY, new_keys=1, reverts=1, compromises=1, waivers=1, ageing=1, mishaps=1),
     one_mishap(fleet(1, 1, Policy.DELEGATED, new_keys=1, reverts=1)),
@@ -141,13 +140,15 @@ EVERYTHING: tuple[Configuration, ...] = (
     fleet(1, 1, Policy.DELEGATED, issuers=1, compromises=1, faults=0),
     fleet(1, 1, Policy.DELEGATED, issuers=1, faults=1),
     fleet(2, 1, hooks=True, new_keys=1, reverts=1, faults=2),
-    one_mishap(fleet(1, 1, hooks=True, new_keys=1, reverts=1)),
 )
 """What ``make model`` explores, each to its end."""
 
 FURTHER: tuple[Configuration, ...] = (
     one_mishap(TWO_BY_TWO),
     one_mishap(fleet(1, 1, new_keys=1, reverts=1, restores=1)),
+    one_mishap(fleet(1, 1, hooks=True, new_keys=1, reverts=1)),
+    fleet(2, 1, Policy.SHARED, joining=True, new_keys=1, reverts=1, snapshots=1, faults=1, mishaps=1),
+    fleet(2, 1, joining=True, new_keys=1, reverts=1, faults=2),
     fleet(3, 2, joining=True, new_keys=1, reverts=1, faults=2),
 )
 """What ``make model-long`` explores: all that may happen to two agents and servers; two faults on more."""

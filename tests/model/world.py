@@ -80,9 +80,7 @@ class Moves:
             yield _taken_up(move)
         free = state.changed(at_work=None)
         yield from counted(Move(label=("the run of", at_work, "is killed"), after=free, fault=True))
-        if self.configuration.ticks:
-            yield self.clock.tick(state)
-        yield from self.clock.moves(state)
+        yield from self.clock.moves(free)
         yield from self.mishaps.moves(free)
         yield from self.copies.moves(free)
 
