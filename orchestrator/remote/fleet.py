@@ -144,13 +144,16 @@ class SshFleet:
             heard = self._talk(visit, marker, watch, ask)
         except NotReachedError as error:
             return Unreachable(host=visit.endpoint.host, reason=error.reason)
-        outcome = decode(
-            visit,
-            marker=marker,
-            stdout=heard.answer.stdout,
-            sent_at=heard.sent_at,
-            received_at=heard.received_at,
-        )
+        try:
+            outcome = decode(
+                visit,
+                marker=marker,
+                stdout=heard.answer.stdout,
+                sent_at=heard.sent_at,
+                received_at=heard.received_at,
+            )
+        except Exception as error:  # noqa: BLE001 - an answer that nobody foresaw is its host's alone
+            return Failed(host=visit.endpoint.host, reason=told_fault(error))
         if isinstance(outcome, Refused):
             return _advised(outcome, visit.endpoint)
         if not isinstance(outcome, Failed):
