@@ -9,6 +9,7 @@ import re
 from collections import Counter
 from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
+from functools import partial
 
 from orchestrator.errors import KeyMaterialError
 from orchestrator.inventory.model import HostName
@@ -105,20 +106,31 @@ class Adoption:
     def _true_keys(self) -> Mapping[CredentialId, SpkiDigest]:
         """Which key an id stands for, where servers show several by it.
 
-        A server of a shared scope knows the id, and may put any key there. The key counts that is certified
-        for a server that shows it or that agents trust it with, and of several such the one that most show.
+        A server of a shared scope knows the id, and may put any key there, with a certificate if it once had
+        one. So that key counts which most agents trust such a server with; then one that is certified; then
+        the one that most servers show. A key that is known by another id is not meant.
         """
-        shown: dict[CredentialId, dict[SpkiDigest, list[HostName]]] = {}
-        behind: Counter[SpkiDigest] = Counter()
+        shown: dict[CredentialId, dict[SpkiDigest, set[HostName]]] = {}
+        certified: set[SpkiDigest] = set()
         for server, survey in sorted(self._sight.surveys.items()):
             for held in survey.credentials:
-                if held.key is None or (public := self._publics.get(held.key)) is None:
+                public = self._publics.get(held.key) if held.key is not None else None
+                if public is None or public.spki_digest in self._ids:
                     continue
-                shown.setdefault(CredentialId(held.name), {}).setdefault(held.key, []).append(server)
-                behind[held.key] += self._certificate(server, held, public)[0] is not None
-        agents = Counter(key for _, _, key in self.trusted)
+                servers = shown.setdefault(CredentialId(held.name), {})
+                servers.setdefault(public.spki_digest, set()).add(server)
+                if self._certificate(server, held, public)[0] is not None:
+                    certified.add(public.spki_digest)
+        agents: dict[SpkiDigest, set[tuple[HostName, HostName]]] = {}
+        for agent, server, key in self.trusted:
+            agents.setdefault(key, set()).add((agent, server))
+
+        def standing(servers: Mapping[SpkiDigest, set[HostName]], key: SpkiDigest) -> tuple[int, bool, int]:
+            trusting = {agent for agent, server in agents.get(key, ()) if server in servers[key]}
+            return len(trusting), key in certified, len(servers[key])
+
         return {
-            credential: max(keys, key=lambda key: (behind[key] > 0, len(keys[key]), agents[key]))
+            credential: max(sorted(keys), key=partial(standing, keys))
             for credential, keys in shown.items()
             if len(keys) > 1
         }

@@ -57,6 +57,7 @@ class Placement:
         claim: the last signature the server made with it that the controller has verified.
         certificate: SHA-256 (hex) of the bytes of its certificate there; empty: none, or not known.
         hook_due: whether it is in use, and what signs may not know of it yet: its switch was cut short.
+        foreign: whether the folder was seen to hold another key, which did not end with the credential's.
     """
 
     standing: Standing
@@ -65,6 +66,7 @@ class Placement:
     claim: Claim | None = None
     certificate: str = ""
     hook_due: bool = False
+    foreign: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)

@@ -154,7 +154,8 @@ class View:
     @once
     def is_urgent(self, server: HostName) -> bool:
         """Whether the server may be signing with a compromised key: it waits for nobody then."""
-        return any(self.compromised(c) for c in self.may_sign(server) - {self.target(server)})
+        others = self.may_sign(server) - {self.target(server)}
+        return any(self.compromised(c) and not self._is_foreign(server, c) for c in others)
 
     def to_expel(self, server: HostName) -> tuple[CredentialId, ...]:
         """Compromised credentials on the server that can be taken away at once."""
@@ -164,8 +165,13 @@ class View:
             for credential in self.outgoing(server)
             if credential in placements
             and placements[credential].standing is not Standing.ACTIVE
+            and not placements[credential].foreign
             and self.compromised(credential)
         )
+
+    def _is_foreign(self, server: HostName, credential: CredentialId) -> bool:
+        placement = self.recorded.servers[server].placements.get(credential)
+        return placement is not None and placement.foreign
 
     def rollout(self, server: HostName) -> Rollout | None:
         """The rollout under way that the server belongs to."""

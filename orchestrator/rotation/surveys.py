@@ -69,8 +69,11 @@ def _server(
         proven = fits(held, credential)
         certificate = held.certificate_digest or ""
         due = survey.hook_due and standing is Standing.ACTIVE
+        foreign = held.key is not None and not proven
         if before is not None and before.standing is standing and (proven or before.claim is None):
-            placements[credential.id] = replace(before, certificate=certificate, hook_due=due)
+            placements[credential.id] = replace(
+                before, certificate=certificate, hook_due=due, foreign=foreign
+            )
         else:
             placements[credential.id] = Placement(
                 standing=standing,
@@ -79,6 +82,7 @@ def _server(
                 claim=before.claim if before is not None and proven else None,
                 certificate=certificate,
                 hook_due=due,
+                foreign=foreign,
             )
     signing = {c for c, placement in placements.items() if placement.standing in SIGNING}
     unseen = could_sign - placements.keys()

@@ -11,14 +11,15 @@ from cryptography.x509.oid import NameOID
 
 from orchestrator.errors import RefusedError
 from orchestrator.inventory.model import HostName
+from orchestrator.keys.authority import certify, make_request
 from orchestrator.keys.bundle import TrustedKey, Use
 from orchestrator.keys.material import Algorithm, KeyPair, generate, load_private
 from orchestrator.operations.restore import Request, restore
-from orchestrator.policy.desired import Policy
+from orchestrator.policy.desired import Desired, Policy
 from orchestrator.rotation.observed import EARLIEST, LATEST
 from tests.endings import assert_settled
 from tests.fake_state import Folder
-from tests.fakes import SeededEntropy
+from tests.fakes import NOON, SeededEntropy
 from tests.homes import copied, go_on_with
 from tests.world import AGENTS, SERVERS, World, desired
 
@@ -28,12 +29,12 @@ MADE_UP = generate(Algorithm.ED25519, random=SeededEntropy("made up"))
 A_LATER_YEAR, YEAR_ONE = b"20510101000000Z", b"00010101000000Z"
 
 
-def overtaken() -> tuple[World, str]:
+def overtaken(wanted: Desired = SHARED) -> tuple[World, str]:
     """A fleet whose home is put back to before its shared key was renewed; and the id of the new key."""
     world = World()
-    world.apply(SHARED)
+    world.apply(wanted)
     copy = copied(world)
-    world.apply(SHARED, new_key=True)
+    world.apply(wanted, new_key=True)
     newer = world.recorded.servers[HONEST].target
     assert newer is not None
     world.eye.takes_in_surveys()
@@ -76,6 +77,52 @@ def test_another_key_by_a_shared_id_ends_nothing_of_those_who_have_the_true_one(
     world.apply(SHARED)
     assert world.live_key(HONEST) == live
     assert live in world.trusted(AGENTS[0], HONEST)
+    assert (AGENTS[0], HONEST) not in world.orphans()
+    world.fleet.heal(AGENTS[0])
+    assert_settled(world, SHARED)
+
+
+@pytest.mark.parametrize("certified", [False, True])
+def test_several_servers_that_show_another_key_do_not_outvote_the_agents(*, certified: bool) -> None:
+    many = desired(Policy.SHARED, servers=SERVERS, agents=AGENTS[:2])
+    world, newer = overtaken(many)
+    honest = SERVERS[2]
+    live = world.live_key(honest)
+    for liar in SERVERS[:2]:
+        pem = chain = ssl.DER_cert_to_PEM_cert(signed_by_itself(MADE_UP))
+        if certified:
+            made = certify(
+                world.issuer(),
+                request_pem=make_request(MADE_UP, names=(liar,)),
+                names=(liar,),
+                now=NOON,
+                not_after=NOON + timedelta(days=9),
+                backdate=timedelta(0),
+                random=world.entropy,
+            )
+            pem, chain = made.pem, world.issuer().certificate.pem
+        shows(world, liar, newer, Folder(private_key=MADE_UP.private, certificate_pem=pem, chain_pem=chain))
+
+    go_on(world, Request())
+
+    found = world.recorded.credentials[newer]  # type: ignore[index]  # an id is an id
+    assert found.public is not None
+    assert found.public.spki_digest == live
+    assert not found.compromised
+    assert_settled(world, many)
+
+
+def test_a_server_that_was_away_at_the_restore_keeps_its_key_though_another_showed_one_by_its_id() -> None:
+    world, newer = overtaken()
+    live = world.live_key(HONEST)
+    pem = ssl.DER_cert_to_PEM_cert(signed_by_itself(MADE_UP))
+    shows(world, LIAR, newer, Folder(private_key=MADE_UP.private, certificate_pem=pem, chain_pem=pem))
+    world.fleet.trouble(HONEST, unreachable="away")
+    go_on(world, Request(waive=[HONEST]))
+    world.fleet.heal(HONEST)
+    world.fleet.trouble(AGENTS[0], unreachable="away")
+    world.apply(SHARED)
+    assert world.live_key(HONEST) == live
     assert (AGENTS[0], HONEST) not in world.orphans()
     world.fleet.heal(AGENTS[0])
     assert_settled(world, SHARED)
