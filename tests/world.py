@@ -19,7 +19,7 @@ from orchestrator.keys.certificate import parse_certificate
 from orchestrator.keys.material import Algorithm, SpkiDigest
 from orchestrator.operations.apply import Applied, apply_together
 from orchestrator.operations.found import found
-from orchestrator.operations.planning import prepare_to_change_together
+from orchestrator.operations.planning import Prepared, prepare_to_change_together, prepare_together
 from orchestrator.policy.desired import (
     CertificateSpec,
     Desired,
@@ -34,7 +34,7 @@ from orchestrator.policy.desired import (
     TrustSet,
 )
 from orchestrator.policy.stores import NO_STORES, Stores
-from orchestrator.ports import Ports
+from orchestrator.ports import Entropy, Ports
 from orchestrator.rotation.events import KeyEnded
 from orchestrator.rotation.holdups import Wait
 from orchestrator.rotation.lifecycle import KeyState
@@ -208,6 +208,19 @@ class World:
         return tuple(
             one for group in groups for one in self.apply_in_one_go(group, wait=wait, new_key=new_key)
         )
+
+    def prepare(self, wanted: Desired, *, new_key: bool = False, entropy: Entropy | None = None) -> Prepared:
+        """What ``plan`` shows."""
+        (prepared,) = prepare_together(
+            (wanted,),
+            ledger=self.ledger,
+            fleet=self.fleet,
+            clock=self.clock,
+            entropy=entropy or self.entropy,
+            progress=Silent(),
+            new_key=new_key,
+        )
+        return prepared
 
     def apply_in_one_go(
         self, wanted: Sequence[Desired], *, wait: timedelta, new_key: bool = False

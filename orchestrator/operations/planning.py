@@ -59,29 +59,6 @@ class Prepared:
             yield EndpointsChanged(endpoints=desired)
 
 
-def prepare(
-    desired: Desired,
-    *,
-    ledger: Ledger,
-    fleet: Fleet,
-    clock: Clock,
-    entropy: Entropy,
-    progress: ProgressSink,
-    new_key: bool = False,
-) -> Prepared:
-    """Survey the playbook's hosts, those that have left it included, and plan; changes nothing.
-
-    Raises:
-        RefusedError: the plan would not be safe (``rotation.plan.make_plan``).
-        LedgerError: the ledger cannot be read.
-    """
-    (prepared,) = prepare_together(
-        (desired,), ledger=ledger, fleet=fleet, clock=clock, entropy=entropy, progress=progress,
-        new_key=new_key,
-    )  # fmt: skip
-    return prepared
-
-
 def prepare_together(
     wanted: Sequence[Desired],
     *,
@@ -92,7 +69,14 @@ def prepare_together(
     progress: ProgressSink,
     new_key: bool = False,
 ) -> tuple[Prepared, ...]:
-    """The same for playbooks that begin in the same go (``rotation.moving``); every plan has all answers."""
+    """Survey the playbooks' hosts, those that have left them included, and plan; changes nothing.
+
+    The playbooks begin in the same go (``rotation.moving``), and every plan has all answers.
+
+    Raises:
+        RefusedError: a plan would not be safe (``rotation.plan.make_plans``).
+        LedgerError: the ledger cannot be read.
+    """
     recorded = ledger.read()
     endpoints = _endpoints(wanted, recorded).values()
     answers = survey(fleet, endpoints, progress, stores=Manifests.of(_asked_for(wanted, recorded)))

@@ -1,6 +1,5 @@
 """Servers that go from one play of a file to another on real hosts: never without a key that is trusted."""
 
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -8,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.lab import Lab
+from tests.cli.meanwhile import again_and_again
 from tests.cli.terminal import SHORT_WAITS, Terminal
 from tests.witness import watching
 
@@ -43,19 +43,8 @@ def always_with_a_key(lab: Lab, *servers: str) -> Iterator[None]:
     """Fails if one of the servers was seen without a key in use."""
     keys = [lab.host(server).base / "server" / "current" / "key.pem" for server in servers]
     seen: list[Path] = []
-    over = threading.Event()
-
-    def look() -> None:
-        while not over.wait(0.005):
-            seen.extend(key for key in keys if not key.exists())
-
-    looker = threading.Thread(target=look)
-    looker.start()
-    try:
+    with again_and_again(lambda: seen.extend(key for key in keys if not key.exists()), every_s=0.005):
         yield
-    finally:
-        over.set()
-        looker.join()
     assert seen == []
 
 

@@ -11,14 +11,13 @@ from orchestrator.errors import RefusedError
 from orchestrator.inventory.model import HostName
 from orchestrator.operations.apply import apply
 from orchestrator.operations.compromise import end_key
-from orchestrator.operations.planning import prepare
 from orchestrator.operations.remove import remove
 from orchestrator.operations.rollouts import pause
 from orchestrator.rotation.events import EndpointsChanged
 from orchestrator.rotation.reports import Changed, Outcome, Refused, Unchanged
 from orchestrator.rotation.visits import Fence, Stage, Survey, Visit
 from tests.homes import HomeCopy, copied, go_on_with, live
-from tests.world import AGENTS, SERVERS, Silent, World, desired
+from tests.world import AGENTS, SERVERS, World, desired
 
 WANTED = desired(servers=SERVERS[:2], agents=AGENTS[:2])
 OUTRUN = 200
@@ -99,14 +98,7 @@ def test_a_copy_that_only_asks_is_refused_too_and_writes_nothing() -> None:
     before = world.recorded
 
     with pytest.raises(RefusedError, match="another copy of this ledger"):
-        prepare(
-            WANTED,
-            ledger=world.ledger,
-            fleet=world.fleet,
-            clock=world.clock,
-            entropy=world.entropy,
-            progress=Silent(),
-        )
+        world.prepare(WANTED)
 
     assert world.recorded == before
 

@@ -9,25 +9,18 @@ import pytest
 from orchestrator.errors import ConflictError
 from orchestrator.inventory.model import HostName
 from orchestrator.operations.apply import apply
-from orchestrator.operations.planning import Prepared, prepare, record
+from orchestrator.operations.planning import Prepared, record
 from orchestrator.policy.desired import Desired
 from orchestrator.rotation.events import EndpointsChanged, HostsSurveyed, RolloutStarted
 from orchestrator.rotation.reports import Outcome
 from orchestrator.rotation.visits import Visit
-from tests.world import AGENTS, SERVERS, Silent, World, desired, endpoint
+from tests.world import AGENTS, SERVERS, World, desired, endpoint
 
 WANTED = desired(servers=SERVERS[:2], agents=AGENTS[:2])
 
 
 def prepared(world: World, wanted: Desired) -> Prepared:
-    return prepare(
-        wanted,
-        ledger=world.ledger,
-        fleet=world.fleet,
-        clock=world.clock,
-        entropy=world.entropy,
-        progress=Silent(),
-    )
+    return world.prepare(wanted)
 
 
 def asked(world: World) -> set[str]:

@@ -8,7 +8,6 @@ import pytest
 
 from orchestrator.errors import RefusedError
 from orchestrator.inventory.model import HostName
-from orchestrator.operations.planning import prepare
 from orchestrator.policy.desired import Desired, Origin, Policy, Share
 from orchestrator.rotation.changes import Role
 from orchestrator.rotation.lookup import name_of
@@ -16,21 +15,13 @@ from orchestrator.rotation.plan import Plan, make_plan
 from orchestrator.rotation.recorded import Recorded
 from tests.fake_state import survey
 from tests.fakes import SeededEntropy
-from tests.world import AGENTS, SERVERS, Silent, World, desired
+from tests.world import AGENTS, SERVERS, World, desired
 
 WANTED = desired(servers=SERVERS[:2], agents=AGENTS[:2])
 
 
 def planned(world: World, wanted: Desired, *, new_key: bool = False, seed: str = "plan") -> Plan:
-    return prepare(
-        wanted,
-        ledger=world.ledger,
-        fleet=world.fleet,
-        clock=world.clock,
-        entropy=SeededEntropy(seed),
-        progress=Silent(),
-        new_key=new_key,
-    ).plan
+    return world.prepare(wanted, new_key=new_key, entropy=SeededEntropy(seed)).plan
 
 
 @pytest.fixture

@@ -7,12 +7,11 @@ from datetime import timedelta
 import pytest
 
 from orchestrator.keys.material import Algorithm
-from orchestrator.operations.planning import prepare
 from orchestrator.policy.desired import CommandSpec, Desired, Origin, Policy
 from orchestrator.rotation.events import KeyDestroyed, RolloutStarted
 from orchestrator.rotation.plan import Plan
 from orchestrator.rotation.recorded import RolloutId
-from tests.world import AGENTS, SERVERS, Silent, World, desired
+from tests.world import AGENTS, SERVERS, World, desired
 
 SERVER = SERVERS[0]
 ONE = desired(servers=SERVERS[:1], agents=AGENTS[:1])
@@ -21,15 +20,7 @@ SHARED = desired(Policy.SHARED, servers=SERVERS[:2], agents=AGENTS[:1])
 
 
 def planned(world: World, wanted: Desired, *, new_key: bool = False) -> Plan:
-    return prepare(
-        wanted,
-        ledger=world.ledger,
-        fleet=world.fleet,
-        clock=world.clock,
-        entropy=world.entropy,
-        progress=Silent(),
-        new_key=new_key,
-    ).plan
+    return world.prepare(wanted, new_key=new_key).plan
 
 
 def reasons(plan: Plan) -> list[str]:

@@ -2,10 +2,10 @@
 
 from dataclasses import replace
 
-from orchestrator.operations.planning import Prepared, prepare
+from orchestrator.operations.planning import Prepared
 from orchestrator.policy.desired import Desired
 from orchestrator.views.plans import plan_answer
-from tests.world import AGENTS, SERVERS, Silent, World, desired
+from tests.world import AGENTS, SERVERS, World, desired
 
 WANTED = desired(servers=SERVERS[:1], agents=AGENTS[:1])
 CLOSED = replace(WANTED, key=replace(WANTED.key, exportable=False))
@@ -16,14 +16,7 @@ def said(world: World, wanted: Desired) -> list[object]:
 
 
 def prepared(world: World, wanted: Desired) -> Prepared:
-    return prepare(
-        wanted,
-        ledger=world.ledger,
-        fleet=world.fleet,
-        clock=world.clock,
-        entropy=world.entropy,
-        progress=Silent(),
-    )
+    return world.prepare(wanted)
 
 
 def test_a_change_that_no_host_sees_is_named_and_is_not_nothing() -> None:
