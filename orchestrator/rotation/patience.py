@@ -19,7 +19,7 @@ def over_budget(view: View, rollout: Rollout) -> str:
     for number, wave in enumerate(rollout.waves, start=1):
         back = [s for s in wave if s in servers and servers[s].set_back is not None]
         if back and len(back) >= limit.of(len(wave)):
-            return f"of {len(wave)} servers in wave {number}, {len(back)} went back: {_named(back)}"
+            return f"in wave {number}, {len(back)} of {len(wave)} went back: {_named(back)}"
     return ""
 
 

@@ -57,10 +57,10 @@ def test_a_canary_whose_hook_fails_pauses_the_rollout_until_it_is_resumed(
     breaks.touch()
 
     paused = keyrelay(*NEW_KEY).ended(3)
-    paused.line("the rollout is paused: of 1 servers in wave 1, 1 went back: server-01")
+    paused.line("the rollout is paused: in wave 1, 1 of 1 went back: server-01")
     paused.line("not finished: keyrelay rollout resume goes on from here, keyrelay rollout revert goes back")
     assert keys_in_use(hosts_of(lab)) == before
-    newest(keyrelay).line("paused: of 1 servers in wave 1, 1 went back")
+    newest(keyrelay).line("paused: in wave 1, 1 of 1 went back")
     newest(keyrelay).line("server-01", "no such unit")
     keyrelay(*APPLY).ended(3).line("the rollout is paused")
     keyrelay("watch", "--once", PER_SERVER, *INVENTORY).ended(3).line("the rollout is paused")

@@ -131,7 +131,7 @@ def test_a_service_that_is_not_restarted_takes_its_server_back_and_nobody_stops_
     with listening(lab):
         paused = keyrelay(*NEW_KEY).ended(3)
 
-    paused.line("the rollout is paused: of 1 servers in wave 1, 1 went back: server-01")
+    paused.line("the rollout is paused: in wave 1, 1 of 1 went back: server-01")
     name = next(key["thumbprint"][:10] for key in old["keys"] if "server-01" in str(key))
     keyrelay("rollout", "show").ended(0).line(f"after 3s the service still signs with key {name};")
     assert keys_in_use(lab.directory / "hosts") == before
