@@ -24,16 +24,16 @@ def watch_once(ports: Ports, desired: Desired) -> Applied:
     """
     with given_back(ports):
         prepared = prepare_to_change(desired, ports)
-        if not prepared.plan.renews_only:
-            raise RefusedError(
-                f"playbook {desired.playbook!r} asks for something else than when it was last applied",
-                hint="Look at the changes with keyrelay plan, then agree to them with keyrelay apply.",
-            )
         last = prepared.recorded.last_rollout(desired.playbook)
         if prepared.plan.start is not None and last is not None and last.reverts is not None:
             raise RefusedError(
                 f"rollout {last.reverts} of playbook {desired.playbook!r} was taken back by a person",
                 hint="When it may go forward again, say so with: keyrelay apply",
+            )
+        if not prepared.plan.renews_only:
+            raise RefusedError(
+                f"playbook {desired.playbook!r} asks for something else than when it was last applied",
+                hint="Look at the changes with keyrelay plan, then agree to them with keyrelay apply.",
             )
         recorded = record(prepared, ports)
         idle = prepared.plan.start is None and prepared.plan.resumes is None

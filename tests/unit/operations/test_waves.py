@@ -244,6 +244,16 @@ def test_the_first_and_the_ended_rollout_cannot_be_taken_back(world: World) -> N
         revert(world.ports, rollout.id, wait=timedelta(0))
 
 
+def test_watch_says_of_a_change_of_policy_that_was_taken_back_that_it_was(world: World) -> None:
+    world.apply(in_waves())
+    shared = replace(in_waves(), policy=Policy.SHARED, scopes=desired(Policy.SHARED).scopes, digest="b" * 64)
+    world.apply(shared, wait=timedelta(0))
+    revert(world.ports, running(world).id, wait=timedelta(hours=2))
+    with pytest.raises(RefusedError, match="taken back by a person"):
+        watch_once(world.ports, shared)
+    assert world.apply(shared).complete
+
+
 def test_watch_does_not_go_forward_again_by_itself_after_a_revert(world: World) -> None:
     world.apply(in_waves())
     world.clock.wait_until(world.clock.now() + timedelta(days=244))
