@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from types import MappingProxyType
 from typing import TypeVar, assert_never
@@ -11,11 +11,12 @@ from orchestrator.inventory.model import Endpoint, HostName
 from orchestrator.ports import Fleet, ProgressSink
 from orchestrator.rotation import reports as rp
 from orchestrator.rotation import visits as vs
-from orchestrator.rotation.events import Entry, HostsSurveyed
-from orchestrator.rotation.evolve import evolve
+from orchestrator.rotation.events import HostsSurveyed
+from orchestrator.rotation.evolve import supposing
 from orchestrator.rotation.installing import Manifests
 from orchestrator.rotation.observed import HostSurvey, Whole
 from orchestrator.rotation.recorded import Recorded
+from orchestrator.rotation.surveys import essential
 
 T = TypeVar("T")
 
@@ -63,6 +64,10 @@ class Answers:
             fenced={**_others(self.fenced, asked), **newer.fenced},
             wholes={**_others(self.wholes, asked), **newer.wholes},
         )
+
+    def usable(self, recorded: Recorded) -> "Answers":
+        """What of the answers the ledger can use."""
+        return replace(self, surveys={host: essential(recorded, told) for host, told in self.surveys.items()})
 
     def event(self) -> HostsSurveyed:
         """The answers as the ledger keeps them."""
@@ -150,18 +155,12 @@ def _remembered(survey: HostSurvey, shown: vs.Fence | None) -> tuple[vs.Fence, .
 
 def taken_in(recorded: Recorded, answers: Answers, *, at: datetime) -> Recorded:
     """The record as it would be with these answers, without writing them."""
-    entry = Entry(
-        number=recorded.version + 1,
-        at=at,
-        event=answers.event(),
-        previous=recorded.head,
-        digest="asked",
-    )
-    return evolve(recorded, entry)
+    return supposing(recorded, [answers.usable(recorded).event()], at=at)
 
 
 def news(recorded: Recorded, answers: Answers, *, at: datetime) -> Answers:
     """The answers that change anything in the record but the time a host was last seen."""
+    answers = answers.usable(recorded)
     after = taken_in(recorded, answers, at=at)
 
     def changed(host: HostName) -> bool:

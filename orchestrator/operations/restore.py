@@ -168,7 +168,9 @@ def restore(ports: Ports, request: Request, *, agree: Callable[[Effects], bool])
     sight = without(_sight(recorded, again, request), request.waive)
     true = [one for one in effects.accused if one.host in request.believe]
     meeting = meet(recorded, sight, random=ports.entropy, believed=true, doubted=request.disbelieve)
-    ports.ledger.append([meeting, again.event()], onto=recorded, at=ports.clock.now())
+    now = ports.clock.now()
+    met = supposing(recorded, [meeting], at=now)
+    ports.ledger.append([meeting, again.usable(met).event()], onto=recorded, at=now)
     return replace(
         effects,
         meeting=meeting,

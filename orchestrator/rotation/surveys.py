@@ -50,6 +50,41 @@ def surveyed(recorded: Recorded, host: HostName, survey: HostSurvey, at: datetim
     return met(found(recorded, host, survey), host, survey).without_pending(host)
 
 
+def essential(recorded: Recorded, survey: HostSurvey) -> HostSurvey:
+    """What of a survey the record can use: a host may write down any number of servers and keys.
+
+    Of its bundles those are the keys and issuers that the ledger knows, with the servers that it knows and one
+    of the others.
+    """
+    if survey.bundle is None and not survey.loaded:
+        return survey
+    keys = {c.public.spki_digest for c in recorded.credentials.values() if c.public is not None}
+    issuers = {issuer.key for issuer in recorded.own_issuers()}
+    listed = {server for desired in recorded.playbooks.values() for server in desired.servers()}
+    servers = listed | recorded.servers.keys()
+
+    def told(held: HeldBundle) -> HeldBundle:
+        edges = {(e.key, e.server if e.server in servers else ""): e for e in held.edges if e.key in keys}
+        lines = {
+            (d.issuer, d.server if d.server in servers else ""): d
+            for d in held.delegations
+            if d.issuer in issuers
+        }
+        return replace(
+            held,
+            edges=tuple(edges.values()),
+            keys=tuple(key for key in held.keys if key in keys),
+            delegations=tuple(lines.values()),
+            denied=tuple(key for key in held.denied if key in keys),
+        )
+
+    return replace(
+        survey,
+        bundle=told(survey.bundle) if survey.bundle is not None else None,
+        loaded=tuple(map(told, survey.loaded)),
+    )
+
+
 def _server(
     recorded: Recorded,
     server: HostName,

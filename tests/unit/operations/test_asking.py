@@ -1,8 +1,11 @@
 """Asking hosts, and what of their answers is news."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from datetime import timedelta
 
+from orchestrator.inventory.model import HostName
+from orchestrator.keys.material import SpkiDigest
 from orchestrator.operations.asking import Answers, news, survey, taken_in
 from orchestrator.rotation import reports as rp
 from orchestrator.rotation import visits as vs
@@ -50,6 +53,38 @@ def test_a_host_that_changed_is_news() -> None:
     world.wipe(SERVERS[0])
     told = news(world.recorded, asked(world), at=world.clock.now())
     assert list(told.surveys) == [SERVERS[0]]
+
+
+def test_of_what_a_host_tells_only_what_the_ledger_can_use_is_kept() -> None:
+    world = applied()
+    answers = asked(world)
+    told = answers.surveys[AGENTS[0]]
+    assert told.bundle is not None
+    (edge, *_) = told.bundle.edges
+    unknown = [SpkiDigest(f"{number:064x}") for number in range(100)]
+    names = [HostName(f"made-up-{number}") for number in range(100)]
+    more = (
+        *(replace(edge, server=name) for name in names),
+        *(replace(edge, key=key) for key in unknown),
+    )
+    large = replace(
+        told.bundle,
+        digest="f" * 64,
+        edges=(*told.bundle.edges, *more),
+        keys=(*told.bundle.keys, *unknown),
+        denied=tuple(unknown),
+    )
+    hostile = replace(answers, surveys={**answers.surveys, AGENTS[0]: replace(told, bundle=large)})
+
+    (kept,) = news(world.recorded, hostile, at=world.clock.now()).surveys.values()
+
+    assert kept.bundle is not None
+    assert len(kept.bundle.edges) == len(told.bundle.edges) + 1
+    assert kept.bundle.keys == told.bundle.keys
+    assert kept.bundle.denied == ()
+    lines = taken_in(world.recorded, hostile, at=world.clock.now()).agents[AGENTS[0]].installed
+    assert lines is not None
+    assert {line.server for line in lines.lines} == {*(e.server for e in told.bundle.edges), names[-1]}
 
 
 def test_a_host_with_a_visit_whose_end_is_not_known_is_asked_behind_a_fence() -> None:
