@@ -161,7 +161,7 @@ def taken_in(recorded: Recorded, answers: Answers, *, at: datetime) -> Recorded:
 def news(recorded: Recorded, answers: Answers, *, at: datetime) -> Answers:
     """The answers that change anything in the record but the time a host was last seen."""
     answers = answers.usable(recorded)
-    after = taken_in(recorded, answers, at=at)
+    after = supposing(recorded, [answers.event()], at=at)
 
     def changed(host: HostName) -> bool:
         return _facts(after, host) != _facts(recorded, host)

@@ -53,15 +53,16 @@ def surveyed(recorded: Recorded, host: HostName, survey: HostSurvey, at: datetim
 def essential(recorded: Recorded, survey: HostSurvey) -> HostSurvey:
     """What of a survey the record can use: a host may write down any number of servers and keys.
 
-    Of its bundles those are the keys and issuers that the ledger knows, with the servers that it knows and one
-    of the others.
+    Of its bundles those are the keys and issuers that the ledger knows, with the servers that it knows and
+    one of the others.
     """
     if survey.bundle is None and not survey.loaded:
         return survey
     keys = {c.public.spki_digest for c in recorded.credentials.values() if c.public is not None}
     issuers = {issuer.key for issuer in recorded.own_issuers()}
-    listed = {server for desired in recorded.playbooks.values() for server in desired.servers()}
-    servers = listed | recorded.servers.keys()
+    servers = {
+        s for desired in recorded.playbooks.values() for s in desired.servers()
+    } | recorded.servers.keys()
 
     def told(held: HeldBundle) -> HeldBundle:
         edges = {(e.key, e.server if e.server in servers else ""): e for e in held.edges if e.key in keys}
@@ -70,6 +71,9 @@ def essential(recorded: Recorded, survey: HostSurvey) -> HostSurvey:
             for d in held.delegations
             if d.issuer in issuers
         }
+        usable = len(edges) == len(held.edges) and len(lines) == len(held.delegations)
+        if usable and keys.issuperset((*held.keys, *held.denied)):
+            return held
         return replace(
             held,
             edges=tuple(edges.values()),
@@ -78,11 +82,13 @@ def essential(recorded: Recorded, survey: HostSurvey) -> HostSurvey:
             denied=tuple(key for key in held.denied if key in keys),
         )
 
-    return replace(
-        survey,
-        bundle=told(survey.bundle) if survey.bundle is not None else None,
-        loaded=tuple(map(told, survey.loaded)),
-    )
+    bundle = told(survey.bundle) if survey.bundle is not None else None
+    loaded = tuple(map(told, survey.loaded))
+    if bundle is survey.bundle and all(
+        one is other for one, other in zip(loaded, survey.loaded, strict=True)
+    ):
+        return survey
+    return replace(survey, bundle=bundle, loaded=loaded)
 
 
 def _server(
