@@ -175,7 +175,10 @@ class Adoption:
         playbook, scope = self.place(servers[0])
         spec = self._recorded.playbooks[playbook].key if playbook in self._recorded.playbooks else None
         origin = spec.origin if spec is not None else Origin.SERVER
+        certificates = self._soundest(certificates, chains)
+        chains = {server: chains[server] for server in certificates}
         dates = [parse_certificate(pem) for pem in certificates.values()]
+        end = self._end(public, dates)
         known = self._recorded.credentials.get(credential)
         return FoundCredential(
             id=credential,
@@ -186,8 +189,8 @@ class Adoption:
             public=public,
             certificates=certificates,
             chains=chains,
-            not_before=self._beginning(playbook, dates),
-            not_after=_end(dates) if dates else self._edge_end(public),
+            not_before=self._beginning(playbook, dates, end),
+            not_after=end,
             issuers=self._issuers(chains) if self._is_delegated(known, public, servers) else {},
         )
 
@@ -208,15 +211,33 @@ class Adoption:
         }
         return {server: issuer for server, issuer in first.items() if issuer in self._own}
 
-    def _beginning(self, playbook: PlaybookName, dates: list[Certificate]) -> datetime | None:
-        """When the cryptoperiod began; certificates are backdated, and say when it ends."""
+    def _soundest(
+        self, certificates: Mapping[HostName, str], chains: Mapping[HostName, str]
+    ) -> Mapping[HostName, str]:
+        """The certificates that the fleet's root stands behind; all, where it does so behind none."""
+        there = {server: parse_certificate(pem) for server, pem in certificates.items()}
+        sound = [server for server, leaf in there.items() if self._is_sound(server, leaf, chains[server])]
+        return {server: certificates[server] for server in sound} or certificates
+
+    def _end(self, public: PublicKey, dates: Collection[Certificate]) -> datetime | None:
+        """When a key ends: not before the last certificate, nor after agents refuse it."""
+        refused = self._edge_end(public)
         if not dates:
+            return refused
+        last = _bounded(max(one.not_after for one in dates))
+        return last if refused is None else min(last, refused)
+
+    def _beginning(
+        self, playbook: PlaybookName, dates: Collection[Certificate], end: datetime | None
+    ) -> datetime | None:
+        """When the cryptoperiod began; certificates are backdated, and say when it ends."""
+        if not dates or end is None:
             return None
         begun = _bounded(min(one.not_before for one in dates))
         desired = self._recorded.playbooks.get(playbook)
         if desired is None:
             return begun
-        likely = _end(dates) - desired.certificate.lifetime
+        likely = end - desired.certificate.lifetime
         return likely if likely <= begun + 2 * desired.messages.clock_skew else begun
 
     def _edge_end(self, public: PublicKey) -> datetime | None:
@@ -244,12 +265,20 @@ class Adoption:
         if not pem:
             return None, ""
         try:
-            leaf, root = parse_certificate(pem), parse_certificate(self._recorded.root)
-            if (server, public.spki_digest) not in self.believed:
-                verify_chain(leaf, _chain(chain), root, at=leaf.not_before, name=server)
+            leaf = parse_certificate(pem)
         except KeyMaterialError:
             return None, ""
-        return (pem, chain) if leaf.public_key == public else (None, "")
+        stands = (server, public.spki_digest) in self.believed or self._is_sound(server, leaf, chain)
+        return (pem, chain) if stands and leaf.public_key == public else (None, "")
+
+    def _is_sound(self, server: HostName, leaf: Certificate, chain: str) -> bool:
+        """Whether the fleet's root stands behind a certificate of the server."""
+        try:
+            root = parse_certificate(self._recorded.root)
+            verify_chain(leaf, _chain(chain), root, at=leaf.not_before, name=server)
+        except KeyMaterialError:
+            return False
+        return True
 
     def place(self, server: HostName) -> tuple[PlaybookName, ScopeName]:
         """The playbook and scope of a server as the ledger knows them; a guess for one that joined later."""
@@ -268,11 +297,6 @@ class Adoption:
         listed = self._recorded.playbooks
         mine = [name for name, desired in listed.items() if agents & set(desired.agents())]
         return next(iter([*mine, *listed]), PlaybookName(""))
-
-
-def _end(certificates: Collection[Certificate]) -> datetime:
-    """When the first of them ends; one server of several does not prolong the key of all."""
-    return _bounded(min(one.not_after for one in certificates))
 
 
 def _bounded(at: datetime) -> datetime:

@@ -16,7 +16,6 @@ from orchestrator.keys.bundle import TrustedKey, Use
 from orchestrator.keys.material import Algorithm, KeyPair, generate, load_private
 from orchestrator.operations.restore import Request, restore
 from orchestrator.policy.desired import Desired, Policy
-from orchestrator.rotation.observed import EARLIEST, LATEST
 from tests.endings import assert_settled
 from tests.fake_state import Folder
 from tests.fakes import NOON, SeededEntropy
@@ -128,16 +127,20 @@ def test_a_server_that_was_away_at_the_restore_keeps_its_key_though_another_show
     assert_settled(world, SHARED)
 
 
-def test_a_certificate_that_ended_when_no_calendar_began_does_not_keep_a_home_from_being_restored() -> None:
+@pytest.mark.parametrize("year", [A_LATER_YEAR, YEAR_ONE])
+def test_a_certificate_of_any_year_neither_ends_a_shared_key_nor_has_it_go_on(year: bytes) -> None:
     world, newer = overtaken()
+    begun = world.clock.now()
     folder = world.fleet.hosts[LIAR].credentials[newer]
     assert folder.private_key is not None
     own = load_private(folder.private_key)
-    old = ssl.DER_cert_to_PEM_cert(signed_by_itself(own).replace(A_LATER_YEAR, YEAR_ONE))
+    old = ssl.DER_cert_to_PEM_cert(signed_by_itself(own).replace(A_LATER_YEAR, year))
     shows(world, LIAR, newer, replace(folder, certificate_pem=old, chain_pem=""))
     go_on(world, Request())
+    lifetime = SHARED.certificate.lifetime
+    end = world.recorded.credentials[newer].not_after  # type: ignore[index]  # an id is an id
+    assert begun + lifetime - timedelta(hours=1) < end < begun + lifetime + timedelta(hours=1)
     assert_settled(world, SHARED)
-    assert all(EARLIEST <= one.not_after <= LATEST for one in world.recorded.credentials.values())
 
 
 def test_a_certificate_of_another_key_is_none_and_the_scope_gets_a_key_that_can_be_certified() -> None:
