@@ -76,7 +76,7 @@ def test_a_service_that_keeps_its_key_takes_its_server_back_and_is_named_with_it
     assert reasons[SERVER] == (
         f"after 60s the service still signs with key {thumbprint(old)}; back on key {thumbprint(old)}"
     )
-    assert "1 went back: server-1" in applied.result.paused
+    assert "1 of 3 went back: server-1" in applied.result.paused
     assert used_by(world) == old
     assert world.orphans() == []
     assert edges(world) == []
